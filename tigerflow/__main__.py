@@ -1,0 +1,5 @@
+"""`python -m tigerflow`."""
+
+from tigerflow import main
+
+main()

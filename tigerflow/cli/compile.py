@@ -1,0 +1,75 @@
+"""`tigerflow compile`."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tigerflow.cli._errors import report_errors
+from tigerflow.compiler.directory import (
+    PROFILES,
+    Workflow,
+    check_workflow,
+    compile_workflow,
+    write_workflow,
+)
+from tigerflow.spec import Pipeline, load_pipeline
+
+
+def compile_command(
+    pipeline: Annotated[Path, typer.Argument(help="Pipeline file (YAML)")],
+    input_dir: Annotated[Path, typer.Argument(help="Directory of the input files")],
+    output_dir: Annotated[Path, typer.Argument(help="Directory for the results")],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory for the workflow",
+            show_default="OUTPUT_DIR/.tigerflow/workflow",
+        ),
+    ] = None,
+    *,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Write nothing; tell whether the workflow that is there is current "
+            "(exit code 1 if not)",
+        ),
+    ] = False,
+) -> None:
+    """Compile a pipeline into a workflow that plain Snakemake runs."""
+    with report_errors():
+        loaded = load_pipeline(pipeline)
+        workflow = compile_workflow(loaded, input_dir, output_dir, to)
+        for warning in _warnings(loaded):
+            typer.echo(f"Warning: {warning}", err=True)
+        if check:
+            check_workflow(workflow)
+            typer.echo(f"{workflow.directory} is current")
+            return
+        written = write_workflow(workflow)
+        typer.echo(_summary(workflow, written))
+
+
+def _warnings(pipeline: Pipeline) -> list[str]:
+    warnings = list(pipeline.warnings)
+    if pipeline.staging.steps:
+        warnings.append(
+            f"{pipeline.path}: staging has no effect in plain Snakemake, "
+            "which takes all files at once",
+        )
+    return warnings
+
+
+def _summary(workflow: Workflow, written: list[str]) -> str:
+    names = ", ".join(rule.task for rule in workflow.rules)
+    verb = "Compiled" if written else "Already compiled:"
+    profiles = workflow.directory / "profiles"
+    commands = "".join(
+        f"\n  snakemake -s {shlex.quote(str(workflow.snakefile))} "
+        f"--profile {shlex.quote(str(profiles / profile))}"
+        for profile in PROFILES
+        if profile == "local" or not all(rule.is_local for rule in workflow.rules)
+    )
+    return f"{verb} {names} to {workflow.directory}\nRun:{commands}"

@@ -1,0 +1,257 @@
+"""The command line of one task, the same for all kinds: `python module.py …`."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from tigerflow.cli._errors import report_errors
+from tigerflow.directory import Directories, DirectorySource
+from tigerflow.errors import ExitCode, NotYetError
+from tigerflow.files import remove_abandoned_temporaries, remove_temporaries_of
+from tigerflow.log import configure, logger
+from tigerflow.naming import check_task_name
+from tigerflow.process import StopSignals
+from tigerflow.settings import Settings
+from tigerflow.tasks.base import Task, TaskKind, check_definition
+from tigerflow.tasks.execution import Interrupted
+from tigerflow.tasks.params import build_command
+from tigerflow.tasks.serving import TaskServer
+
+
+def _option(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
+    return Parameter(
+        name,
+        Parameter.KEYWORD_ONLY,
+        annotation=annotation,
+        default=default,
+    )
+
+
+def _text(help_text: str, *flags: str) -> Any:
+    return Annotated[str, typer.Option(*flags, help=help_text)]
+
+
+_BASE_OPTIONS = (
+    _option(
+        "input_dir",
+        Annotated[Path, typer.Option(help="Input directory to read data")],
+    ),
+    _option("input_ext", _text("Input file extension")),
+    _option(
+        "output_dir",
+        Annotated[Path, typer.Option(help="Output directory to store results")],
+    ),
+    _option("output_ext", _text("Output file extension")),
+)
+
+_KIND_OPTIONS: dict[TaskKind, tuple[Parameter, ...]] = {
+    TaskKind.LOCAL: (),
+    TaskKind.LOCAL_ASYNC: (
+        _option(
+            "concurrency_limit",
+            Annotated[
+                int,
+                typer.Option(
+                    min=1,
+                    help="Maximum number of coroutines that may run concurrently at "
+                    "any given time (excess coroutines are queued until capacity "
+                    "becomes available)",
+                ),
+            ],
+        ),
+    ),
+    TaskKind.SLURM: (
+        _option(
+            "max_workers",
+            Annotated[
+                int,
+                typer.Option(min=1, help="Max number of workers for autoscaling"),
+            ],
+        ),
+        _option(
+            "cpus",
+            Annotated[int, typer.Option(min=1, help="Number of CPUs per worker")],
+        ),
+        _option("memory", _text("Memory per worker")),
+        _option("time", _text("Wall time per worker")),
+        _option(
+            "gpus",
+            Annotated[str | None, typer.Option(help="Number of GPUs per worker")],
+            None,
+        ),
+        _option(
+            "sbatch_option",
+            Annotated[
+                list[str] | None,
+                typer.Option(help="Additional Slurm option for workers (repeatable)"),
+            ],
+            None,
+        ),
+        _option(
+            "setup_command",
+            Annotated[
+                list[str] | None,
+                typer.Option(
+                    help="Shell command to run before the task starts (repeatable)",
+                ),
+            ],
+            None,
+        ),
+        _option(
+            "setup_commands",
+            Annotated[
+                str | None,
+                typer.Option(
+                    help="Shell commands to run before the task starts "
+                    "(separate commands with a semicolon)",
+                ),
+            ],
+            None,
+        ),
+    ),
+}
+
+
+class _Progress:
+    """One line at the foot of a terminal, at most ten times a second."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._next = 0.0
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if self._shown and now >= self._next:
+            self._next = now + 0.1
+            sys.stderr.write(f"\r\x1b[K{text}\r")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+class _LoggedLifecycle:
+    """The seeds' log lines; also limits an interrupt to the time of `setup`."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self._signals = signals
+
+    def setting_up(self) -> None:
+        logger.info("Setting up task")
+        self._signals.interrupting = self._signals.received is None
+
+    def set_up(self) -> None:
+        self._signals.interrupting = False
+        logger.info("Task setup complete")
+
+    def shutting_down(self) -> None:
+        logger.info("Shutting down task")
+
+
+def run_task_command(task: type[Task]) -> NoReturn:
+    """Parse the command line of `task`, serve its files, and exit.
+
+    Exit codes: 0 when `--once` is over and no file failed, 1 when files failed or the
+    task cannot run, 2 for a wrong command line, 128 + n after signal n.
+    """
+    configure()
+    with report_errors():
+        command = build_command(_parameters(task), _entry(task))
+        command.main(standalone_mode=True)
+    sys.exit(ExitCode.DONE)
+
+
+def _parameters(task: type[Task]) -> list[Parameter]:
+    name = _option("task_name", _text("Task name"), task.__name__)
+    once = _option(
+        "once",
+        Annotated[
+            bool,
+            typer.Option(
+                "--once",
+                help="Process the files that are there, then exit (1 if any failed)",
+            ),
+        ],
+        default=False,
+    )
+    return [
+        *_BASE_OPTIONS,
+        *_KIND_OPTIONS[task.kind],
+        *(field.parameter for field in task.fields()),
+        name,
+        once,
+    ]
+
+
+def _entry(task: type[Task]) -> Callable[..., None]:
+    kind_names = {option.name for option in _KIND_OPTIONS[task.kind]}
+    param_names = [field.name for field in task.fields()]
+
+    def run(**values: Any) -> None:
+        """Run the task as a CLI application."""
+        params = {name: values.pop(name) for name in param_names}
+        options = {name: values.pop(name) for name in kind_names}
+        once, name = values.pop("once"), values.pop("task_name")
+        with report_errors():
+            check_task_name(name)
+            directories = Directories(**values)
+            directories.check()
+            _refuse_slurm(task)
+            check_definition(task)
+            limit = options.get("concurrency_limit", 1)
+            server = TaskServer(task, name, params, limit)
+            sys.exit(_serve(server, directories, once=once))
+
+    return run
+
+
+def _refuse_slurm(task: type[Task]) -> None:
+    if task.kind is TaskKind.SLURM:
+        msg = (
+            f"{task.__name__} is a SlurmTask, and this version runs those only in a "
+            "pipeline: put it into a pipeline file, run 'tigerflow compile', then "
+            "'snakemake --profile …/slurm'; or derive it from LocalTask to run it here"
+        )
+        raise NotYetError(msg)
+
+
+def _serve(server: TaskServer, directories: Directories, *, once: bool) -> int:
+    settings = Settings.from_environment()
+    remove_abandoned_temporaries(directories.output_dir)
+    progress = _Progress()
+    source = DirectorySource(
+        directories,
+        settings.task_poll_interval,
+        settings.worker_grace,
+        once=once,
+        progress=progress,
+    )
+
+    def stop(number: int) -> None:
+        logger.warning("Received signal {}, initiating shutdown", number)
+        source.stop()
+
+    def stop_at_once(number: int) -> None:
+        logger.warning("Received signal {} again, stopping at once", number)
+        remove_temporaries_of(directories.output_dir, os.getpid())
+
+    with source.inbox, StopSignals(stop, stop_at_once) as signals:
+        try:
+            server.serve(source, _LoggedLifecycle(signals))
+        except Interrupted:
+            # Stopped during setup: there is nothing to tear down yet.
+            logger.info("Stopped during setup")
+        finally:
+            progress.clear()
+        logger.info("Task shutdown complete")
+        if signals.received is not None:
+            return 128 + signals.received
+    return ExitCode.FAILED if source.failed or source.error else ExitCode.DONE

@@ -1,0 +1,125 @@
+"""`Pipeline` -> the rules of a Snakemake workflow. Pure."""
+
+import keyword
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tigerflow.layout import INPUT_LINK, result_directory
+from tigerflow.resources import slurm_resources
+from tigerflow.spec import (
+    LocalAsyncTaskSpec,
+    Pipeline,
+    PipelineTask,
+    SlurmTaskSpec,
+    TaskSpec,
+    rule_name,
+)
+from tigerflow.tasks.base import TaskKind
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: one task."""
+
+    name: str
+    task: str
+    doc: str
+    input: str
+    output: str
+    #: Whether the output goes when all that depends on it is done.
+    is_temp: bool
+    #: Whether the workflow's end needs it.
+    is_target: bool
+    #: Whether it stays on the host where Snakemake runs.
+    is_local: bool
+    #: Up to how many files are in flight at once.
+    limit: int
+    params: Mapping[str, Any]
+    threads: int
+    resources: Mapping[str, int | str]
+
+
+def build_rules(pipeline: Pipeline) -> tuple[Rule, ...]:
+    """Return a rule for each task, in order of the tasks."""
+    by_name = {task.name: task.spec for task in pipeline.tasks}
+    return tuple(
+        _build_rule(task, by_name, is_leaf=task.name in pipeline.leaf_names)
+        for task in pipeline.tasks
+    )
+
+
+def limit_name(rule: str) -> str:
+    """Return the name of the resource that bounds a rule's files in flight."""
+    return f"{rule}_files"
+
+
+def _build_rule(
+    task: PipelineTask,
+    by_name: Mapping[str, TaskSpec],
+    *,
+    is_leaf: bool,
+) -> Rule:
+    spec = task.spec
+    name = _identifier(spec.name)
+    source = _output(by_name[spec.depends_on]) if spec.depends_on else None
+    return Rule(
+        name=name,
+        task=spec.name,
+        doc=task.doc.partition("\n\n")[0].replace("\n", " "),
+        input=source or f"{INPUT_LINK}/{{stem}}{spec.input_ext}",
+        output=_output(spec),
+        # A leaf's output is the only sign that its file is done: it stays.
+        is_temp=not spec.keep_output and not is_leaf,
+        is_target=spec.keep_output or is_leaf,
+        is_local=spec.kind is not TaskKind.SLURM,
+        limit=_limit(spec),
+        params=spec.params,
+        threads=threads_of(spec),
+        resources={limit_name(name): 1, **_slurm_resources(spec)},
+    )
+
+
+def _identifier(task_name: str) -> str:
+    name = rule_name(task_name)
+    return f"{name}_" if keyword.iskeyword(name) or name == "all" else name
+
+
+def _output(spec: TaskSpec) -> str:
+    directory = result_directory(spec.name, keep_output=spec.keep_output)
+    return f"{directory}/{{stem}}{spec.output_ext}"
+
+
+def _limit(spec: TaskSpec) -> int:
+    match spec:
+        case LocalAsyncTaskSpec(concurrency_limit=limit):
+            return limit
+        case SlurmTaskSpec(max_workers=limit):
+            return limit
+        case _:
+            return 1
+
+
+def threads_of(spec: TaskSpec) -> int:
+    """Return the cores that one of the task's jobs holds."""
+    match spec:
+        case LocalAsyncTaskSpec():
+            # Its clients wait for one event loop that waits for others: no core.
+            return 0
+        case SlurmTaskSpec(worker_resources=resources):
+            return resources.cpus
+        case _:
+            return 1
+
+
+def _slurm_resources(spec: TaskSpec) -> Mapping[str, int | str]:
+    if not isinstance(spec, SlurmTaskSpec):
+        return {}
+    worker = spec.worker_resources
+    return slurm_resources(
+        worker.cpus,
+        worker.memory,
+        worker.time,
+        worker.gpus,
+        worker.sbatch_options,
+    )

@@ -1,0 +1,157 @@
+"""Rules -> the text of a Snakefile, as snakefmt would leave it. Pure."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tigerflow.compiler.rules import Rule
+from tigerflow.layout import INPUT_LINK
+
+_WIDTH = 88
+
+
+def render_snakefile(
+    rules: tuple[Rule, ...],
+    *,
+    pipeline_name: str,
+    input_ext: str,
+    output_dir: str,
+    workflow_dir: str,
+) -> str:
+    """Return the Snakefile; the same arguments give the same text.
+
+    Args:
+        rules: one for each task.
+        pipeline_name: file name of the pipeline, for the comment at the top.
+        input_ext: extension of the pipeline's input files.
+        output_dir: absolute path of the run directory.
+        workflow_dir: where the Snakefile is, as seen from the run directory.
+    """
+    parallel = sum(rule.limit for rule in rules if rule.threads == 0)
+    helpers = ["find_stems", "run_command", "stop_workers"]
+    if parallel:
+        helpers.append("allow_local_jobs")
+    parts = [
+        f"# Made from {pipeline_name} by `tigerflow compile`: change that file and\n"
+        "# compile again; what is changed here is lost then.\n",
+        f"from tigerflow.workflow import {', '.join(sorted(helpers))}\n\n\n",
+        f"workdir: {_text(output_dir)}\n\n\n",
+        "# Hands one file to the task's worker, and waits for it.\n",
+        f"RUN = run_command({_text(workflow_dir)})\n\n",
+        f"STEMS = find_stems({_text(str(INPUT_LINK))}, {_text(input_ext)})\n\n\n",
+        _block("wildcard_constraints:", ['stem="[^/]*",']),
+        _local_rules(rules),
+    ]
+    if parallel:
+        comment = (
+            "# Files that wait for an API hold no core, but a place among the jobs."
+        )
+        call = f"allow_local_jobs(workflow, {parallel})"
+        parts.append(_block("onstart:", [comment, call]))
+    parts += [
+        _block("onsuccess:", ["stop_workers()"]),
+        _block("onerror:", ["stop_workers()"]),
+        _rule_all(rules),
+        *map(_rule, rules),
+    ]
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def render_limits(rules: Iterable[Rule]) -> Mapping[str, int]:
+    """Return the limits of the rules' own resources, for a profile."""
+    return {f"{rule.name}_files": rule.limit for rule in rules}
+
+
+def _block(head: str, lines: Iterable[str]) -> str:
+    return f"{head}\n" + "".join(f"    {line}\n" for line in lines) + "\n\n"
+
+
+def _local_rules(rules: tuple[Rule, ...]) -> str:
+    names = ["all", *(rule.name for rule in rules if rule.is_local)]
+    return _block("localrules:", [f"{name}," for name in names])
+
+
+def _rule_all(rules: tuple[Rule, ...]) -> str:
+    targets = [
+        f"        expand({_text(rule.output)}, stem=STEMS),"
+        for rule in rules
+        if rule.is_target
+    ]
+    return "rule all:\n    input:\n" + "\n".join(targets) + "\n\n\n"
+
+
+def _rule(rule: Rule) -> str:
+    output = _text(rule.output)
+    lines = [
+        f"rule {rule.name}:",
+        *_docstring(rule.doc),
+        *_directive("input", [_text(rule.input)]),
+        *_directive("output", [f"temp({output})" if rule.is_temp else output]),
+    ]
+    lines.append(f"    threads: {rule.threads}")
+    resources = [f"{name}={_one_line(value)}" for name, value in rule.resources.items()]
+    lines += _directive("resources", resources)
+    if rule.params:
+        # One dictionary: Snakemake compares the values of params without their names,
+        # and reads wildcards into texts that stand alone.
+        lines += _directive("params", [f"task={_literal(dict(rule.params), 8, 6)}"])
+    command = f'"{{RUN}} {rule.task} {{input:q}} {{output:q}}"'
+    lines += ["    shell:", f"        {command}"]
+    return "\n".join(lines) + "\n\n\n"
+
+
+def _directive(name: str, items: Iterable[str]) -> Iterator[str]:
+    yield f"    {name}:"
+    for item in items:
+        yield f"        {item},"
+
+
+def _docstring(doc: str) -> Iterator[str]:
+    if doc:
+        text = doc.replace("\\", "\\\\").replace('"""', r"\"\"\"")
+        text += " " if text.endswith('"') else ""
+        yield f'    """{text}"""'
+
+
+def _literal(value: Any, indent: int, used: int) -> str:
+    """Return a Python literal, on one line where it fits, else one item a line."""
+    line = _one_line(value)
+    if not isinstance(value, dict | list) or not value:
+        return line
+    if indent + used + len(line) + 1 <= _WIDTH:
+        return line
+    inner = " " * (indent + 4)
+    if isinstance(value, dict):
+        items = [
+            f"{_text(key)}: {_literal(item, indent + 4, len(_text(key)) + 2)}"
+            for key, item in value.items()
+        ]
+        opening, closing = "{", "}"
+    else:
+        items = [_literal(item, indent + 4, 0) for item in value]
+        opening, closing = "[", "]"
+    lines = "".join(f"{inner}{item},\n" for item in items)
+    return f"{opening}\n{lines}{' ' * indent}{closing}"
+
+
+def _one_line(value: Any) -> str:
+    match value:
+        case str():
+            return _text(value)
+        case dict():
+            items = (f"{_text(key)}: {_one_line(item)}" for key, item in value.items())
+            return "{" + ", ".join(items) + "}"
+        case list():
+            return "[" + ", ".join(map(_one_line, value)) + "]"
+        case float() if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124 -- NaN
+            return f'float("{value}")'
+        case _:
+            return repr(value)
+
+
+def _text(value: str) -> str:
+    """Return a string literal in double quotes; JSON's escapes are Python's too."""
+    if '"' in value and "'" not in value and value.isprintable() and "\\" not in value:
+        # The formatter prefers quotes that need no escape.
+        return f"'{value}'"
+    return json.dumps(value, ensure_ascii=not value.isprintable())

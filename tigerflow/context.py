@@ -1,0 +1,48 @@
+"""`SetupContext`: what `setup` prepares and `run` reads."""
+
+from typing import Any
+
+from tigerflow.errors import ContextFrozenError
+
+#: Names that would hide the context's own attributes.
+RESERVED_ATTRIBUTES = frozenset({"freeze", "_frozen"})
+
+
+class SetupContext:
+    """A free namespace, filled by `setup` and read-only from then on.
+
+    The task's parameters are set as attributes before `setup` runs, and `setup` may
+    change them. After it, setting or deleting an attribute raises; the objects inside
+    are what `setup` made them, and `run` may use and change those.
+    """
+
+    def __init__(self, **params: Any) -> None:
+        """Start with the task's parameters as attributes."""
+        for name, value in params.items():
+            setattr(self, name, value)
+
+    def freeze(self) -> None:
+        """Make every later change of an attribute an error."""
+        object.__setattr__(self, "_frozen", True)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for attributes that are not there; typed so that editors and
+        # mypy accept the names a task invents.
+        msg = (
+            f"SetupContext has no attribute {name!r}; "
+            "set it in setup, or declare it in Params"
+        )
+        raise AttributeError(msg)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_frozen" in self.__dict__:
+            raise ContextFrozenError("set", name)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if "_frozen" in self.__dict__:
+            raise ContextFrozenError("delete", name)
+        object.__delattr__(self, name)
+
+    def __repr__(self) -> str:
+        return f"SetupContext({', '.join(sorted(self.__dict__))})"

@@ -1,0 +1,162 @@
+"""Every deliberate error: a class takes facts and builds the sentence.
+
+A `TigerflowError` reaches the user as its sentence alone, without a traceback, and
+ends the command with its `exit_code`.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from enum import IntEnum
+from pathlib import Path
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """How a TigerFlow command ends; a signal N ends it with 128 + N."""
+
+    DONE = 0  # everything asked for is done
+    FAILED = 1  # some files failed, or a task could not run
+    USAGE = 2  # the command line or the configuration is wrong
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest known word, else an empty string."""
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class TigerflowError(Exception):
+    """The root of all errors that are meant to be read by a user."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+
+class NameRuleError(TigerflowError, ValueError):
+    """A name or an extension breaks the rules of `tigerflow.naming`."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ReservedParamError(TigerflowError):
+    """A task's Params class uses a name that the command line or context owns."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, task: str, names: Sequence[str]) -> None:
+        listed = ", ".join(repr(name) for name in sorted(names))
+        super().__init__(
+            f"Parameter name collision in {task}.Params: {{{listed}}} "
+            "is reserved; rename it",
+        )
+
+
+class ParamError(TigerflowError):
+    """A task's Params class, or a value given for it, cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+class TaskDefinitionError(TigerflowError):
+    """A task class is not complete or contradicts its kind."""
+
+
+class TaskLoadError(TigerflowError):
+    """A module, file or registered name does not lead to one task class."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ContextFrozenError(TigerflowError, AttributeError):
+    """The context was changed after setup."""
+
+    def __init__(self, verb: str, name: str) -> None:
+        super().__init__(
+            f"Cannot modify frozen SetupContext: tried to {verb} {name!r}",
+        )
+
+
+class DirectoryMissingError(TigerflowError):
+    """A directory that the user named is not there."""
+
+    def __init__(self, option: str, path: Path) -> None:
+        found = "is not a directory" if path.exists() else "does not exist"
+        super().__init__(f"{option} {str(path)!r} {found}")
+
+
+class DirectoryClashError(TigerflowError):
+    """Outputs would be taken for inputs, or would replace them."""
+
+    exit_code = ExitCode.USAGE
+
+
+class OutputDirectoryError(TigerflowError):
+    """Results cannot be stored: full, read-only, or gone. No file is to blame."""
+
+    def __init__(self, directory: Path, reason: OSError) -> None:
+        super().__init__(
+            f"Cannot write to output directory {str(directory)!r}: "
+            f"{reason.strerror or reason}; "
+            "nothing is lost, start again when this is mended",
+        )
+
+
+class TemporaryOutputMissingError(TigerflowError):
+    """The `output_file` that `run` was given is no longer a file after `run`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "run removed or replaced its output_file; write to the path it was given",
+        )
+
+
+class PipelineError(TigerflowError):
+    """A pipeline file has mistakes, one line for each."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(lines))
+
+
+class NotYetError(TigerflowError):
+    """A documented feature that this version does not have."""
+
+    exit_code = ExitCode.USAGE
+
+
+class WorkflowDirectoryError(TigerflowError):
+    """A directory that `compile` was given cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{str(path)!r}: {reason}")
+
+
+class StaleWorkflowError(TigerflowError):
+    """`compile --check` found the compiled workflow missing or out of date."""
+
+    def __init__(self, directory: Path, files: Sequence[str]) -> None:
+        super().__init__(
+            f"The workflow in {str(directory)!r} is not current "
+            f"({', '.join(files)}); run `tigerflow compile` again",
+        )
+
+
+class MissingAssetError(TigerflowError):
+    """The installed package lacks a file that it ships."""
+
+    def __init__(self, name: str, places: Sequence[Path]) -> None:
+        looked = " and ".join(repr(str(place)) for place in places)
+        super().__init__(f"{name!r} is missing in {looked}; install tigerflow again")
+
+
+class UnknownTaskError(TigerflowError):
+    """No built-in or installed task has this name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"Task {name!r} not found{did_you_mean(name, known)}\n"
+            "Run 'tigerflow tasks list' to see available tasks.",
+        )

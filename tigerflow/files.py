@@ -1,0 +1,86 @@
+"""Atomic files: a final name appears whole or not at all."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tigerflow.naming import TEMP_PREFIX, temporary_name, temporary_owner
+
+#: A temporary file of another host is left alone for this long: its owner may live.
+FOREIGN_TEMPORARY_AGE_S = 24 * 3600
+
+
+def create_temporary(target: Path) -> Path:
+    """Create an empty temporary file beside `target` and return its path.
+
+    Its mode follows the umask, as any new file's does.
+    """
+    path = target.with_name(temporary_name(target.name))
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    return path
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file that is there whole or not at all, also after a crash."""
+    temporary = create_temporary(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON object, indented for readers; lone surrogates are escaped."""
+    write_atomic(path, json.dumps(value, indent=2) + "\n")
+
+
+def remove_abandoned_temporaries(directory: Path) -> None:
+    """Remove the temporary files of processes that are gone."""
+    _remove_temporaries(directory, _is_abandoned)
+
+
+def remove_temporaries_of(directory: Path, pid: int) -> None:
+    """Remove the temporary files of a process on this host that ends or has ended."""
+    owner = (True, pid)
+    _remove_temporaries(directory, lambda entry: temporary_owner(entry.name) == owner)
+
+
+def _remove_temporaries(
+    directory: Path,
+    chosen: Callable[[os.DirEntry[str]], bool],
+) -> None:
+    with os.scandir(directory) as entries:
+        paths = [
+            Path(entry.path)
+            for entry in entries
+            if entry.name.startswith(TEMP_PREFIX) and chosen(entry)
+        ]
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    owner = temporary_owner(entry.name)
+    if owner is not None and owner[0]:
+        return not process_is_alive(owner[1])
+    with contextlib.suppress(OSError):
+        return time.time() - entry.stat().st_mtime > FOREIGN_TEMPORARY_AGE_S
+    return False
+
+
+def process_is_alive(pid: int) -> bool:
+    """Tell whether a process of this id runs on this host."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

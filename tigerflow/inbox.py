@@ -1,0 +1,268 @@
+"""Notice files that have arrived in a directory, whole.
+
+The scan is the truth; file system events only wake it up, and tell that a writer has
+closed its file. So a lost event costs at most one scan interval, and a file system
+without events works as well. A file has arrived when its writer closed it or moved it
+in (event), or when its size and times are the same on two looks.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from tigerflow.log import logger
+from tigerflow.naming import is_input_name
+
+#: Between the two looks at a file that nobody was seen writing.
+SETTLE_S = 0.15
+
+#: The same, for a file that an event showed being written but not yet closed.
+WRITING_SETTLE_S = 2.0
+
+#: A scan that takes t seconds is followed by a pause of at least this many times t.
+SCAN_PAUSE_FACTOR = 20
+
+# inotify(7): remote changes are not seen. Lustre, GPFS and the like are the same.
+_REMOTE_FILE_SYSTEMS = frozenset(
+    "nfs nfs4 lustre gpfs cifs smb3 smbfs beegfs ceph afs 9p panfs wekafs".split(),
+)
+
+#: What tells one state of a file from another: (inode, size, mtime in ns).
+Signature = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file that is there, whole."""
+
+    name: str
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class _Look:
+    signature: Signature
+    at: float
+
+
+def signature_of(status: os.stat_result) -> Signature:
+    """Return what changes when a file is written, replaced or touched."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Inbox:
+    """The arrivals in one directory; not recursive, regular files or links to them.
+
+    Use it as a context manager: the watch is armed on entering, before the first scan.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        extension: str,
+        wanted: Callable[[Iterable[Arrival]], Iterable[Arrival]],
+        poll_interval_s: float,
+    ) -> None:
+        """Offer files that end in `extension` and that `wanted` lets pass.
+
+        `wanted` sees every such file at each scan, and leaves out those that are done
+        or in hand; so the inbox itself remembers only files that are arriving.
+        """
+        self._directory = directory
+        self._extension = extension
+        self._wanted = wanted
+        self._poll_interval_s = poll_interval_s
+        self._wake = threading.Condition()
+        self._closed: set[str] = set()
+        self._writing: dict[str, float] = {}
+        self._looks: dict[str, _Look] = {}
+        self._next_scan = 0.0
+        self._stopped = False
+        self._observer: BaseObserver | None = None
+
+    def __enter__(self) -> Self:
+        if _is_remote(self._directory):
+            return self
+        try:
+            # Full events: a file that is moved in is told from one being created.
+            observer = Observer(generate_full_events=True)
+            observer.schedule(_Handler(self._note), str(self._directory))
+            observer.start()
+        except OSError as error:
+            # Out of inotify watches or instances: the scans are enough.
+            logger.debug("No file system events: {}", error)
+        else:
+            self._observer = observer
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+
+    def stop(self) -> None:
+        """End a waiting `batch` and make all later ones None; from any thread."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify_all()
+
+    def scan_now(self) -> None:
+        """Make the next `batch` start with a scan; from any thread."""
+        with self._wake:
+            self._next_scan = 0.0
+            self._wake.notify_all()
+
+    def batch(self, *, wait: bool = True) -> list[Arrival] | None:
+        """Return the files that have arrived, sorted by name; None after `stop`.
+
+        Waits until there is at least one, or, without `wait`, until every file that is
+        there now has arrived, which may be none.
+        """
+        while not self._stopped:
+            arrived = self._look()
+            if arrived or (not wait and not self._looks):
+                return sorted(arrived, key=lambda arrival: arrival.name)
+            self._sleep()
+        return None
+
+    def _look(self) -> list[Arrival]:
+        with self._wake:
+            closed, self._closed = self._closed, set()
+        now = time.monotonic()
+        if now >= self._next_scan:
+            entries = list(self._wanted(self._scan()))
+            self._next_scan = now + self._pause(time.monotonic() - now)
+            self._forget_departed({arrival.name for arrival in entries})
+        else:
+            names = [*closed, *(name for name in self._looks if name not in closed)]
+            entries = list(self._wanted(self._stat(names)))
+        arrived = [entry for entry in entries if self._has_arrived(entry, closed)]
+        for entry in arrived:
+            self._looks.pop(entry.name, None)
+            self._writing.pop(entry.name, None)
+        return arrived
+
+    def _has_arrived(self, entry: Arrival, closed: set[str]) -> bool:
+        if entry.name in closed:
+            return True
+        now = time.monotonic()
+        look = self._looks.get(entry.name)
+        if look is None or look.signature != entry.signature:
+            self._looks[entry.name] = _Look(entry.signature, now)
+            return False
+        needed = WRITING_SETTLE_S if entry.name in self._writing else SETTLE_S
+        return now - look.at >= needed
+
+    def _sleep(self) -> None:
+        """Wait for an event, the next look or the next scan, whichever comes first."""
+        now = time.monotonic()
+        until = self._next_scan
+        for name, look in self._looks.items():
+            needed = WRITING_SETTLE_S if name in self._writing else SETTLE_S
+            until = min(until, max(look.at + needed, now + SETTLE_S))
+        with self._wake:
+            if not self._closed and not self._stopped and self._next_scan > now:
+                self._wake.wait(max(until - now, 0.001))
+
+    def _scan(self) -> Iterator[Arrival]:
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                if not is_input_name(entry.name, self._extension):
+                    continue
+                # A file may go between listing and stat; a link may lead nowhere.
+                with contextlib.suppress(OSError):
+                    if entry.is_file():
+                        yield Arrival(entry.name, signature_of(entry.stat()))
+
+    def _stat(self, names: Iterable[str]) -> Iterator[Arrival]:
+        for name in names:
+            path = self._directory / name
+            try:
+                if path.is_file():
+                    yield Arrival(name, signature_of(path.stat()))
+                    continue
+            except OSError:
+                pass
+            self._looks.pop(name, None)
+            self._writing.pop(name, None)
+
+    def _forget_departed(self, present: set[str]) -> None:
+        for name in self._looks.keys() - present:
+            del self._looks[name]
+            self._writing.pop(name, None)
+
+    def _pause(self, scan_took_s: float) -> float:
+        return max(self._poll_interval_s, SCAN_PAUSE_FACTOR * scan_took_s)
+
+    def _note(self, name: str, *, closed: bool) -> None:
+        if not is_input_name(name, self._extension):
+            return
+        with self._wake:
+            if closed:
+                self._closed.add(name)
+                self._writing.pop(name, None)
+                self._wake.notify_all()
+            else:
+                self._writing[name] = time.monotonic()
+
+
+class _Handler(FileSystemEventHandler):
+    """Runs in watchdog's thread: notes names and nothing else."""
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        self._note = note
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        if event.is_directory:
+            return
+        match event.event_type:
+            case "closed":
+                self._note(_name(event.src_path), closed=True)
+            case "moved":
+                self._note(_name(event.dest_path), closed=True)
+            case "created":
+                # A link is there at once; anything else is closed by its writer.
+                is_link = Path(os.fsdecode(event.src_path)).is_symlink()
+                self._note(_name(event.src_path), closed=is_link)
+            case "modified":
+                self._note(_name(event.src_path), closed=False)
+            case _:
+                # Being opened or read says nothing about arrival.
+                pass
+
+
+def _name(path: str | bytes) -> str:
+    return os.path.basename(os.fsdecode(path))  # noqa: PTH119 -- any bytes
+
+
+def _is_remote(directory: Path) -> bool:
+    """Tell whether other machines can change the directory behind this one's back."""
+    try:
+        mounts = Path("/proc/mounts").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    real = os.path.realpath(directory)
+    best, kind = "", ""
+    for line in mounts:
+        _, point, name, *_ = line.split(" ")
+        point = point.encode(errors="surrogateescape").decode("unicode_escape")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, name
+    return kind in _REMOTE_FILE_SYSTEMS or kind.startswith("fuse.")

@@ -1,0 +1,55 @@
+"""Every path below an output directory.
+
+OUT/<task>/<stem><output_ext>       results
+OUT/<task>/<stem>.err               errors
+OUT/.tigerflow/input                link to the input directory
+OUT/.tigerflow/workflow/            the compiled workflow
+OUT/.tigerflow/tasks/<task>/        outputs with keep_output: false
+OUT/.tigerflow/logs/<task>.log      what the task's workers print and log
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+STATE = Path(".tigerflow")
+INPUT_LINK = STATE / "input"
+WORKFLOW = STATE / "workflow"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The paths of one run; relative ones hold inside its output directory."""
+
+    output_dir: Path
+
+    @property
+    def input_link(self) -> Path:
+        """The link to the input directory."""
+        return self.output_dir / INPUT_LINK
+
+    @property
+    def workflow(self) -> Path:
+        """Where the compiled workflow is, unless the user chose another place."""
+        return self.output_dir / WORKFLOW
+
+    def task_log(self, task: str) -> Path:
+        """What the task's workers print and log."""
+        return self.output_dir / STATE / "logs" / f"{task}.log"
+
+
+def result_directory(task: str, *, keep_output: bool) -> Path:
+    """Return where a task's outputs go, relative to the output directory."""
+    return Path(task) if keep_output else STATE / "tasks" / task
+
+
+def error_directory(task: str) -> Path:
+    """Return where a task's `.err` files go, relative to the output directory.
+
+    The same whether outputs are kept or not, so that errors are always found.
+    """
+    return Path(task)
+
+
+def worker_file(task: str) -> Path:
+    """Return what the workers of a task are told, relative to the workflow."""
+    return Path("tasks") / f"{task}.json"

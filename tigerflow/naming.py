@@ -1,0 +1,132 @@
+"""File name <-> stem <-> output, error and temporary names, and the rules for them."""
+
+import os
+import re
+import secrets
+import socket
+import zlib
+
+from tigerflow.errors import NameRuleError
+
+ERROR_EXT = ".err"
+
+#: Every temporary file starts with this, whoever made it; none is ever an input.
+TEMP_PREFIX = ".~tf_"
+
+#: macOS writes one such companion beside each file it copies to a foreign disk.
+APPLE_DOUBLE_PREFIX = "._"
+
+_EXTENSION = re.compile(r"(\.[a-zA-Z0-9_]+)+")
+_TASK_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]*")
+
+# What Snakemake gives a meaning of its own inside a file name. Its own patterns are
+# WILDCARD_REGEX (snakemake.io) and PATHVAR_REGEX (snakemake.pathvars); these two are
+# at least as wide. A value repeated 20 times at the end is its PeriodicityDetector.
+_WILDCARD = re.compile(r"\{\s*\w+\s*(,.*)?\}", re.DOTALL)
+_PATHVAR = re.compile(r"<[a-z][a-z0-9_]*>")
+_PERIODIC = re.compile(r"(.+?)\1{19,}$")
+
+
+def check_extension(extension: str) -> str:
+    """Return `extension` when it can name files.
+
+    Raises:
+        NameRuleError: it is not dots and words (`.txt`, `.tar.gz`), or is reserved.
+    """
+    if not _EXTENSION.fullmatch(extension):
+        hint = (
+            f"; write {'.' + extension!r}"
+            if _EXTENSION.fullmatch("." + extension)
+            else "; write a dot and letters, digits or underscores, such as '.txt'"
+        )
+        msg = f"Invalid file extension: {extension!r}{hint}"
+        raise NameRuleError(msg)
+    if extension.lower().endswith(ERROR_EXT):
+        msg = f"Invalid file extension: {extension!r}; '.err' is kept for error files"
+        raise NameRuleError(msg)
+    return extension
+
+
+def check_task_name(name: str) -> str:
+    """Return `name` when it can name a task, its directory and its rule.
+
+    Raises:
+        NameRuleError: it does not start with a letter, or has other characters.
+    """
+    if not _TASK_NAME.fullmatch(name):
+        msg = (
+            f"Invalid task name: {name!r}; "
+            "start with a letter, then letters, digits, '-' or '_'"
+        )
+        raise NameRuleError(msg)
+    return name
+
+
+def is_input_name(name: str, extension: str) -> bool:
+    """Tell whether a file of this name is an input: by its end, case-sensitively."""
+    return name.endswith(extension) and not name.startswith(
+        (TEMP_PREFIX, APPLE_DOUBLE_PREFIX),
+    )
+
+
+def stem_of(name: str, extension: str) -> str:
+    """Return the name without its extension: `a.b` for `a.b.tar.gz`."""
+    return name.removesuffix(extension)
+
+
+def output_name(stem: str, extension: str) -> str:
+    """Return the name of the output that belongs to `stem`."""
+    return stem + extension
+
+
+def error_name(stem: str) -> str:
+    """Return the name of the error file that belongs to `stem`."""
+    return stem + ERROR_EXT
+
+
+def temporary_name(target: str) -> str:
+    """Return a fresh hidden name; only its last suffix comes from `target`.
+
+    The suffix stays because writers choose the format by it, or append one that is
+    missing; the rest does not, so that a name of 255 bytes has a temporary as well.
+    The host and process in the name tell a later start whose it was.
+    """
+    suffix = os.path.splitext(target)[1]  # noqa: PTH122 -- a name, not a path
+    owner = f"{_host_tag()}.{os.getpid()}"
+    return f"{TEMP_PREFIX}{owner}.{secrets.token_hex(6)}{suffix}"
+
+
+def temporary_owner(name: str) -> tuple[bool, int] | None:
+    """Return (made on this host, process id) of a temporary name of ours."""
+    parts = name.removeprefix(TEMP_PREFIX).split(".")
+    if not name.startswith(TEMP_PREFIX) or len(parts) < 3 or not parts[1].isdigit():  # noqa: PLR2004 -- host, pid, random
+        return None
+    return parts[0] == _host_tag(), int(parts[1])
+
+
+def snakemake_problem(stem: str) -> str | None:
+    """Return why Snakemake cannot carry a file of this stem, or None if it can."""
+    try:
+        stem.encode()
+    except UnicodeEncodeError:
+        return "its name is not valid UTF-8"
+    if any(
+        character in stem for character in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+    ):
+        return "its name has a line break in it"
+    if _WILDCARD.search(stem):
+        return "Snakemake reads the {...} in its name as a wildcard"
+    if _PATHVAR.search(stem):
+        return "Snakemake reads the <...> in its name as a path variable"
+    if _PERIODIC.search(stem):
+        return "Snakemake refuses names that end in 20 or more repetitions"
+    return None
+
+
+def printable(name: str) -> str:
+    """Return `name` for a log line: as it is, or quoted where a line would break."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _host_tag() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"

@@ -1,0 +1,86 @@
+"""Signals: the first asks to stop, the second stops at once."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+from tigerflow.tasks.execution import Interrupted
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopSignals:
+    """Turns SIGINT, SIGTERM and SIGHUP into calls, while it is entered.
+
+    A thread reads the numbers that Python's C-level handler writes, so that a stop is
+    noticed also while the main thread is busy in a library that never comes back to
+    Python code.
+    """
+
+    def __init__(
+        self,
+        on_first: Callable[[int], None],
+        on_second: Callable[[int], None],
+    ) -> None:
+        """Call `on_first` with the first signal's number, `on_second` with the next.
+
+        Both run in a thread of their own. After `on_second` the process ends at once
+        with 128 + the signal's number.
+        """
+        self._on_first = on_first
+        self._on_second = on_second
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._previous: dict[signal.Signals, object] = {}
+        #: While True, the first signal also raises Interrupted in the main thread.
+        self.interrupting = False
+        #: Number of the first signal, or None.
+        self.received: int | None = None
+
+    def __enter__(self) -> Self:
+        self._wakeup = signal.set_wakeup_fd(
+            self._writer.fileno(),
+            warn_on_full_buffer=False,
+        )
+        for number in STOP_SIGNALS:
+            previous = signal.getsignal(number)
+            # Started under nohup: a hang-up is none of our business.
+            if number is signal.SIGHUP and previous is signal.SIG_IGN:
+                continue
+            self._previous[number] = previous
+            signal.signal(number, self._handle)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type] # what getsignal gave
+        signal.set_wakeup_fd(self._wakeup)
+        self._writer.close()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.interrupting:
+            self.interrupting = False
+            raise Interrupted(number)
+
+    def _watch(self) -> None:
+        while numbers := self._reader.recv(16):
+            for number in numbers:
+                if number not in STOP_SIGNALS:
+                    continue
+                if self.received is None:
+                    self.received = number
+                    self._on_first(number)
+                else:
+                    self._on_second(number)
+                    os._exit(128 + number)
+        self._reader.close()

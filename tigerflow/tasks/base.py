@@ -1,0 +1,93 @@
+"""The contract of a task: what a user's class provides, and `cli()`."""
+
+import inspect
+import sys
+from enum import StrEnum
+from types import FrameType
+from typing import ClassVar
+
+from tigerflow.errors import TaskDefinitionError
+from tigerflow.tasks.params import Field, read_fields
+
+
+class TaskKind(StrEnum):
+    """Where and how a task's files are processed, as a pipeline file says it."""
+
+    LOCAL = "local"
+    LOCAL_ASYNC = "local_async"
+    SLURM = "slurm"
+
+
+class Task:
+    """What all kinds share; user classes derive from one of the kinds."""
+
+    kind: ClassVar[TaskKind]
+    #: Names of the options that this kind adds to the command line.
+    kind_options: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def cli(cls) -> None:
+        """Run this task as a command-line program, with the arguments it was given.
+
+        At the end of a module it acts only when that module is the program
+        (`python module.py`, `python -m module`). While the module is imported, by
+        TigerFlow, a worker or a child process, it does nothing.
+        """
+        if _is_module_being_imported(sys._getframe(1)):  # noqa: SLF001 -- who calls is the question
+            return
+        from tigerflow.cli.task import run_task_command  # noqa: PLC0415 -- heavy, and upward
+
+        run_task_command(cls)
+
+    @classmethod
+    def fields(cls) -> tuple[Field, ...]:
+        """Return the parameters that the class and its bases declare in `Params`.
+
+        Raises:
+            ReservedParamError: a name is taken by TigerFlow's own options.
+            ParamError: a parameter cannot be an option.
+        """
+        params = getattr(cls, "Params", None)
+        return read_fields(cls.__name__, params, cls.kind_options)
+
+
+def check_definition(task: type[Task]) -> None:
+    """Refuse a class that cannot run, in words that say what to change.
+
+    Raises:
+        TaskDefinitionError: `run` is missing, or a method has the wrong shape.
+    """
+    for method, arguments in (
+        ("setup", "context"),
+        ("run", "context, input_file, output_file"),
+        ("teardown", "context"),
+    ):
+        _check_method(task, method, arguments)
+
+
+def _check_method(task: type[Task], method: str, arguments: str) -> None:
+    function = getattr(task, method, None)
+    asynchronous = task.kind is TaskKind.LOCAL_ASYNC
+    word = "async def" if asynchronous else "def"
+    shape = f"@staticmethod {word} {method}({arguments})"
+    if function is None or getattr(function, "__tigerflow_missing__", False):
+        msg = f"Task {task.__name__} has no {method}; write {shape}"
+        raise TaskDefinitionError(msg)
+    try:
+        inspect.signature(function).bind(*arguments.split(", "))
+    except TypeError as error:
+        msg = f"{task.__name__}.{method} does not take ({arguments}); write {shape}"
+        raise TaskDefinitionError(msg) from error
+    if inspect.iscoroutinefunction(function) != asynchronous:
+        other = "LocalTask or SlurmTask" if asynchronous else "LocalAsyncTask"
+        found = "is not" if asynchronous else "is"
+        msg = (
+            f"{task.__name__}.{method} {found} 'async def'; "
+            f"write {shape}, or derive from {other}"
+        )
+        raise TaskDefinitionError(msg)
+
+
+def _is_module_being_imported(caller: FrameType) -> bool:
+    at_top_level = caller.f_code.co_name == "<module>"
+    return at_top_level and caller.f_globals.get("__name__") != "__main__"

@@ -1,0 +1,92 @@
+"""Describe a task as JSON, in a process of its own: `python -m tigerflow.tasks.describe`.
+
+A module that crashes, exits, hangs, prints, or shadows another's helpers while it is
+imported then harms nobody else. Standard input has one JSON object: `module` (as in a
+pipeline file), `directory` (that of the pipeline file), `params` (key -> text, list of
+texts, or null). Standard output gets one object: a `TaskDescription`'s fields, or
+`error` with one sentence.
+"""
+
+import inspect
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tigerflow.errors import TigerflowError
+from tigerflow.tasks.base import Task, check_definition
+from tigerflow.tasks.loader import Reference, load_task
+from tigerflow.tasks.params import FieldDescription, ParamText, convert, describe_fields
+
+
+@dataclass(frozen=True)
+class TaskDescription:
+    """What a task class says of itself."""
+
+    class_name: str
+    kind: str
+    #: Import path of the module, or the path of its file.
+    module: str
+    #: The class's docstring, or the module's, or nothing.
+    doc: str
+    #: The module's docstring.
+    module_doc: str
+    fields: tuple[FieldDescription, ...]
+    #: Mistakes in the given params, by key.
+    param_mistakes: dict[str, str] = field(default_factory=dict)
+
+
+def describe_task(
+    reference: Reference,
+    directory: Path,
+    params: dict[str, ParamText] | None = None,
+) -> TaskDescription:
+    """Load a task and describe it; with `params`, check them as well.
+
+    Raises:
+        TigerflowError: it cannot be loaded, or cannot run.
+    """
+    task = load_task(reference, directory)
+    fields = task.fields()
+    check_definition(task)
+    mistakes = {} if params is None else convert(fields, params)[1]
+    module = sys.modules[task.__module__]
+    return TaskDescription(
+        class_name=task.__name__,
+        kind=task.kind.value,
+        module=task.__module__,
+        doc=_docstring(task),
+        module_doc=inspect.cleandoc(module.__doc__ or ""),
+        fields=describe_fields(fields),
+        param_mistakes=mistakes,
+    )
+
+
+def _docstring(task: type[Task]) -> str:
+    # Not inspect.getdoc: a docstring inherited from LocalTask says nothing of this one.
+    return inspect.cleandoc(task.__dict__.get("__doc__") or "")
+
+
+def main() -> None:
+    """Read the request, answer it."""
+    request = json.load(sys.stdin)
+    # What the user's module prints must not end in the answer.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    directory = Path(request["directory"])
+    reference = Reference.parse(request["module"], directory)
+    result: dict[str, Any]
+    try:
+        result = asdict(describe_task(reference, directory, request["params"]))
+    except TigerflowError as error:
+        result = {"error": str(error)}
+    json.dump(result, answer)
+    answer.close()
+    # Threads that the module started must not keep the process.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

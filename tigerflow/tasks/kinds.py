@@ -1,0 +1,118 @@
+"""The three kinds of task that users derive from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from tigerflow.context import SetupContext
+from tigerflow.tasks.base import Task, TaskKind
+
+
+_Method = TypeVar("_Method", bound=Callable[..., object])
+
+
+def _missing(function: _Method) -> _Method:
+    function.__tigerflow_missing__ = True  # type: ignore[attr-defined] # read by check_definition
+    return function
+
+
+class _SyncTask(Task):
+    @staticmethod
+    def setup(context: SetupContext) -> None:
+        """Prepare what all files share, once: load a model, open a connection.
+
+        Args:
+            context: has the task's parameters as attributes; add what `run` needs.
+        """
+
+    @staticmethod
+    @_missing
+    def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
+        """Process one file. Required.
+
+        An exception becomes the file's `.err`; other files go on. When nothing is
+        written, an empty output says that the file is done.
+
+        Args:
+            context: what `setup` prepared, read-only.
+            input_file: the file to read; never change it.
+            output_file: where to write. It exists, empty, under a temporary name with
+                the output's suffix, and gets its final name when `run` has returned.
+        """
+
+    @staticmethod
+    def teardown(context: SetupContext) -> None:
+        """Give back what `setup` took, once, after the last file.
+
+        Args:
+            context: what `setup` prepared, read-only.
+        """
+
+
+class LocalTask(_SyncTask):
+    """One file at a time, in one process on this machine.
+
+    A resource that allows a single user at a time, such as a DuckDB file, is safe.
+    """
+
+    kind: ClassVar[TaskKind] = TaskKind.LOCAL
+
+
+class SlurmTask(_SyncTask):
+    """Files side by side on compute nodes, each worker with a setup of its own."""
+
+    kind: ClassVar[TaskKind] = TaskKind.SLURM
+    kind_options: ClassVar[frozenset[str]] = frozenset(
+        {
+            "max_workers",
+            "cpus",
+            "memory",
+            "time",
+            "gpus",
+            "sbatch_option",
+            "sbatch_options",
+            "setup_command",
+            "setup_commands",
+        },
+    )
+
+
+class LocalAsyncTask(Task):
+    """Several files at once in one event loop on this machine; for I/O, such as APIs.
+
+    All methods are coroutines. Code that blocks stops all files in flight.
+    """
+
+    kind: ClassVar[TaskKind] = TaskKind.LOCAL_ASYNC
+    kind_options: ClassVar[frozenset[str]] = frozenset({"concurrency_limit"})
+
+    @staticmethod
+    async def setup(context: SetupContext) -> None:
+        """Prepare what all files share, once: open a session, read a key.
+
+        Args:
+            context: has the task's parameters as attributes; add what `run` needs.
+        """
+
+    @staticmethod
+    @_missing
+    async def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
+        """Process one file. Required.
+
+        An exception becomes the file's `.err`; other files go on. When nothing is
+        written, an empty output says that the file is done.
+
+        Args:
+            context: what `setup` prepared, read-only.
+            input_file: the file to read; never change it.
+            output_file: where to write. It exists, empty, under a temporary name with
+                the output's suffix, and gets its final name when `run` has returned.
+        """
+
+    @staticmethod
+    async def teardown(context: SetupContext) -> None:
+        """Give back what `setup` took, once, after the last file.
+
+        Args:
+            context: what `setup` prepared, read-only.
+        """

@@ -1,0 +1,301 @@
+"""A task's `Params` class: typed fields, and values for them from text.
+
+Typer does the work for the command line and for the pipeline file alike, so that both
+take the same types, check the same limits, and complain in the same words.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+import typer.main
+from typer.models import ArgumentInfo, OptionInfo
+
+from tigerflow.context import RESERVED_ATTRIBUTES
+from tigerflow.errors import ParamError, ReservedParamError, did_you_mean
+
+#: A value as the pipeline file has it: the text of one scalar, of several, or null.
+ParamText = str | Sequence[str] | None
+
+#: What every task's command line owns.
+BASE_OPTIONS = frozenset(
+    {"input_dir", "input_ext", "output_dir", "output_ext", "task_name", "once", "help"},
+)
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True)
+class Field:
+    """One parameter: its name in `context` and how Typer takes it."""
+
+    name: str
+    parameter: inspect.Parameter
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is a bool, given by the presence of `--x` or `--no-x`."""
+        return _bare(self.parameter.annotation) is bool
+
+
+@dataclass(frozen=True)
+class FieldDescription:
+    """One parameter in words, for help texts and JSON."""
+
+    name: str
+    flags: tuple[str, ...]
+    type: str
+    required: bool
+    default: str | None
+    help: str
+    hidden: bool
+
+
+def read_fields(
+    task: str,
+    params: type | None,
+    reserved: Iterable[str],
+) -> tuple[Field, ...]:
+    """Return the fields of a Params class, those of its bases first.
+
+    Args:
+        task: name of the task class, for messages.
+        params: the class, or None when the task declares none.
+        reserved: option names of the task's kind, beside those of every task.
+
+    Raises:
+        ReservedParamError: a field has a name that TigerFlow's own options have.
+        ParamError: an annotation is missing, unknown, or no option.
+    """
+    if params is None:
+        return ()
+    _refuse_bare_attributes(task, params)
+    try:
+        hints = typing.get_type_hints(params, include_extras=True)
+    except NameError as error:
+        msg = f"{task}.Params: {error}; import the type at the top of the module"
+        raise ParamError(msg) from error
+    owned = BASE_OPTIONS | RESERVED_ATTRIBUTES | set(reserved)
+    if clash := owned & hints.keys():
+        raise ReservedParamError(task, sorted(clash))
+    return tuple(
+        Field(name, _parameter(task, name, hint, getattr(params, name, ...)))
+        for name, hint in hints.items()
+    )
+
+
+def build_command(
+    parameters: Iterable[inspect.Parameter],
+    function: Callable[..., Any],
+    name: str | None = None,
+) -> Any:
+    """Return the Typer command whose options are `parameters`.
+
+    Its `main(args, standalone_mode=False)` returns what `function` does.
+    """
+    parameters = list(parameters)
+
+    def command(**values: Any) -> Any:
+        return function(**values)
+
+    command.__doc__ = function.__doc__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # Typer reads it
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name)(command)
+    return typer.main.get_command(app)
+
+
+def convert(
+    fields: Sequence[Field],
+    values: Mapping[str, ParamText],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Turn texts of a pipeline file into typed values, defaults included.
+
+    Keys may be written with `-` or `_`. Returns the values by field name, and the
+    mistakes by key as written; with mistakes, the values are incomplete.
+    """
+    by_name = {field.name: field for field in fields}
+    mistakes: dict[str, str] = {}
+    given: dict[str, tuple[str, ParamText]] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in by_name:
+            hint = did_you_mean(name, list(by_name)) or _listing(by_name)
+            mistakes[key] = f"is not a parameter of the task{hint}"
+        elif name in given:
+            mistakes[key] = f"is given twice, also as {given[name][0]!r}"
+        else:
+            given[name] = (key, value)
+    result: dict[str, Any] = {}
+    for field in fields:
+        key, value = given.get(field.name, (field.name, None))
+        try:
+            result[field.name] = _convert_one(field, value)
+        except ParamError as error:
+            mistakes[key] = str(error)
+    return result, mistakes
+
+
+def describe_fields(fields: Sequence[Field]) -> tuple[FieldDescription, ...]:
+    """Describe each field as its command-line option presents it."""
+    command = build_command([field.parameter for field in fields], lambda **_: None)
+    options = {option.name: option for option in command.params}
+    return tuple(_describe(field, options[field.name]) for field in fields)
+
+
+def _describe(field: Field, option: Any) -> FieldDescription:
+    default = field.parameter.default
+    if isinstance(default, OptionInfo):
+        default = default.default
+    required = bool(option.required)
+    shown = None if required or callable(default) else _shown(default)
+    return FieldDescription(
+        name=field.name,
+        flags=(*option.opts, *option.secondary_opts),
+        type=_type_name(field.parameter.annotation),
+        required=required,
+        default=shown,
+        help=option.help or "",
+        hidden=bool(option.hidden),
+    )
+
+
+def _shown(default: object) -> str:
+    value = getattr(default, "value", default)
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return " ".join(str(getattr(each, "value", each)) for each in value)
+    return str(value)
+
+
+def _refuse_bare_attributes(task: str, params: type) -> None:
+    annotated = {
+        name for base in params.__mro__ for name in inspect.get_annotations(base)
+    }
+    for name, value in vars(params).items():
+        plain = not name.startswith("_") and name not in annotated
+        if plain and not callable(value) and not isinstance(value, property):
+            msg = (
+                f"{task}.Params.{name} has no type; write '{name}: {_kind(value)} = …'"
+            )
+            raise ParamError(msg)
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _parameter(
+    task: str,
+    name: str,
+    hint: Any,
+    default: Any,
+) -> inspect.Parameter:
+    extras = getattr(hint, "__metadata__", ())
+    if any(isinstance(extra, ArgumentInfo) for extra in extras) or isinstance(
+        default,
+        ArgumentInfo,
+    ):
+        msg = (
+            f"{task}.Params.{name} is a typer.Argument; "
+            "use typer.Option, so that it has a name in a pipeline"
+        )
+        raise ParamError(msg)
+    is_option = isinstance(default, OptionInfo) or any(
+        isinstance(extra, OptionInfo) for extra in extras
+    )
+    if not is_option:
+        # Without this, Typer makes a required parameter a positional argument.
+        hint = Annotated[hint, typer.Option()]
+    try:
+        parameter = inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=hint,
+            default=inspect.Parameter.empty if default is ... else default,
+        )
+        build_command([parameter], lambda **_: None)
+    except Exception as error:  # Typer raises what it likes for types it can't take
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = f"{task}.Params.{name} cannot be an option: {reason}"
+        raise ParamError(msg) from error
+    return parameter
+
+
+def _convert_one(field: Field, value: ParamText) -> Any:
+    if field.is_flag and value is not None:
+        return _convert_flag(value)
+    command = build_command([field.parameter], lambda **values: values)
+    option = next(each for each in command.params if each.name == field.name)
+    try:
+        return command.main(_arguments(option, value), standalone_mode=False)[
+            field.name
+        ]
+    except Exception as error:
+        # Usage errors of Typer, whichever Click it is built on, explain themselves.
+        if not hasattr(error, "format_message"):
+            raise
+        raise ParamError(_reason(error.format_message(), value)) from error
+
+
+def _convert_flag(value: str | Sequence[str]) -> bool:
+    word = value.lower() if isinstance(value, str) else ""
+    if word not in _TRUE | _FALSE:
+        msg = f"expected true or false, found {value!r}"
+        raise ParamError(msg)
+    return word in _TRUE
+
+
+def _arguments(option: Any, value: ParamText) -> list[str]:
+    if value is None:
+        return []
+    texts = [value] if isinstance(value, str) else list(value)
+    many = option.multiple or option.nargs != 1
+    if not many and not isinstance(value, str):
+        msg = f"expected one value, found a list of {len(texts)}"
+        raise ParamError(msg)
+    long = next((opt for opt in option.opts if opt.startswith("--")), None)
+    if option.nargs != 1:
+        return [long or option.opts[0], *texts]
+    if long is None:
+        return [word for text in texts for word in (option.opts[0], text)]
+    # With '=', a value that is empty or starts with '-' stays a value.
+    return [f"{long}={text}" for text in texts]
+
+
+def _reason(message: str, value: ParamText) -> str:
+    if value is None:
+        return "is required; give it a value"
+    # "Invalid value for '--x': 9 is not in the range …": the place is told already.
+    _, separator, reason = message.partition(": ")
+    reason = reason if separator else message
+    return reason.strip().rstrip(".")
+
+
+def _listing(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return f" (it has: {', '.join(names)})" if names else " (it has none)"
+
+
+def _bare(annotation: Any) -> Any:
+    """Strip Annotated and `| None` from a type."""
+    if typing.get_origin(annotation) is Annotated:
+        return _bare(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        inner = [arg for arg in typing.get_args(annotation) if arg is not type(None)]
+        return _bare(inner[0]) if len(inner) == 1 else annotation
+    return annotation
+
+
+def _type_name(annotation: Any) -> str:
+    bare = _bare(annotation)
+    if isinstance(bare, type) and typing.get_origin(bare) is None:
+        return bare.__name__
+    return str(bare).replace("typing.", "").replace("pathlib.", "")

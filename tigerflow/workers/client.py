@@ -1,0 +1,201 @@
+"""What a rule runs for each file: hand it to the task's worker, wait, exit.
+
+    python -I -S client.py WORKFLOW_DIR RUN_PID TASK INPUT OUTPUT
+
+Runs in the run directory, starts the run's worker host when there is none, and ends
+with 0 or 1. It is started once a file, so it imports the least it can, nothing of the
+package, and speaks a protocol that needs no parser: a frame is four bytes of length
+(big endian), then fields separated by NUL, the one byte that no argument can hold.
+"""
+
+import os
+import socket
+import stat
+import sys
+
+#: How often a host that ends just now is replaced by a new one before giving up.
+TRIES = 20
+
+Fields = list[bytes]
+
+
+class HostError(Exception):
+    """The worker host cannot be reached or started; the text says why."""
+
+
+def main(arguments: list[str]) -> int:
+    """Process one file; return the exit code."""
+    words = [os.fsencode(word) for word in arguments]
+    try:
+        answer = ask([b"run", *words], start=True)
+    except HostError as error:
+        print(f"tigerflow: {error}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
+        return 1
+    if answer[0] == b"done":
+        return 0
+    message = answer[1].decode(errors="backslashreplace")
+    print(f"tigerflow: {message}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
+    return 1
+
+
+def stop() -> list[str]:
+    """Stop the host of the current run directory; return what went wrong at teardown."""
+    try:
+        answer = ask([b"stop"], start=False)
+    except HostError as error:
+        return [str(error)]
+    return [field.decode(errors="replace") for field in answer[1:]]
+
+
+def ask(request: Fields, *, start: bool) -> Fields:
+    """Send a request to the run's host and return its answer.
+
+    Without `start`, no host is an answer too: an empty `stopped`.
+
+    Raises:
+        HostError: there is no host and none can be started, or it dies.
+    """
+    for _ in range(TRIES):
+        connection = connect()
+        if connection is None:
+            if not start:
+                return [b"stopped"]
+            connection = _start_host()
+        with connection:
+            try:
+                send(connection, request)
+                accepted = receive(connection)
+            except OSError:
+                # It was just closing down: the next one starts afresh.
+                continue
+            if not accepted:
+                continue
+            answer = receive(connection)
+            if not answer:
+                msg = "the worker host died; see .tigerflow/logs/host.log"
+                raise HostError(msg)
+            return answer
+    msg = "the worker host does not stay up; see .tigerflow/logs/host.log"
+    raise HostError(msg)
+
+
+def connect() -> socket.socket | None:
+    """Return a connection to the host of the current run directory, or None.
+
+    Raises:
+        HostError: the socket's directory is not ours alone.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(socket_path())
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    return connection
+
+
+def socket_path() -> str:
+    """Return where the host of the current run directory listens, on this machine.
+
+    Device and inode of its `.tigerflow` name a run directory, whatever path leads to
+    it; inside a Slurm job, the job has hosts of its own. The path is short enough for
+    a socket: 108 bytes with the final NUL, unix(7).
+    """
+    try:
+        status = os.stat(".tigerflow")
+    except OSError as error:
+        msg = "this is not a run directory: there is no .tigerflow in it"
+        raise HostError(msg) from error
+    job = os.environ.get("SLURM_JOB_ID", "")
+    name = f"{status.st_dev:x}-{status.st_ino:x}{job and '-' + job}.sock"
+    return f"{runtime_directory()}/{name}"
+
+
+def runtime_directory() -> str:
+    """Return the directory of this user's sockets, which no one else can enter.
+
+    Raises:
+        HostError: it belongs to somebody else, or others may enter it.
+    """
+    path = f"/tmp/tigerflow-{os.getuid()}"  # noqa: S108 -- checked right below
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        msg = f"cannot make {path}: {error.strerror}"
+        raise HostError(msg) from error
+    status = os.lstat(path)
+    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    if not private or status.st_uid != os.getuid():
+        msg = f"{path} is not a directory of yours alone; remove it"
+        raise HostError(msg)
+    return path
+
+
+def send(connection: socket.socket, fields: Fields) -> None:
+    """Send one frame."""
+    payload = b"\0".join(fields)
+    connection.sendall(len(payload).to_bytes(4, "big") + payload)
+
+
+def receive(connection: socket.socket) -> Fields:
+    """Return the next frame's fields, or none when the other side has closed."""
+    head = _receive_exactly(connection, 4)
+    payload = _receive_exactly(connection, int.from_bytes(head, "big")) if head else b""
+    return payload.split(b"\0") if payload else []
+
+
+def _receive_exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            return b""
+        data += more
+    return data
+
+
+def _start_host() -> socket.socket:
+    """Start a host and return a connection to it, or to one that was quicker.
+
+    The socket listens before the host runs: whoever connects is heard in the end, and
+    nobody has to wait and look whether it is up.
+    """
+    import fcntl  # noqa: PLC0415 -- only the first client of a run comes here
+    import subprocess  # noqa: PLC0415
+
+    path = socket_path()
+    with open(f"{path}.lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        connection = connect()
+        if connection is not None:
+            return connection
+        if os.path.lexists(path):
+            os.unlink(path)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(1024)
+        os.makedirs(".tigerflow/logs", exist_ok=True)
+        with listener, open(".tigerflow/logs/host.log", "ab") as log:
+            descriptor = listener.fileno()
+            subprocess.Popen(
+                # -P: a module in the run directory must not pass for one of ours.
+                [sys.executable, "-P", "-m", "tigerflow.workers.host", str(descriptor)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[descriptor],
+                # Ctrl-C in the terminal is Snakemake's: it ends, and the host sees that.
+                start_new_session=True,
+            )
+        connection = connect()
+    if connection is None:
+        msg = "the worker host did not start; see .tigerflow/logs/host.log"
+        raise HostError(msg)
+    return connection
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,245 @@
+"""The worker host of a run directory: takes files from clients, gives them to pools.
+
+    python -P -m tigerflow.workers.host LISTENER_DESCRIPTOR
+
+Started by the first client of a run, in the run directory. It ends, with all workers,
+as soon as every Snakemake that sent it a file is gone, when it is told to stop, or when
+it has been idle for long. Only its owner can talk to it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+
+from tigerflow.layout import error_directory, worker_file
+from tigerflow.log import configure, logger
+from tigerflow.naming import error_name
+from tigerflow.settings import Settings
+from tigerflow.tasks.execution import FileJob
+from tigerflow.workers import client
+from tigerflow.workers.pool import TaskPool
+from tigerflow.workers.protocol import Answer, Fate, WorkerTask
+
+#: Where the kernel cannot tell of a process's end (before Linux 5.3).
+RUN_POLL_S = 0.5
+
+
+class Host:
+    """Serves the clients of one run directory."""
+
+    def __init__(self, listener: socket.socket, settings: Settings) -> None:
+        """Serve those who connect to `listener`."""
+        self._listener = listener
+        self._socket_path = listener.getsockname()
+        self._settings = settings
+        self._pools: dict[tuple[str, str], TaskPool] = {}
+        self._runs: dict[int, asyncio.Task[None]] = {}
+        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._talks: set[asyncio.Task[None]] = set()
+        self._problems: list[str] = []
+
+    async def serve(self) -> None:
+        """Serve until it is over, then stop all workers."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._over.set)
+        server = await asyncio.start_unix_server(self._talk, sock=self._listener)
+        idle = asyncio.create_task(self._watch_idleness())
+        await self._over.wait()
+        idle.cancel()
+        self._leave()
+        server.close()
+        for run in self._runs.values():
+            run.cancel()
+        await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
+        for pool in self._pools.values():
+            self._problems += pool.problems
+        for problem in self._problems:
+            logger.error("{}", problem)
+        self._ended.set()
+        if self._talks:
+            await asyncio.wait(self._talks, timeout=1)
+
+    def _leave(self) -> None:
+        """Take the socket away: who comes now starts a new host.
+
+        Under the lock, so that it is ours that goes, not that of a successor.
+        """
+        with open(f"{self._socket_path}.lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._socket_path)
+
+    async def _talk(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        current = asyncio.current_task()
+        assert current is not None  # noqa: S101 -- in a coroutine there is one
+        self._talks.add(current)
+        try:
+            if not self._over.is_set() and _is_owner(writer):
+                await self._answer(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._talks.discard(current)
+            writer.close()
+
+    async def _answer(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        request = await _receive(reader)
+        _send(writer, [b"accepted"])
+        if request[0] == b"stop":
+            self._over.set()
+            await self._ended.wait()
+            _send(writer, [b"stopped", *map(os.fsencode, self._problems)])
+        else:
+            workflow_dir, run, task, *paths = map(os.fsdecode, request[1:])
+            self._watch_run(int(run))
+            answer = await self._run(reader, workflow_dir, task, paths)
+            fate = b"done" if answer.fate is Fate.DONE else b"failed"
+            message = answer.message.encode(errors="backslashreplace")
+            _send(writer, [fate, message.replace(b"\0", b"")])
+        await writer.drain()
+
+    async def _run(
+        self,
+        reader: asyncio.StreamReader,
+        workflow_dir: str,
+        task: str,
+        paths: list[str],
+    ) -> Answer:
+        try:
+            told = _read_worker_task(Path(workflow_dir) / worker_file(task))
+        except (OSError, ValueError, TypeError) as error:
+            message = f"{error}; run `tigerflow compile` again"
+            return Answer(0, Fate.UNDONE, message)
+        job = _job(told, *paths)
+        work = asyncio.create_task(self._pool(told).process(job))
+        # A client says nothing more; when it goes, nobody waits for its file.
+        gone = asyncio.create_task(reader.read(1))
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not work.done():
+            work.cancel()
+            raise ConnectionResetError
+        return work.result()
+
+    def _pool(self, told: WorkerTask) -> TaskPool:
+        # Told otherwise, it is another task: the pipeline was compiled anew.
+        key = (told.name, repr(told))
+        if key not in self._pools:
+            self._pools[key] = TaskPool(told, Path.cwd(), self._settings)
+        return self._pools[key]
+
+    def _watch_run(self, pid: int) -> None:
+        if pid not in self._runs:
+            self._runs[pid] = asyncio.create_task(self._wait_for_end(pid))
+
+    async def _wait_for_end(self, pid: int) -> None:
+        await _process_end(pid)
+        del self._runs[pid]
+        if not self._runs:
+            self._over.set()
+
+    async def _watch_idleness(self) -> None:
+        idle_since: float | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(10, self._settings.worker_idle_timeout))
+            idle = not self._talks and all(p.is_idle for p in self._pools.values())
+            idle_since = (idle_since or loop.time()) if idle else None
+            # Pools let their workers go after the idle time; then the host may go.
+            # One that failed its setup stays, so that it isn't tried for every file.
+            failed = any(pool.failure for pool in self._pools.values())
+            if idle_since is not None and not failed:
+                self._over.set()
+
+
+async def _process_end(pid: int) -> None:
+    """Return when the process has ended, also while its parent has not noticed."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):
+        while _state(pid) not in {"", "Z", "X"}:
+            await asyncio.sleep(RUN_POLL_S)
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _state(pid: int) -> str:
+    """Return the state letter of proc(5), or nothing for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_owner(writer: asyncio.StreamWriter) -> bool:
+    """Tell whether the other side runs as our user: struct ucred of unix(7)."""
+    connection = writer.get_extra_info("socket")
+    size = struct.calcsize("3i")
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _, uid, _ = struct.unpack("3i", raw)
+    return bool(uid == os.getuid())
+
+
+async def _receive(reader: asyncio.StreamReader) -> client.Fields:
+    size = int.from_bytes(await reader.readexactly(4), "big")
+    return (await reader.readexactly(size)).split(b"\0")
+
+
+def _send(writer: asyncio.StreamWriter, fields: client.Fields) -> None:
+    payload = b"\0".join(fields)
+    writer.write(len(payload).to_bytes(4, "big") + payload)
+
+
+def _read_worker_task(path: Path) -> WorkerTask:
+    return WorkerTask(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _job(told: WorkerTask, input_file: str, output_file: str) -> FileJob:
+    output = Path(output_file)
+    stem = output.name.removesuffix(told.output_ext)
+    error = error_directory(told.name) / error_name(stem)
+    error.parent.mkdir(parents=True, exist_ok=True)
+    return FileJob(Path(input_file), output, error)
+
+
+def main() -> None:
+    """Serve the listener whose descriptor is the first argument."""
+    configure()
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        # A predecessor may still be tearing down: it may hold what setup will open.
+        with open(f"{listener.getsockname()}.alive", "wb") as alive:
+            fcntl.flock(alive, fcntl.LOCK_EX)
+            asyncio.run(_serve(listener))
+
+
+async def _serve(listener: socket.socket) -> None:
+    await Host(listener, Settings.from_environment()).serve()
+
+
+if __name__ == "__main__":
+    main()

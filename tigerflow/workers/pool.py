@@ -1,0 +1,327 @@
+"""The workers of one task: start them when files wait, replace them when they die."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from tigerflow.errors import OutputDirectoryError
+from tigerflow.files import remove_temporaries_of
+from tigerflow.layout import RunLayout
+from tigerflow.naming import printable
+from tigerflow.settings import Settings
+from tigerflow.tasks.execution import PRINTED_TAIL, ErrorRecord, FileJob, write_error
+from tigerflow.tasks.launch import setup_script
+from tigerflow.workers.protocol import (
+    Answer,
+    Fate,
+    FileRequest,
+    Ready,
+    SetupFailed,
+    TeardownFailed,
+    WorkerTask,
+    decode,
+    encode,
+)
+
+#: Messages are short, but a path may have 4,096 bytes, each escaped.
+LINE_LIMIT = 2**20
+
+#: What numerical libraries read to find how many threads to start; Snakemake sets
+#: them for each job, but the workers outlive the job that starts them.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass(eq=False)
+class _Pending:
+    job: FileJob
+    answer: asyncio.Future[Answer]
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: asyncio.subprocess.Process
+    log_start: int
+    ready: bool = False
+    #: Asked to end; gets no more files.
+    leaving: bool = False
+    in_flight: dict[int, _Pending] = field(default_factory=dict)
+    idle_timer: asyncio.TimerHandle | None = None
+
+    def send(self, line: bytes) -> None:
+        assert self.process.stdin is not None  # noqa: S101 -- it is a pipe
+        self.process.stdin.write(line)
+
+    def dismiss(self) -> None:
+        """End its input: it gives up what it has in hand, tears down and ends."""
+        self.leaving = True
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def kill(self) -> None:
+        """Kill it and all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class TaskPool:
+    """The worker processes of one task in one run directory, on this host.
+
+    A worker that dies under files fails them, with an `.err` that names the signal or
+    exit code; later files get a fresh one. A setup that fails stops the task: no file
+    is blamed, and none is tried again in this pool.
+    """
+
+    def __init__(self, task: WorkerTask, run_dir: Path, settings: Settings) -> None:
+        """Serve `task` in `run_dir`; workers start with the first file."""
+        self._task = task
+        self._run_dir = run_dir
+        self._settings = settings
+        self._log = RunLayout(run_dir).task_log(task.name)
+        self._waiting: deque[_Pending] = deque()
+        self._workers: set[_Worker] = set()
+        self._caretakers: set[asyncio.Task[None]] = set()
+        self._starting = 0
+        self._next_id = 0
+        #: Why the task cannot run, once that is known.
+        self.failure: str | None = None
+        #: What went wrong at teardown.
+        self.problems: list[str] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is neither a worker nor a file."""
+        return not (self._caretakers or self._waiting)
+
+    async def process(self, job: FileJob) -> Answer:
+        """Process one file and return what became of it.
+
+        Cancelling gives up a file that still waits; one in flight goes on.
+        """
+        pending = _Pending(job, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._dispatch()
+        try:
+            return await pending.answer
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(pending)
+
+    async def stop(self) -> None:
+        """End all workers, with teardown, and wait for them; kill those that stay."""
+        for worker in self._workers:
+            worker.dismiss()
+        if self._caretakers:
+            await asyncio.wait(self._caretakers, timeout=self._settings.worker_grace)
+        for worker in self._workers:
+            self.problems.append(
+                f"task {self._task.name!r}: a worker did not tear down within "
+                f"{self._settings.worker_grace} s and was killed",
+            )
+            worker.kill()
+        if self._caretakers:
+            await asyncio.wait(self._caretakers)
+
+    def _dispatch(self) -> None:
+        """Give waiting files to workers that have room; start one more if there is none."""
+        if self.failure is not None:
+            while self._waiting:
+                self._answer(self._waiting.popleft(), Fate.UNDONE, self.failure)
+            return
+        for worker in self._workers:
+            while self._waiting and self._has_room(worker):
+                self._give(worker, self._waiting.popleft())
+        expected = self._starting * self._task.concurrency_limit
+        if len(self._waiting) > expected and len(self._caretakers) < self._task.workers:
+            self._starting += 1
+            caretaker = asyncio.create_task(self._take_care())
+            self._caretakers.add(caretaker)
+            caretaker.add_done_callback(self._caretakers.discard)
+
+    def _has_room(self, worker: _Worker) -> bool:
+        busy = len(worker.in_flight) >= self._task.concurrency_limit
+        return worker.ready and not worker.leaving and not busy
+
+    def _give(self, worker: _Worker, pending: _Pending) -> None:
+        if worker.idle_timer is not None:
+            worker.idle_timer.cancel()
+            worker.idle_timer = None
+        self._next_id += 1
+        worker.in_flight[self._next_id] = pending
+        job = pending.job
+        request = FileRequest(
+            self._next_id,
+            str(job.input),
+            str(job.output),
+            str(job.error),
+        )
+        worker.send(encode(request))
+
+    async def _take_care(self) -> None:
+        """Start one worker, and see it through to its end."""
+        worker: _Worker | None = None
+        try:
+            worker = await self._start()
+            self._workers.add(worker)
+            worker.send(encode(self._task))
+            await self._listen(worker)
+            code = await worker.process.wait()
+        except OSError as error:
+            self._fail(f"its worker cannot be started: {error}")
+            return
+        finally:
+            if worker is None or not worker.ready:
+                self._starting -= 1
+            if worker is not None:
+                self._workers.discard(worker)
+                # What the task started and did not end goes with it.
+                worker.kill()
+        self._see_off(worker, code)
+
+    async def _start(self) -> _Worker:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            process = await self._spawn(log)
+            return _Worker(process, log_start=log.tell())
+
+    async def _spawn(self, log: BinaryIO) -> asyncio.subprocess.Process:
+        # After setup commands, `python` is that of the environment they activate.
+        python = "python" if self._task.setup_commands else sys.executable
+        program = [python, "-P", "-m", "tigerflow.workers.worker"]
+        return await asyncio.create_subprocess_exec(
+            *setup_script(self._task.setup_commands, program),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            cwd=self._run_dir,
+            env=_environment(self._task.threads),
+            start_new_session=True,
+            limit=LINE_LIMIT,
+        )
+
+    async def _listen(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None  # noqa: S101 -- it is a pipe
+        async for line in worker.process.stdout:
+            match decode(line):
+                case Ready():
+                    worker.ready = True
+                    self._starting -= 1
+                case SetupFailed(message):
+                    self._fail(f"its setup failed: {message}")
+                case TeardownFailed(message):
+                    self.problems.append(
+                        f"task {self._task.name!r}: teardown failed: {message} "
+                        f"(see {self._log})",
+                    )
+                case Answer() as answer:
+                    pending = worker.in_flight.pop(answer.id)
+                    if not pending.answer.done():
+                        pending.answer.set_result(answer)
+                case _:
+                    pass
+            self._dispatch()
+            self._watch_idleness(worker)
+
+    def _watch_idleness(self, worker: _Worker) -> None:
+        if worker.ready and not worker.in_flight and worker.idle_timer is None:
+            loop = asyncio.get_running_loop()
+            worker.idle_timer = loop.call_later(
+                self._settings.worker_idle_timeout,
+                worker.dismiss,
+            )
+
+    def _see_off(self, worker: _Worker, code: int) -> None:
+        """Settle the files that a worker had in hand when it ended."""
+        if not worker.ready and not worker.leaving and self.failure is None:
+            # It ended in the setup commands, or died in setup.
+            self._fail(
+                f"its worker {_how_it_ended(code)} before it was ready{self._last_line(worker)}"
+            )
+        for pending in worker.in_flight.values():
+            if worker.leaving:
+                self._answer(pending, Fate.UNDONE, "given up: the run has ended")
+            else:
+                self._blame(worker, pending, code)
+        if not self.failure:
+            self._dispatch()
+
+    def _blame(self, worker: _Worker, pending: _Pending, code: int) -> None:
+        job = pending.job
+        name = printable(job.input.name)
+        others = len(worker.in_flight) - 1
+        company = f" and {others} other files" if others else ""
+        message = f"the worker {_how_it_ended(code)} while processing {name}{company}"
+        record = ErrorRecord(
+            file=job.input.name,
+            timestamp=datetime.now(UTC).isoformat(),
+            exception_type="WorkerDied",
+            message=message,
+            traceback="",
+            task=self._task.name,
+            printed=self._tail(worker),
+        )
+        remove_temporaries_of(self._run_dir / job.output.parent, worker.process.pid)
+        try:
+            write_error(self._run_dir / job.error, record)
+        except OutputDirectoryError as error:
+            self._answer(pending, Fate.UNDONE, str(error))
+            return
+        self._answer(pending, Fate.FAILED, f"{message} (see {job.error})")
+
+    def _fail(self, reason: str) -> None:
+        self.failure = (
+            f"task {self._task.name!r} cannot run: {reason} (see {self._log})"
+        )
+        self._dispatch()
+
+    @staticmethod
+    def _answer(pending: _Pending, fate: Fate, message: str) -> None:
+        if not pending.answer.done():
+            pending.answer.set_result(Answer(0, fate, message))
+
+    def _tail(self, worker: _Worker) -> str:
+        """Return the last of what was written to the log since the worker started."""
+        with contextlib.suppress(OSError), self._log.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(worker.log_start, end - 4 * PRINTED_TAIL))
+            return log.read().decode(errors="replace")[-PRINTED_TAIL:]
+        return ""
+
+    def _last_line(self, worker: _Worker) -> str:
+        lines = self._tail(worker).strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"was killed by signal {-code} ({name})"
+
+
+def _environment(threads: int) -> Mapping[str, str]:
+    environment = dict(os.environ)
+    for variable in _THREAD_VARIABLES:
+        environment.pop(variable, None)
+        if threads:
+            environment[variable] = str(threads)
+    return environment

@@ -1,0 +1,106 @@
+"""The messages between a pool and a worker process: JSON lines over pipes.
+
+To the worker: first a `WorkerTask`, then `FileRequest`s. The end of its standard input
+means stop: what is in hand is given up, teardown runs, the process ends. From the
+worker: one `Ready` or `SetupFailed`, then an `Answer` for each request in any order,
+and at the end a `TeardownFailed` if there is something to say.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from tigerflow.tasks.params import ParamText
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What the workers of a task are told; `tasks/<name>.json` of a workflow has it."""
+
+    name: str
+    #: Absolute path of a file or import path, with `:Class`.
+    module: str
+    #: Directory of the pipeline file; import paths may start there.
+    directory: str
+    #: By field name: the texts of the pipeline file.
+    params: Mapping[str, ParamText]
+    setup_commands: Sequence[str]
+    output_ext: str
+    #: Up to how many worker processes, and how many files at once in each.
+    workers: int
+    concurrency_limit: int
+    #: Cores of each worker, for the libraries that ask; 0 leaves it to them.
+    threads: int
+
+
+@dataclass(frozen=True)
+class FileRequest:
+    """One file to process; paths are relative to the run directory."""
+
+    id: int
+    input: str
+    output: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """`setup` has returned."""
+
+
+@dataclass(frozen=True)
+class SetupFailed:
+    """The task cannot run in this process, nor in another."""
+
+    message: str
+
+
+class Fate(StrEnum):
+    """What became of a file."""
+
+    DONE = "done"
+    #: It has an `.err`.
+    FAILED = "failed"
+    #: It could not be stored, and is still undone.
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request."""
+
+    id: int
+    fate: Fate
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class TeardownFailed:
+    """`teardown` has raised."""
+
+    message: str
+
+
+Message = Ready | SetupFailed | Answer | TeardownFailed | FileRequest | WorkerTask
+
+_TYPES: dict[str, type[Message]] = {
+    kind.__name__: kind
+    for kind in (Ready, SetupFailed, Answer, TeardownFailed, FileRequest, WorkerTask)
+}
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as one line; names that are not UTF-8 survive."""
+    line = json.dumps({"type": type(message).__name__, **asdict(message)})
+    return line.encode("ascii") + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """Return the message of a line."""
+    fields: dict[str, Any] = json.loads(line)
+    kind = _TYPES[fields.pop("type")]
+    if kind is Answer:
+        fields["fate"] = Fate(fields["fate"])
+    return kind(**fields)

@@ -1,0 +1,95 @@
+"""What a compiled Snakefile imports."""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tigerflow.errors import PipelineError, TigerflowError
+from tigerflow.naming import is_input_name, printable, snakemake_problem, stem_of
+from tigerflow.workers import client
+
+#: More skipped files than this are counted, not named.
+NAMED_AT_MOST = 20
+
+
+def run_command(workflow_dir: str) -> str:
+    """Return the shell words that run one file; task, input and output follow.
+
+    The interpreter is the one that reads the Snakefile, so that the same line works in
+    a job on another node. `-I -S` leaves out what the client does not need: it starts
+    once a file. `$PPID` is Snakemake, whose end ends the workers.
+    """
+    words = [sys.executable, "-I", "-S", client.__file__, workflow_dir]
+    return f"{shlex.join(words)} $PPID"
+
+
+def find_stems(directory: str, extension: str) -> list[str]:
+    """Return the stems of the input files, sorted; name those Snakemake cannot carry."""
+    stems, skipped = [], []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not is_input_name(entry.name, extension) or not entry.is_file():
+                continue
+            stem = stem_of(entry.name, extension)
+            problem = snakemake_problem(stem)
+            if problem is None:
+                stems.append(stem)
+            else:
+                skipped.append((printable(entry.name), problem))
+    for name, problem in sorted(skipped)[:NAMED_AT_MOST]:
+        _say(f"skipping {name}: {problem}; rename it")
+    if len(skipped) > NAMED_AT_MOST:
+        _say(f"skipping {len(skipped) - NAMED_AT_MOST} more files like these")
+    return sorted(stems)
+
+
+def allow_local_jobs(workflow: Any, jobs: int) -> None:
+    """Let `jobs` more jobs that need no core run at once on this host.
+
+    Snakemake's local executor has as many threads as cores, and five more. Without
+    them, the files of an async task in flight were bounded by that, not by its limit.
+    """
+    scheduler = workflow.scheduler
+    executor = scheduler._local_executor or scheduler._executor  # noqa: SLF001 -- no public way
+    pool = getattr(executor, "pool", None)
+    if pool is None or not hasattr(pool, "_max_workers"):
+        _say("cannot raise the number of local jobs; async tasks may run fewer files")
+        return
+    pool._max_workers += jobs  # noqa: SLF001 -- read at each submission
+
+
+def stop_workers() -> None:
+    """Stop the workers of the run in the current directory, and wait for teardown."""
+    for problem in client.stop():
+        _say(problem)
+
+
+def compile_and_find(config: Mapping[str, Any]) -> str:
+    """Compile the pipeline that Snakemake's config names; return the Snakefile's path."""
+    from tigerflow.compiler.directory import (  # noqa: PLC0415 -- only this way of use needs it
+        compile_workflow,
+        write_workflow,
+    )
+    from tigerflow.spec import load_pipeline  # noqa: PLC0415
+
+    keys = ("pipeline", "input_dir", "output_dir")
+    missing = [key for key in keys if key not in config]
+    try:
+        if missing:
+            words = " ".join(f"{key}=…" for key in missing)
+            raise PipelineError([f"give --config {words}"])
+        pipeline, input_dir, output_dir = (Path(config[key]) for key in keys)
+        workflow = compile_workflow(load_pipeline(pipeline), input_dir, output_dir)
+        write_workflow(workflow)
+    except TigerflowError as error:
+        # Snakemake would print a traceback of this file.
+        _say(str(error))
+        sys.exit(error.exit_code)
+    return str(workflow.snakefile)
+
+
+def _say(text: str) -> None:
+    print(f"tigerflow: {text}", file=sys.stderr)  # noqa: T201 -- Snakemake's log is a terminal's
