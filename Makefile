@@ -1,0 +1,35 @@
+# `make demo` shows what TigerFlow does; `make test` checks that it does it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/demo-installed
+	rm -rf $(DEMO)
+	sh examples/words/demo.sh $(DEMO) $(CURDIR)/$(BIN)
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/test-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(DEMO)
+
+$(VENV)/demo-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[examples]'
+	touch $@
+
+$(VENV)/test-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[examples,test]'
+	touch $@ $(VENV)/demo-installed
+
+$(BIN)/python:
+	sh tests/system-packages.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
