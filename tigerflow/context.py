@@ -36,12 +36,12 @@ class SetupContext:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "_frozen" in self.__dict__:
-            raise ContextFrozenError("set", name)
+            raise ContextFrozenError("set", name)  # noqa: EM101 -- a verb, no message
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         if "_frozen" in self.__dict__:
-            raise ContextFrozenError("delete", name)
+            raise ContextFrozenError("delete", name)  # noqa: EM101 -- see above
         object.__delattr__(self, name)
 
     def __repr__(self) -> str:

@@ -1,18 +1,28 @@
 """The undone files of a directory, for the command line of a single task."""
 
+import contextlib
 import json
+import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tigerflow.errors import (
     DirectoryClashError,
     DirectoryMissingError,
     OutputDirectoryError,
+    TigerflowError,
 )
-from tigerflow.inbox import Arrival, Inbox, Signature
+from tigerflow.inbox import (
+    Arrival,
+    Inbox,
+    InputDirectoryError,
+    Signature,
+    signature_of,
+)
 from tigerflow.log import METRICS, logger
 from tigerflow.naming import (
     check_extension,
@@ -58,6 +68,14 @@ class Directories:
             )
             raise DirectoryClashError(msg)
 
+    def absolute(self) -> "Directories":
+        """Return the same, whatever directory a task changes to."""
+        return replace(
+            self,
+            input_dir=self.input_dir.absolute(),
+            output_dir=self.output_dir.absolute(),
+        )
+
     def job(self, name: str) -> FileJob:
         """Return the job of one input file."""
         stem = stem_of(name, self.input_ext)
@@ -102,7 +120,8 @@ class DirectorySource:
         )
         self.succeeded = 0
         self.failed = 0
-        self.error: OutputDirectoryError | None = None
+        #: What stopped it, other than `stop`.
+        self.error: TigerflowError | None = None
 
     def stop(self) -> None:
         """Offer no more files; from any thread."""
@@ -121,18 +140,30 @@ class DirectorySource:
         return self._grace_s if self._stopped.is_set() else None
 
     def next(self) -> FileJob | None:
-        """Wait for the next undone file; None when stopped, or when `--once` is over."""
-        while not self._queue:
-            batch = self.inbox.batch(wait=not self._once)
-            if not batch:
-                return None
-            # An event and a scan may both have told of a file.
-            fresh = [arrival for arrival in batch if arrival.name not in self._in_hand]
-            self._in_hand.update((arrival.name, arrival) for arrival in fresh)
-            self._queue.extend(fresh)
-        if self._stopped.is_set():
-            return None
-        return self._directories.job(self._queue.popleft().name)
+        """Wait for the next undone file; None when stopped, or `--once` is over."""
+        while (self._queue or self._refill()) and not self._stopped.is_set():
+            name = self._queue.popleft().name
+            job = self._directories.job(name)
+            signature = _signature(job.input)
+            if signature is not None:
+                # It may have changed while it waited.
+                self._in_hand[name] = Arrival(name, signature)
+                return job
+            # It went away while it waited.
+            del self._in_hand[name]
+        return None
+
+    def _refill(self) -> bool:
+        try:
+            batch = self.inbox.batch(wait=not self._once) or []
+        except InputDirectoryError as error:
+            self._stop_for(error)
+            return False
+        # An event and a scan may both have told of a file.
+        fresh = [arrival for arrival in batch if arrival.name not in self._in_hand]
+        self._in_hand.update((arrival.name, arrival) for arrival in fresh)
+        self._queue.extend(fresh)
+        return bool(batch)
 
     def started(self, job: FileJob) -> None:
         """Log it."""
@@ -148,11 +179,14 @@ class DirectorySource:
             logger.error("Failed processing: {}", printable(job.input.name))
         logger.log(METRICS, "{}", _metrics(result))
         self._progress(f"{self.succeeded} done, {self.failed} failed, {self._left()}")
-        self._settle(job)
+        self._settle(job, result)
 
     def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
         """Stop: no later file can fare better."""
         del self._in_hand[job.input.name]
+        self._stop_for(error)
+
+    def _stop_for(self, error: TigerflowError) -> None:
         if self.error is None:
             self.error = error
             logger.error("{}", error)
@@ -161,13 +195,23 @@ class DirectorySource:
     def _left(self) -> str:
         return f"{len(self._queue)} waiting"
 
-    def _settle(self, job: FileJob) -> None:
-        """Leave a file in peace whose result can never be newer than itself."""
+    def _settle(self, job: FileJob, result: Attempt) -> None:
+        """Have a file that changed meanwhile done again.
+
+        Leave one in peace whose result can never be newer than itself.
+        """
         arrival = self._in_hand.pop(job.input.name)
+        now = _signature(job.input)
+        if now is not None and _has_new_content(arrival.signature, now):
+            _make_older(job, now[2])
+            self.inbox.scan_now()
+            return
         try:
             newest = max(_times(job))
         except ValueError:
             # Neither could be stored: a name that is too long for an `.err`.
+            if result.failure is not None:
+                logger.error("No room for its '.err': {}", result.failure.summary)
             newest = 0
         if newest < arrival.signature[2]:
             self._done_anyway[arrival.name] = arrival.signature
@@ -185,10 +229,29 @@ class DirectorySource:
 
 def _times(job: FileJob) -> Iterator[int]:
     for path in (job.output, job.error):
-        try:
-            yield path.stat().st_mtime_ns
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                yield status.st_mtime_ns
+
+
+def _signature(path: Path) -> Signature | None:
+    try:
+        return signature_of(path.stat())
+    except OSError:
+        return None
+
+
+def _has_new_content(before: Signature, now: Signature) -> bool:
+    # Copying tools set an older time once they have closed the file: no new content.
+    return before[:2] != now[:2] or before[2] < now[2]
+
+
+def _make_older(job: FileJob, than_ns: int) -> None:
+    """Mark a result as one of an earlier content, also for the next start."""
+    for path in (job.output, job.error):
+        with contextlib.suppress(OSError):
+            os.utime(path, ns=(than_ns - 1, than_ns - 1))
 
 
 def _metrics(result: Attempt) -> str:

@@ -157,6 +157,6 @@ class UnknownTaskError(TigerflowError):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"Task {name!r} not found{did_you_mean(name, known)}\n"
+            f"Task {name!r} not found{did_you_mean(name, known) or '.'}\n"
             "Run 'tigerflow tasks list' to see available tasks.",
         )

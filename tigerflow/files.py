@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tigerflow.errors import OutputDirectoryError
 from tigerflow.naming import TEMP_PREFIX, temporary_name, temporary_owner
 
 #: A temporary file of another host is left alone for this long: its owner may live.
@@ -31,7 +33,7 @@ def write_atomic(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise
 
 
@@ -40,9 +42,28 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, json.dumps(value, indent=2) + "\n")
 
 
+def discard(path: Path) -> None:
+    """Remove a temporary file, or what a task put in its place, where possible."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def remove_abandoned_temporaries(directory: Path) -> None:
-    """Remove the temporary files of processes that are gone."""
-    _remove_temporaries(directory, _is_abandoned)
+    """Remove the temporary files of processes that are gone.
+
+    Call it before this process makes any: in a container, its predecessor may have
+    had the same process id.
+
+    Raises:
+        OutputDirectoryError: the directory cannot be listed.
+    """
+    try:
+        _remove_temporaries(directory, _is_abandoned)
+    except OSError as error:
+        raise OutputDirectoryError(directory, error) from error
 
 
 def remove_temporaries_of(directory: Path, pid: int) -> None:
@@ -62,14 +83,13 @@ def _remove_temporaries(
             if entry.name.startswith(TEMP_PREFIX) and chosen(entry)
         ]
     for path in paths:
-        with contextlib.suppress(OSError):
-            path.unlink()
+        discard(path)
 
 
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
     owner = temporary_owner(entry.name)
     if owner is not None and owner[0]:
-        return not process_is_alive(owner[1])
+        return owner[1] == os.getpid() or not process_is_alive(owner[1])
     with contextlib.suppress(OSError):
         return time.time() - entry.stat().st_mtime > FOREIGN_TEMPORARY_AGE_S
     return False

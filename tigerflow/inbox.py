@@ -8,6 +8,7 @@ in (event), or when its size and times are the same on two looks.
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +18,9 @@ from types import TracebackType
 from typing import Self
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyObserver
 
+from tigerflow.errors import TigerflowError
 from tigerflow.log import logger
 from tigerflow.naming import is_input_name
 
@@ -34,11 +35,26 @@ SCAN_PAUSE_FACTOR = 20
 
 # inotify(7): remote changes are not seen. Lustre, GPFS and the like are the same.
 _REMOTE_FILE_SYSTEMS = frozenset(
-    "nfs nfs4 lustre gpfs cifs smb3 smbfs beegfs ceph afs 9p panfs wekafs".split(),
+    "nfs nfs4 lustre gpfs cifs smb3 smbfs beegfs ceph afs 9p panfs wekafs".split(),  # noqa: SIM905 -- readable
 )
+
+#: Where Linux lists what is mounted; it writes a space as backslash, 0, 4, 0.
+MOUNTS = Path("/proc/mounts")
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 #: What tells one state of a file from another: (inode, size, mtime in ns).
 Signature = tuple[int, int, int]
+
+
+class InputDirectoryError(TigerflowError):
+    """The input directory cannot be listed any more."""
+
+    def __init__(self, directory: Path, reason: OSError) -> None:
+        super().__init__(
+            f"Cannot read input directory {str(directory)!r}: "
+            f"{reason.strerror or reason}; "
+            "nothing is lost, start again when this is mended",
+        )
 
 
 @dataclass(frozen=True)
@@ -72,12 +88,15 @@ class Inbox:
         extension: str,
         wanted: Callable[[Iterable[Arrival]], Iterable[Arrival]],
         poll_interval_s: float,
+        *,
+        mounts: Path = MOUNTS,
     ) -> None:
         """Offer files that end in `extension` and that `wanted` lets pass.
 
         `wanted` sees every such file at each scan, and leaves out those that are done
         or in hand; so the inbox itself remembers only files that are arriving.
         """
+        self._mounts = mounts
         self._directory = directory
         self._extension = extension
         self._wanted = wanted
@@ -88,14 +107,14 @@ class Inbox:
         self._looks: dict[str, _Look] = {}
         self._next_scan = 0.0
         self._stopped = False
-        self._observer: BaseObserver | None = None
+        self._observer: InotifyObserver | None = None
 
     def __enter__(self) -> Self:
-        if _is_remote(self._directory):
+        if _is_remote(self._directory, self._mounts):
             return self
         try:
             # Full events: a file that is moved in is told from one being created.
-            observer = Observer(generate_full_events=True)
+            observer = InotifyObserver(generate_full_events=True)
             observer.schedule(_Handler(self._note), str(self._directory))
             observer.start()
         except OSError as error:
@@ -133,6 +152,9 @@ class Inbox:
 
         Waits until there is at least one, or, without `wait`, until every file that is
         there now has arrived, which may be none.
+
+        Raises:
+            InputDirectoryError: the directory is gone or cannot be listed.
         """
         while not self._stopped:
             arrived = self._look()
@@ -181,7 +203,11 @@ class Inbox:
                 self._wake.wait(max(until - now, 0.001))
 
     def _scan(self) -> Iterator[Arrival]:
-        with os.scandir(self._directory) as entries:
+        try:
+            listing = os.scandir(self._directory)
+        except OSError as error:
+            raise InputDirectoryError(self._directory, error) from error
+        with listing as entries:
             for entry in entries:
                 if not is_input_name(entry.name, self._extension):
                     continue
@@ -205,7 +231,12 @@ class Inbox:
     def _forget_departed(self, present: set[str]) -> None:
         for name in self._looks.keys() - present:
             del self._looks[name]
-            self._writing.pop(name, None)
+        # A done file that is touched would be remembered for ever.
+        old = time.monotonic() - WRITING_SETTLE_S
+        with self._wake:
+            for name in self._writing.keys() - present:
+                if self._writing[name] < old:
+                    del self._writing[name]
 
     def _pause(self, scan_took_s: float) -> float:
         return max(self._poll_interval_s, SCAN_PAUSE_FACTOR * scan_took_s)
@@ -251,18 +282,18 @@ def _name(path: str | bytes) -> str:
     return os.path.basename(os.fsdecode(path))  # noqa: PTH119 -- any bytes
 
 
-def _is_remote(directory: Path) -> bool:
+def _is_remote(directory: Path, mounts: Path) -> bool:
     """Tell whether other machines can change the directory behind this one's back."""
     try:
-        mounts = Path("/proc/mounts").read_text(errors="surrogateescape").splitlines()
+        lines = mounts.read_bytes().splitlines()
     except OSError:
         return False
-    real = os.path.realpath(directory)
-    best, kind = "", ""
-    for line in mounts:
-        _, point, name, *_ = line.split(" ")
-        point = point.encode(errors="surrogateescape").decode("unicode_escape")
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
+    real = os.fsencode(os.path.realpath(directory))
+    best, kind = b"", ""
+    for line in lines:
+        _, point, name, *_ = line.split(b" ")
+        point = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), point)
+        inside = real == point or real.startswith(point.rstrip(b"/") + b"/")
         if inside and len(point) >= len(best):
-            best, kind = point, name
+            best, kind = point, name.decode()
     return kind in _REMOTE_FILE_SYSTEMS or kind.startswith("fuse.")

@@ -29,12 +29,15 @@ def configure(stream: TextIO | None = None) -> None:
     """
     stream = sys.stderr if stream is None else stream
     add_levels()
+    logger.remove()
+    if stream is None:
+        # Python's stand-in for a standard error that was closed before the start.
+        return
     terminal = stream.isatty()
 
     def wanted(record: "Record") -> bool:
         return not (terminal and record["level"].name in _EXTRA_LEVELS)
 
-    logger.remove()
     logger.add(
         stream,
         format="{time:YYYY-MM-DD HH:mm:ss} | <level>{level: <8}</level> | {message}",

@@ -22,7 +22,7 @@ _TASK_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]*")
 # What Snakemake gives a meaning of its own inside a file name. Its own patterns are
 # WILDCARD_REGEX (snakemake.io) and PATHVAR_REGEX (snakemake.pathvars); these two are
 # at least as wide. A value repeated 20 times at the end is its PeriodicityDetector.
-_WILDCARD = re.compile(r"\{\s*\w+\s*(,.*)?\}", re.DOTALL)
+_WILDCARD = re.compile(r"\{\s*[.\w]+\s*(,.*)?\}", re.DOTALL)
 _PATHVAR = re.compile(r"<[a-z][a-z0-9_]*>")
 _PERIODIC = re.compile(r"(.+?)\1{19,}$")
 
@@ -91,9 +91,10 @@ def temporary_name(target: str) -> str:
     missing; the rest does not, so that a name of 255 bytes has a temporary as well.
     The host and process in the name tell a later start whose it was.
     """
-    suffix = os.path.splitext(target)[1]  # noqa: PTH122 -- a name, not a path
+    # Not splitext: the output of an input named `.txt` is all suffix.
+    _, dot, suffix = target.rpartition(".")
     owner = f"{_host_tag()}.{os.getpid()}"
-    return f"{TEMP_PREFIX}{owner}.{secrets.token_hex(6)}{suffix}"
+    return f"{TEMP_PREFIX}{owner}.{secrets.token_hex(6)}{dot}{suffix if dot else ''}"
 
 
 def temporary_owner(name: str) -> tuple[bool, int] | None:

@@ -34,7 +34,7 @@ class StopSignals:
         self._on_first = on_first
         self._on_second = on_second
         self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
+        self._writer.setblocking(False)  # noqa: FBT003 -- not ours to name
         self._previous: dict[signal.Signals, object] = {}
         #: While True, the first signal also raises Interrupted in the main thread.
         self.interrupting = False
@@ -53,6 +53,11 @@ class StopSignals:
                 continue
             self._previous[number] = previous
             signal.signal(number, self._handle)
+        os.register_at_fork(
+            before=self._hold_signals,
+            after_in_parent=self._release_signals,
+            after_in_child=self._leave_to_parent,
+        )
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
         return self
 
@@ -62,10 +67,32 @@ class StopSignals:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._restore()
+        self._writer.close()
+
+    # In a child that `run` forks, signals do what they did before. Otherwise
+    # `multiprocessing` could not end its children, and each try would look like a
+    # signal to this process, because they share its socket.
+
+    def _leave_to_parent(self) -> None:
+        if self._previous:
+            self._restore()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def _hold_signals(self) -> None:
+        # A signal may be sent before the child has run at all.
+        if self._previous:
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+    def _release_signals(self) -> None:
+        if self._previous:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type] # what getsignal gave
+        self._previous.clear()
         signal.set_wakeup_fd(self._wakeup)
-        self._writer.close()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.interrupting:
@@ -81,6 +108,8 @@ class StopSignals:
                     self.received = number
                     self._on_first(number)
                 else:
-                    self._on_second(number)
-                    os._exit(128 + number)
+                    try:
+                        self._on_second(number)
+                    finally:
+                        os._exit(128 + number)
         self._reader.close()

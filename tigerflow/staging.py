@@ -1,9 +1,10 @@
 """The staging steps of a pipeline: which waiting files go next, and how many."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from tigerflow.naming import check_extension
 
@@ -101,7 +102,7 @@ class CallableStep(_Step):
         return function
 
 
-Step = Annotated[
+_AnyStep = (
     MinSize
     | MaxSize
     | MinAge
@@ -110,9 +111,15 @@ Step = Annotated[
     | MaxStaged
     | MaxBatch
     | SortBy
-    | CallableStep,
-    Field(discriminator="kind"),
-]
+    | CallableStep
+)
+Step = Annotated[_AnyStep, Field(discriminator="kind")]
+
+#: The shape of each kind of step.
+STEPS: Mapping[str, type[BaseModel]] = {
+    get_args(step.model_fields["kind"].annotation)[0]: step
+    for step in get_args(_AnyStep)
+}
 
 
 class Staging(BaseModel):
@@ -120,4 +127,7 @@ class Staging(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: tuple[Step, ...] = ()
+    steps: Annotated[
+        tuple[Step, ...],
+        BeforeValidator(lambda value: () if value is None else value),
+    ] = ()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tigerflow.errors import PipelineError, TigerflowError
+from tigerflow.errors import ExitCode, PipelineError, TigerflowError
 from tigerflow.naming import is_input_name, printable, snakemake_problem, stem_of
 from tigerflow.workers import client
 
@@ -27,23 +27,46 @@ def run_command(workflow_dir: str) -> str:
 
 
 def find_stems(directory: str, extension: str) -> list[str]:
-    """Return the stems of the input files, sorted; name those Snakemake cannot carry."""
+    """Return the input files' stems, sorted; name those Snakemake cannot carry."""
     stems, skipped = [], []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if not is_input_name(entry.name, extension) or not entry.is_file():
-                continue
-            stem = stem_of(entry.name, extension)
-            problem = snakemake_problem(stem)
-            if problem is None:
-                stems.append(stem)
-            else:
-                skipped.append((printable(entry.name), problem))
+    for name in _input_names(directory, extension):
+        stem = stem_of(name, extension)
+        problem = snakemake_problem(stem)
+        if problem is None:
+            stems.append(stem)
+        else:
+            skipped.append((printable(name), problem))
     for name, problem in sorted(skipped)[:NAMED_AT_MOST]:
         _say(f"skipping {name}: {problem}; rename it")
     if len(skipped) > NAMED_AT_MOST:
         _say(f"skipping {len(skipped) - NAMED_AT_MOST} more files like these")
     return sorted(stems)
+
+
+def _input_names(directory: str, extension: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [
+                entry.name
+                for entry in entries
+                if is_input_name(entry.name, extension) and entry.is_file()
+            ]
+    except OSError as error:
+        place = str(Path(directory).resolve())
+        _say(f"cannot read the input directory {place!r}: {error.strerror}")
+        # Snakemake would print a traceback of this file.
+        sys.exit(ExitCode.USAGE)
+
+
+def limit_files(workflow: Any, **limits: int) -> None:
+    """Bound the files in flight of each rule, unless `--resources` says otherwise.
+
+    Without a profile too: files that only wait for their task's single worker would
+    hold the cores that other rules could use.
+    """
+    for name, limit in limits.items():
+        if name not in workflow.global_resources:
+            workflow.register_resource(name, limit)
 
 
 def allow_local_jobs(workflow: Any, jobs: int) -> None:
@@ -68,12 +91,12 @@ def stop_workers() -> None:
 
 
 def compile_and_find(config: Mapping[str, Any]) -> str:
-    """Compile the pipeline that Snakemake's config names; return the Snakefile's path."""
+    """Compile the pipeline that the config names; return the Snakefile's path."""
     from tigerflow.compiler.directory import (  # noqa: PLC0415 -- only this way of use needs it
         compile_workflow,
         write_workflow,
     )
-    from tigerflow.spec import load_pipeline  # noqa: PLC0415
+    from tigerflow.pipeline.spec import load_pipeline  # noqa: PLC0415
 
     keys = ("pipeline", "input_dir", "output_dir")
     missing = [key for key in keys if key not in config]
@@ -81,8 +104,11 @@ def compile_and_find(config: Mapping[str, Any]) -> str:
         if missing:
             words = " ".join(f"{key}=…" for key in missing)
             raise PipelineError([f"give --config {words}"])
-        pipeline, input_dir, output_dir = (Path(config[key]) for key in keys)
-        workflow = compile_workflow(load_pipeline(pipeline), input_dir, output_dir)
+        path, input_dir, output_dir = (Path(str(config[key])) for key in keys)
+        pipeline = load_pipeline(path)
+        for warning in pipeline.warnings:
+            _say(warning)
+        workflow = compile_workflow(pipeline, input_dir, output_dir)
         write_workflow(workflow)
     except TigerflowError as error:
         # Snakemake would print a traceback of this file.
@@ -92,4 +118,5 @@ def compile_and_find(config: Mapping[str, Any]) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"tigerflow: {text}", file=sys.stderr)  # noqa: T201 -- Snakemake's log is a terminal's
+    for line in text.splitlines():
+        print(f"tigerflow: {line}", file=sys.stderr)  # noqa: T201 -- Snakemake's log is a terminal's

@@ -2,13 +2,13 @@
 
 # Heavy packages are imported inside the methods, so that reading this module
 # (for its options, or to compile a pipeline) needs none of them.
-# ruff: noqa: PLC0415
 
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from tigerflow.tasks import LocalAsyncTask
 from tigerflow.utils import SetupContext
 

@@ -2,13 +2,13 @@
 
 # Heavy packages are imported inside the methods, so that reading this module
 # (for its options, or to compile a pipeline) needs none of them.
-# ruff: noqa: PLC0415
 
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from tigerflow.tasks import LocalTask
 from tigerflow.utils import SetupContext
 
@@ -55,7 +55,7 @@ class Ingest(LocalTask):
         """)
 
     @staticmethod
-    def run(context: SetupContext, input_file: Path, output_file: Path) -> None:  # noqa: ARG004
+    def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
         """Store the vector of one file; the row is what this task produces."""
         embedding = read_embedding(input_file)
         if len(embedding) != context.dimension:

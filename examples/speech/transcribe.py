@@ -2,7 +2,6 @@
 
 # Heavy packages are imported inside the methods, so that reading this module
 # (for its options, or to compile a pipeline) needs none of them.
-# ruff: noqa: PLC0415
 
 from pathlib import Path
 

@@ -23,7 +23,7 @@ class Count(LocalTask):
         import re
 
         # Letters and inner apostrophes, in any language.
-        context.word = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+        context.word = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 
     @staticmethod
     def run(context: SetupContext, input_file: Path, output_file: Path) -> None:

@@ -11,7 +11,7 @@ from snakemake_executor_plugin_slurm.validation import (
     validate_slurm_extra,
 )
 
-from tigerflow.resources import (
+from tigerflow.pipeline.resources import (
     SbatchOptions,
     parse_gpus,
     parse_memory_mb,
@@ -176,7 +176,7 @@ def test_time_is_refused_when_it_has_no_end(text):
 
 
 def test_time_is_the_same_in_every_form_that_can_say_it():
-    chooser = random.Random(20240229)  # noqa: S311 - not a secret
+    chooser = random.Random(20240229)
     for _ in range(500):
         d, h = chooser.randrange(40), chooser.randrange(24)
         m, s = chooser.randrange(60), chooser.randrange(1, 60)
@@ -195,7 +195,7 @@ def test_time_is_the_same_in_every_form_that_can_say_it():
 
 
 def test_memory_is_rounded_up_in_every_unit():
-    chooser = random.Random(20240301)  # noqa: S311 - not a secret
+    chooser = random.Random(20240301)
     for _ in range(500):
         kb = chooser.randrange(1, 10**9)
         assert parse_memory_mb(f"{kb}K") == math.ceil(kb / 1024)

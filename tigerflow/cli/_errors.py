@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from tigerflow.errors import TigerflowError
+from tigerflow.errors import PipelineError, TigerflowError
 
 
 @contextlib.contextmanager
@@ -13,5 +13,7 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except TigerflowError as error:
-        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 -- the command line speaks here
+        # A pipeline's mistakes start with their places, for editors to jump to.
+        prefix = "" if isinstance(error, PipelineError) else "Error: "
+        print(f"{prefix}{error}", file=sys.stderr)  # noqa: T201 -- the command line speaks here
         sys.exit(error.exit_code)

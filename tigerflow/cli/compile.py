@@ -8,19 +8,28 @@ import typer
 
 from tigerflow.cli._errors import report_errors
 from tigerflow.compiler.directory import (
-    PROFILES,
     Workflow,
     check_workflow,
     compile_workflow,
     write_workflow,
 )
-from tigerflow.spec import Pipeline, load_pipeline
+from tigerflow.compiler.texts import PROFILES
+from tigerflow.pipeline.spec import Pipeline, load_pipeline
 
 
 def compile_command(
-    pipeline: Annotated[Path, typer.Argument(help="Pipeline file (YAML)")],
-    input_dir: Annotated[Path, typer.Argument(help="Directory of the input files")],
-    output_dir: Annotated[Path, typer.Argument(help="Directory for the results")],
+    pipeline: Annotated[
+        Path,
+        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML)"),
+    ],
+    input_dir: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT_DIR", help="Directory of the input files"),
+    ],
+    output_dir: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT_DIR", help="Directory for the results"),
+    ],
     to: Annotated[
         Path | None,
         typer.Option(

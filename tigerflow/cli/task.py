@@ -1,8 +1,8 @@
 """The command line of one task, the same for all kinds: `python module.py …`."""
 
+import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable
 from inspect import Parameter
 from pathlib import Path
@@ -119,23 +119,23 @@ _KIND_OPTIONS: dict[TaskKind, tuple[Parameter, ...]] = {
 
 
 class _Progress:
-    """One line at the foot of a terminal, at most ten times a second."""
+    """One line at the foot of a terminal."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-        self._next = 0.0
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
 
     def __call__(self, text: str) -> None:
-        now = time.monotonic()
-        if self._shown and now >= self._next:
-            self._next = now + 0.1
-            sys.stderr.write(f"\r\x1b[K{text}\r")
-            sys.stderr.flush()
+        self._write(f"\r\x1b[K{text}\r")
 
     def clear(self) -> None:
+        self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        # The terminal may be closed meanwhile.
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stderr.write(text)
+                sys.stderr.flush()
 
 
 class _LoggedLifecycle:
@@ -165,7 +165,7 @@ def run_task_command(task: type[Task]) -> NoReturn:
     configure()
     with report_errors():
         command = build_command(_parameters(task), _entry(task))
-        command.main(standalone_mode=True)
+    command.main(standalone_mode=True)
     sys.exit(ExitCode.DONE)
 
 
@@ -208,7 +208,12 @@ def _entry(task: type[Task]) -> Callable[..., None]:
             check_definition(task)
             limit = options.get("concurrency_limit", 1)
             server = TaskServer(task, name, params, limit)
-            sys.exit(_serve(server, directories, once=once))
+            settings = Settings.from_environment()
+            remove_abandoned_temporaries(directories.output_dir)
+        # Outside: what the task's own code raises is shown with its traceback.
+        code = _serve(server, directories.absolute(), settings, once=once)
+        _flush_prints()
+        sys.exit(code)
 
     return run
 
@@ -223,9 +228,13 @@ def _refuse_slurm(task: type[Task]) -> None:
         raise NotYetError(msg)
 
 
-def _serve(server: TaskServer, directories: Directories, *, once: bool) -> int:
-    settings = Settings.from_environment()
-    remove_abandoned_temporaries(directories.output_dir)
+def _serve(
+    server: TaskServer,
+    directories: Directories,
+    settings: Settings,
+    *,
+    once: bool,
+) -> int:
     progress = _Progress()
     source = DirectorySource(
         directories,
@@ -244,14 +253,39 @@ def _serve(server: TaskServer, directories: Directories, *, once: bool) -> int:
         remove_temporaries_of(directories.output_dir, os.getpid())
 
     with source.inbox, StopSignals(stop, stop_at_once) as signals:
-        try:
-            server.serve(source, _LoggedLifecycle(signals))
-        except Interrupted:
-            # Stopped during setup: there is nothing to tear down yet.
-            logger.info("Stopped during setup")
-        finally:
-            progress.clear()
+        number = _serve_until_stopped(server, source, signals, progress)
         logger.info("Task shutdown complete")
-        if signals.received is not None:
-            return 128 + signals.received
+        if number is not None:
+            return 128 + number
     return ExitCode.FAILED if source.failed or source.error else ExitCode.DONE
+
+
+def _serve_until_stopped(
+    server: TaskServer,
+    source: DirectorySource,
+    signals: StopSignals,
+    progress: _Progress,
+) -> int | None:
+    """Return the number of the signal that ended it, or None."""
+    try:
+        server.serve(source, _LoggedLifecycle(signals))
+    except Interrupted as interrupt:
+        # Stopped during setup: there is nothing to tear down yet.
+        logger.info("Stopped during setup")
+        return int(interrupt.args[0])
+    finally:
+        progress.clear()
+    return signals.received
+
+
+def _flush_prints() -> None:
+    """Keep the exit code when nobody reads the prints any more.
+
+    Python would flush them at its very end, and exit with 120 if that failed.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,18 +1,18 @@
 """`tigerflow tasks list` and `tigerflow tasks info`."""
 
-import contextlib
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tigerflow.cli._errors import report_errors
-from tigerflow.errors import TigerflowError, UnknownTaskError
-from tigerflow.tasks.describe import TaskDescription, describe_task
-from tigerflow.tasks.loader import Reference
+from tigerflow.errors import TaskLoadError, UnknownTaskError
+from tigerflow.tasks.describe import TaskDescription
+from tigerflow.tasks.inquiry import ask_task
 from tigerflow.tasks.params import FieldDescription
 from tigerflow.tasks.registry import (
     RegisteredTask,
@@ -26,6 +26,26 @@ app = typer.Typer(help="Show the tasks that have a name.", no_args_is_help=True)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
+#: As many tasks are loaded at once.
+LOADED_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A task that has a name, and what it says of itself, or why it cannot."""
+
+    task: RegisteredTask
+    described: TaskDescription | None
+    problem: str | None
+
+    @property
+    def summary(self) -> str:
+        """One line on the task; a broken one's is the reason."""
+        if self.described is None:
+            return f"cannot be used: {' '.join((self.problem or '').split())}"
+        text = self.described.module_doc or self.described.doc
+        return text.partition("\n")[0] or "(no description)"
+
 
 @app.command("list")
 def list_command(
@@ -37,18 +57,21 @@ def list_command(
     as_json: _Json = False,
 ) -> None:
     """List the built-in tasks and those of installed packages."""
-    groups = {"builtin": builtin_tasks(), "installed": installed_tasks()}
+    builtin, installed = _load(builtin_tasks()), _load(installed_tasks())
     if as_json:
-        rows = {name: [_row(task) for task in group] for name, group in groups.items()}
+        rows = {
+            "builtin": [_row(shown) for shown in builtin],
+            "installed": [_row(shown) for shown in installed],
+        }
         typer.echo(json.dumps(rows, indent=2))
         return
-    _print_group("Built-in tasks:", groups["builtin"], verbose=verbose)
-    _print_group("Installed tasks:", groups["installed"], verbose=verbose)
+    _print_group("Built-in tasks:", builtin, verbose=verbose)
+    _print_group("Installed tasks:", installed, verbose=verbose)
 
 
 @app.command("info")
 def info_command(
-    name: Annotated[str, typer.Argument(help="Name of a task")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a task")],
     *,
     as_json: _Json = False,
 ) -> None:
@@ -57,70 +80,51 @@ def info_command(
         task = find_registered(name)
         if task is None:
             raise UnknownTaskError(name, registered_names())
-        described, problem = _load(task)
+        shown = _load([task])[0]
         if as_json:
-            typer.echo(json.dumps(_info(task, described, problem), indent=2))
+            typer.echo(json.dumps(_info(shown), indent=2))
             return
-        typer.echo(_info_text(task, described, problem))
+        typer.echo("\n".join(_info_lines(shown)))
 
 
-def _print_group(title: str, tasks: list[RegisteredTask], *, verbose: bool) -> None:
-    if not tasks:
+def _load(tasks: Sequence[RegisteredTask]) -> list[_Shown]:
+    """Load each task in a process of its own: a broken one harms no other."""
+    with ThreadPoolExecutor(max_workers=LOADED_AT_ONCE) as pool:
+        return list(pool.map(_describe, tasks))
+
+
+def _describe(task: RegisteredTask) -> _Shown:
+    if task.problem is not None:
+        return _Shown(task, None, task.problem)
+    try:
+        return _Shown(task, ask_task(task.name, Path.cwd()), None)
+    except TaskLoadError as error:
+        return _Shown(task, None, str(error))
+
+
+def _print_group(title: str, group: list[_Shown], *, verbose: bool) -> None:
+    if not group:
         return
     typer.echo(title)
-    for task in tasks:
-        where = f": {task.target}" if verbose else ""
+    for shown in group:
+        task = shown.task
+        where = f": {task.target}" if verbose and task.target else ""
         version = f" ({task.version})" if task.version else ""
-        typer.echo(f"  {task.name}{where}{version} - {_summary(task)}")
+        typer.echo(f"  {task.name}{where}{version} - {shown.summary}")
 
 
-def _row(task: RegisteredTask) -> dict[str, Any]:
+def _row(shown: _Shown) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "name": task.name,
-        "module": task.module,
-        "version": task.version,
-        "description": _summary(task),
+        "name": shown.task.name,
+        "module": shown.task.module,
+        "version": shown.task.version,
+        "description": shown.summary,
     }
-    problem = _load(task)[1]
-    if problem is not None:
-        row["error"] = problem
-    return row
+    return row if shown.problem is None else {**row, "error": shown.problem}
 
 
-def _summary(task: RegisteredTask) -> str:
-    """Return one line on a task; a broken one's is the reason."""
-    described, problem = _load(task)
-    if described is None:
-        return f"cannot be loaded: {problem}"
-    text = described.module_doc or described.doc
-    return text.partition("\n")[0] or "(no description)"
-
-
-_loaded: dict[str, tuple[TaskDescription | None, str | None]] = {}
-
-
-def _load(task: RegisteredTask) -> tuple[TaskDescription | None, str | None]:
-    """Return a task's description, or why there is none; load each once."""
-    if task.name not in _loaded:
-        _loaded[task.name] = _describe(task)
-    return _loaded[task.name]
-
-
-def _describe(task: RegisteredTask) -> tuple[TaskDescription | None, str | None]:
-    reference = Reference.parse(task.target, Path.cwd())
-    try:
-        # What a module prints must not end in the list.
-        with contextlib.redirect_stdout(sys.stderr):
-            return describe_task(reference, Path.cwd()), None
-    except TigerflowError as error:
-        return None, str(error)
-
-
-def _info(
-    task: RegisteredTask,
-    described: TaskDescription | None,
-    problem: str | None,
-) -> dict[str, Any]:
+def _info(shown: _Shown) -> dict[str, Any]:
+    task, described = shown.task, shown.described
     info: dict[str, Any] = {
         "name": task.name,
         "source": _source(task),
@@ -128,7 +132,7 @@ def _info(
         "version": task.version,
     }
     if described is None:
-        return {**info, "error": problem}
+        return {**info, "error": shown.problem}
     return {
         **info,
         "class": described.class_name,
@@ -149,23 +153,23 @@ def _param(field: FieldDescription) -> dict[str, Any]:
     }
 
 
-def _info_text(
-    task: RegisteredTask,
-    described: TaskDescription | None,
-    problem: str | None,
-) -> str:
-    lines = [
-        f"Task: {task.name}",
-        f"Source: {_source(task)}",
-        f"Module: {task.module}",
-    ]
-    lines += [f"Version: {task.version}"] if task.version else []
+def _info_lines(shown: _Shown) -> Iterator[str]:
+    task, described = shown.task, shown.described
+    yield f"Task: {task.name}"
+    yield f"Source: {_source(task)}"
+    yield f"Module: {task.module}"
+    if task.version:
+        yield f"Version: {task.version}"
     if described is None:
-        return "\n".join([*lines, "", f"Could not load task details: {problem}"])
-    lines += [f"Kind: {described.kind}", "", "Description:"]
-    lines += [described.module_doc or described.doc or "(none)", ""]
-    lines += list(_param_lines(described))
-    return "\n".join(lines)
+        yield ""
+        yield f"Could not load task details: {shown.problem}"
+        return
+    yield f"Kind: {described.kind}"
+    yield ""
+    yield "Description:"
+    yield described.module_doc or described.doc or "(none)"
+    yield ""
+    yield from _param_lines(described)
 
 
 def _param_lines(described: TaskDescription) -> Iterator[str]:

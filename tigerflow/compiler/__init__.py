@@ -1,0 +1,1 @@
+"""From a `Pipeline` to a workflow directory that plain Snakemake runs."""

@@ -5,27 +5,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import json
-
-
-from tigerflow._assets import asset
-from tigerflow.compiler.rules import Rule, build_rules, threads_of
-from tigerflow.compiler.snakefile import render_limits, render_snakefile
+from tigerflow.compiler.rules import Rule, build_rules
+from tigerflow.compiler.snakefile import render_snakefile
+from tigerflow.compiler.texts import PROFILES, is_ours, profile_text, worker_text
 from tigerflow.errors import (
     DirectoryClashError,
     StaleWorkflowError,
     WorkflowDirectoryError,
 )
-from tigerflow.files import write_atomic
-from tigerflow.layout import RunLayout, error_directory, worker_file
-from tigerflow.spec import (
-    LocalAsyncTaskSpec,
-    Pipeline,
-    PipelineTask,
-    SlurmTaskSpec,
+from tigerflow.files import remove_abandoned_temporaries, write_atomic
+from tigerflow.layout import (
+    STATE,
+    RunLayout,
+    error_directory,
+    result_directory,
+    worker_file,
 )
-
-PROFILES = ("local", "slurm")
+from tigerflow.naming import temporary_name
+from tigerflow.pipeline.spec import Pipeline
 
 
 @dataclass(frozen=True)
@@ -63,33 +60,26 @@ def compile_workflow(
         WorkflowDirectoryError: the input is no directory, or the output is a file.
         DirectoryClashError: a task's results would land among the inputs.
     """
-    # Not resolved: a path through a link is the one that the user knows.
-    run_dir = Path(os.path.abspath(output_dir))  # noqa: PTH100 -- resolve() follows links
-    layout = RunLayout(run_dir)
-    target = Path(os.path.abspath(directory)) if directory else layout.workflow  # noqa: PTH100
+    run_dir = _absolute(output_dir)
+    source = _absolute(input_dir)
+    target = _absolute(directory) if directory else RunLayout(run_dir).workflow
+    _check_directories(pipeline, source, run_dir)
     rules = build_rules(pipeline)
-    _check_directories(pipeline, input_dir, run_dir)
-    seen_from_run = (
-        str(target.relative_to(run_dir))
-        if target.is_relative_to(run_dir)
-        else str(target)
-    )
-    snakefile = render_snakefile(
+    files = {str(worker_file(t.name)): worker_text(pipeline, t) for t in pipeline.tasks}
+    for profile in PROFILES:
+        files[f"profiles/{profile}/profile.yaml"] = profile_text(
+            profile, rules, str(run_dir)
+        )
+    inside = target.is_relative_to(run_dir)
+    # Last: with it, the workflow can be run.
+    files["Snakefile"] = render_snakefile(
         rules,
         pipeline_name=pipeline.path.name,
         input_ext=pipeline.input_ext,
         output_dir=str(run_dir),
-        workflow_dir=seen_from_run,
+        workflow_dir=str(target.relative_to(run_dir) if inside else target),
     )
-    files = {
-        str(worker_file(t.name)): _worker_text(pipeline, t) for t in pipeline.tasks
-    }
-    for profile in PROFILES:
-        files[f"profiles/{profile}/profile.yaml"] = _profile_text(profile, rules)
-    # Last: with it, the workflow can be run.
-    files["Snakefile"] = snakefile
-    absolute_input = Path(os.path.abspath(input_dir))  # noqa: PTH100
-    return Workflow(target, run_dir, absolute_input, rules, files)
+    return Workflow(target, run_dir, source, rules, files)
 
 
 def write_workflow(workflow: Workflow) -> list[str]:
@@ -98,16 +88,24 @@ def write_workflow(workflow: Workflow) -> list[str]:
     A crash leaves each file old or new, and the Snakefile is the last.
 
     Raises:
-        WorkflowDirectoryError: a directory cannot be made or written.
+        WorkflowDirectoryError: a directory cannot be made or written, or has a file
+            in the way that TigerFlow did not write.
     """
     try:
-        _link_input(workflow)
         changed = _differing(workflow)
+        _refuse_foreign(workflow, changed)
+        for directory in _directories(workflow):
+            directory.mkdir(parents=True, exist_ok=True)
+            remove_abandoned_temporaries(directory)
+        _link_input(workflow)
         for name in changed:
-            path = workflow.directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, workflow.files[name])
-        _remove_old_worker_files(workflow)
+            write_atomic(workflow.directory / name, workflow.files[name])
+        for path in _old_worker_files(workflow):
+            path.unlink()
+    except (FileExistsError, NotADirectoryError) as error:
+        place = Path(error.filename or workflow.directory)
+        reason = "cannot be made, because a file is in the way"
+        raise WorkflowDirectoryError(place, reason) from error
     except OSError as error:
         place = Path(error.filename or workflow.directory)
         raise WorkflowDirectoryError(place, error.strerror or str(error)) from error
@@ -120,38 +118,75 @@ def check_workflow(workflow: Workflow) -> None:
     Raises:
         StaleWorkflowError: a file is missing or different; it names them.
     """
-    changed = _differing(workflow)
+    stale = [*_differing(workflow)]
+    stale += [
+        str(path.relative_to(workflow.directory))
+        for path in _old_worker_files(workflow)
+    ]
     link = RunLayout(workflow.output_dir).input_link
     if not link.is_symlink() or link.readlink() != workflow.input_dir:
-        changed.append(str(link.relative_to(workflow.output_dir)))
-    if changed:
-        raise StaleWorkflowError(workflow.directory, changed)
+        stale.append(str(link.relative_to(workflow.output_dir)))
+    if stale:
+        raise StaleWorkflowError(workflow.directory, stale)
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolved: a path through a link is the one that the user knows.
+    return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() follows links
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _differing(workflow: Workflow) -> list[str]:
-    def current(name: str) -> str | None:
-        try:
-            return (workflow.directory / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return None
-
-    return [name for name, text in workflow.files.items() if current(name) != text]
+    return [
+        name
+        for name, text in workflow.files.items()
+        if _text_of(workflow.directory / name) != text
+    ]
 
 
-def _check_directories(pipeline: Pipeline, input_dir: Path, run_dir: Path) -> None:
-    if not input_dir.is_dir():
-        reason = "is not a directory" if input_dir.exists() else "does not exist"
-        raise WorkflowDirectoryError(input_dir, f"the input directory {reason}")
+def _refuse_foreign(workflow: Workflow, names: list[str]) -> None:
+    if workflow.directory.is_relative_to(workflow.output_dir / STATE):
+        return
+    for name in names:
+        path = workflow.directory / name
+        if path.is_file() and not is_ours(_text_of(path) or ""):
+            reason = "is not from `tigerflow compile`; move it, or choose another --to"
+            raise WorkflowDirectoryError(path, reason)
+
+
+def _directories(workflow: Workflow) -> list[Path]:
+    """Return the workflow's directories, then that of the link to the input.
+
+    In this order, a workflow that cannot be written leaves nothing elsewhere.
+    """
+    parents = {(workflow.directory / name).parent for name in workflow.files}
+    return [*sorted(parents), RunLayout(workflow.output_dir).input_link.parent]
+
+
+def _check_directories(pipeline: Pipeline, source: Path, run_dir: Path) -> None:
+    if not source.is_dir():
+        reason = "is not a directory" if source.exists() else "does not exist"
+        raise WorkflowDirectoryError(source, f"the input directory {reason}")
     if run_dir.exists() and not run_dir.is_dir():
         raise WorkflowDirectoryError(run_dir, "the output directory is a file")
+    if source.is_relative_to(run_dir / STATE):
+        reason = "is TigerFlow's own; give the directory of the input files"
+        raise WorkflowDirectoryError(source, reason)
     for task in pipeline.tasks:
-        results = run_dir / error_directory(task.name)
-        if results.is_dir() and results.samefile(input_dir):
-            msg = (
-                f"The results of task {task.name!r} would go into the input directory "
-                f"{str(input_dir)!r}; give another output directory"
-            )
-            raise DirectoryClashError(msg)
+        kept = result_directory(task.name, keep_output=task.spec.keep_output)
+        for results in (run_dir / kept, run_dir / error_directory(task.name)):
+            if results.is_dir() and results.samefile(source):
+                msg = (
+                    f"The results of task {task.name!r} would go into the input "
+                    f"directory {str(source)!r}; give another output directory"
+                )
+                raise DirectoryClashError(msg)
 
 
 def _link_input(workflow: Workflow) -> None:
@@ -160,47 +195,21 @@ def _link_input(workflow: Workflow) -> None:
     So the Snakefile holds short relative paths, whatever characters the real one has.
     """
     link = RunLayout(workflow.output_dir).input_link
-    link.parent.mkdir(parents=True, exist_ok=True)
     if link.is_symlink() and link.readlink() == workflow.input_dir:
         return
     if link.exists() and not link.is_symlink():
         raise WorkflowDirectoryError(link, "it is in the way; move it elsewhere")
-    fresh = link.with_name(f".input.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
+    fresh = link.with_name(temporary_name(link.name))
     fresh.symlink_to(workflow.input_dir)
     fresh.replace(link)
 
 
-def _remove_old_worker_files(workflow: Workflow) -> None:
+def _old_worker_files(workflow: Workflow) -> list[Path]:
+    """Return what workers of tasks read that the pipeline no longer has."""
     tasks = workflow.directory / worker_file("x").parent
-    for path in tasks.glob("*.json"):
-        if str(path.relative_to(workflow.directory)) not in workflow.files:
-            path.unlink()
-
-
-def _profile_text(profile: str, rules: tuple[Rule, ...]) -> str:
-    text = asset(f"profiles/{profile}/profile.yaml").read_text(encoding="utf-8")
-    limits = "".join(f"  {name}: {n}\n" for name, n in render_limits(rules).items())
-    return (
-        f"{text}\n# Files in flight at once, a rule: a local task has one worker, an async\n"
-        f"# one its concurrency_limit, a Slurm one its max_workers.\nresources:\n{limits}"
-    )
-
-
-def _worker_text(pipeline: Pipeline, task: PipelineTask) -> str:
-    """Return what the task's workers are told, as JSON; see `WorkerTask`."""
-    spec = task.spec
-    workers = spec.max_workers if isinstance(spec, SlurmTaskSpec) else 1
-    limit = spec.concurrency_limit if isinstance(spec, LocalAsyncTaskSpec) else 1
-    told = {
-        "name": spec.name,
-        "module": task.module,
-        "directory": str(pipeline.path.resolve().parent),
-        "params": task.param_texts,
-        "setup_commands": spec.setup_commands,
-        "output_ext": spec.output_ext,
-        "workers": workers,
-        "concurrency_limit": limit,
-        "threads": threads_of(spec),
-    }
-    return json.dumps(told, indent=2) + "\n"
+    return [
+        path
+        for path in sorted(tasks.glob("*.json"))
+        if str(path.relative_to(workflow.directory)) not in workflow.files
+        and is_ours(_text_of(path) or "")
+    ]

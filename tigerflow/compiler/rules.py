@@ -1,20 +1,14 @@
 """`Pipeline` -> the rules of a Snakemake workflow. Pure."""
 
-import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tigerflow.layout import INPUT_LINK, result_directory
-from tigerflow.resources import slurm_resources
-from tigerflow.spec import (
-    LocalAsyncTaskSpec,
-    Pipeline,
-    PipelineTask,
-    SlurmTaskSpec,
-    TaskSpec,
-    rule_name,
-)
+from tigerflow.pipeline.resources import slurm_resources
+from tigerflow.pipeline.schema import LocalAsyncTaskSpec, SlurmTaskSpec, TaskSpec
+from tigerflow.pipeline.spec import Pipeline, PipelineTask
+from tigerflow.pipeline.tree import rule_name
 from tigerflow.tasks.base import TaskKind
 
 
@@ -61,7 +55,7 @@ def _build_rule(
     is_leaf: bool,
 ) -> Rule:
     spec = task.spec
-    name = _identifier(spec.name)
+    name = rule_name(spec.name)
     source = _output(by_name[spec.depends_on]) if spec.depends_on else None
     return Rule(
         name=name,
@@ -78,11 +72,6 @@ def _build_rule(
         threads=threads_of(spec),
         resources={limit_name(name): 1, **_slurm_resources(spec)},
     )
-
-
-def _identifier(task_name: str) -> str:
-    name = rule_name(task_name)
-    return f"{name}_" if keyword.iskeyword(name) or name == "all" else name
 
 
 def _output(spec: TaskSpec) -> str:

@@ -1,11 +1,11 @@
 """Rules -> the text of a Snakefile, as snakefmt would leave it. Pure."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tigerflow.compiler.rules import Rule
 from tigerflow.layout import INPUT_LINK
+from tigerflow.naming import printable
 
 _WIDTH = 88
 
@@ -28,17 +28,18 @@ def render_snakefile(
         workflow_dir: where the Snakefile is, as seen from the run directory.
     """
     parallel = sum(rule.limit for rule in rules if rule.threads == 0)
-    helpers = ["find_stems", "run_command", "stop_workers"]
+    helpers = ["find_stems", "limit_files", "run_command", "stop_workers"]
     if parallel:
         helpers.append("allow_local_jobs")
     parts = [
-        f"# Made from {pipeline_name} by `tigerflow compile`: change that file and\n"
-        "# compile again; what is changed here is lost then.\n",
-        f"from tigerflow.workflow import {', '.join(sorted(helpers))}\n\n\n",
+        f"# Made from {printable(pipeline_name)} by `tigerflow compile`: change that\n",
+        "# file and compile again; what is changed here is lost then.\n",
+        _import("tigerflow.workflow", sorted(helpers)),
         f"workdir: {_text(output_dir)}\n\n\n",
         "# Hands one file to the task's worker, and waits for it.\n",
         f"RUN = run_command({_text(workflow_dir)})\n\n",
-        f"STEMS = find_stems({_text(str(INPUT_LINK))}, {_text(input_ext)})\n\n\n",
+        f"STEMS = find_stems({_text(str(INPUT_LINK))}, {_text(input_ext)})\n\n",
+        _limits(rules),
         _block("wildcard_constraints:", ['stem="[^/]*",']),
         _local_rules(rules),
     ]
@@ -55,6 +56,22 @@ def render_snakefile(
         *map(_rule, rules),
     ]
     return "".join(parts).rstrip("\n") + "\n"
+
+
+def _import(module: str, names: list[str]) -> str:
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) > _WIDTH:
+        listed = "".join(f"    {name},\n" for name in names)
+        line = f"from {module} import (\n{listed})"
+    return f"{line}\n\n\n"
+
+
+def _limits(rules: Iterable[Rule]) -> str:
+    lines = [f"    {name}={limit},\n" for name, limit in render_limits(rules).items()]
+    return (
+        "# Files in flight at once, unless a profile or --resources says otherwise.\n"
+        f"limit_files(\n    workflow,\n{''.join(lines)})\n\n\n"
+    )
 
 
 def render_limits(rules: Iterable[Rule]) -> Mapping[str, int]:
@@ -107,10 +124,13 @@ def _directive(name: str, items: Iterable[str]) -> Iterator[str]:
 
 
 def _docstring(doc: str) -> Iterator[str]:
-    if doc:
-        text = doc.replace("\\", "\\\\").replace('"""', r"\"\"\"")
-        text += " " if text.endswith('"') else ""
-        yield f'    """{text}"""'
+    text = "".join(each if each.isprintable() else " " for each in doc)
+    text = " ".join(text.split()).replace("\\", "\\\\").replace('"""', r"\"\"\"")
+    if text:
+        # A quote must not touch those around the text.
+        before = " " if text.startswith('"') else ""
+        after = " " if text.endswith('"') else ""
+        yield f'    """{before}{text}{after}"""'
 
 
 def _literal(value: Any, indent: int, used: int) -> str:
@@ -150,8 +170,14 @@ def _one_line(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a string literal in double quotes; JSON's escapes are Python's too."""
-    if '"' in value and "'" not in value and value.isprintable() and "\\" not in value:
-        # The formatter prefers quotes that need no escape.
-        return f"'{value}'"
-    return json.dumps(value, ensure_ascii=not value.isprintable())
+    """Return a string literal, in the quotes that need fewer escapes."""
+    quote = "'" if value.count('"') > value.count("'") else '"'
+    return f"{quote}{''.join(_escaped(each, quote) for each in value)}{quote}"
+
+
+def _escaped(character: str, quote: str) -> str:
+    if character in {"\\", quote}:
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,10 +1,10 @@
-"""Describe a task as JSON, in a process of its own: `python -m tigerflow.tasks.describe`.
+"""Describe a task as JSON: `python -m tigerflow.tasks.describe`, see `inquiry`.
 
 A module that crashes, exits, hangs, prints, or shadows another's helpers while it is
 imported then harms nobody else. Standard input has one JSON object: `module` (as in a
-pipeline file), `directory` (that of the pipeline file), `params` (key -> text, list of
-texts, or null). Standard output gets one object: a `TaskDescription`'s fields, or
-`error` with one sentence.
+pipeline file), `directory` (that of the pipeline file), `params` (null, or key -> text,
+list of texts, or null). Standard output gets one line: an object with the fields of a
+`TaskDescription`, or `error` with one sentence.
 """
 
 import inspect
@@ -52,13 +52,13 @@ def describe_task(
     fields = task.fields()
     check_definition(task)
     mistakes = {} if params is None else convert(fields, params)[1]
-    module = sys.modules[task.__module__]
+    module = sys.modules.get(task.__module__)
     return TaskDescription(
         class_name=task.__name__,
         kind=task.kind.value,
         module=task.__module__,
         doc=_docstring(task),
-        module_doc=inspect.cleandoc(module.__doc__ or ""),
+        module_doc=inspect.cleandoc((module and module.__doc__) or ""),
         fields=describe_fields(fields),
         param_mistakes=mistakes,
     )

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from tigerflow.errors import OutputDirectoryError, TemporaryOutputMissingError
-from tigerflow.files import create_temporary, write_json
+from tigerflow.files import create_temporary, discard, write_json
 
 #: How much of what a file's run printed stands in its `.err`, in characters.
 PRINTED_TAIL = 4000
@@ -28,7 +28,7 @@ PRINTED_TAIL = 4000
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
-class Interrupted(BaseException):  # noqa: N818 -- a control flow signal, not an error
+class Interrupted(BaseException):
     """The process must stop now: the file in hand is neither done nor failed."""
 
 
@@ -118,11 +118,12 @@ _printed: ContextVar[_Printed | None] = ContextVar("_printed", default=None)
 class PrintRecorder:
     """Stands in for sys.stdout or sys.stderr: passes on, and remembers a file's tail.
 
-    Files in flight at once are told apart by the context each runs in.
+    Files in flight at once are told apart by the context each runs in. A print that
+    nobody can read is no failure of the file, so none of these methods raises for it.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        """Pass everything on to `stream`."""
+    def __init__(self, stream: TextIO | None) -> None:
+        """Pass everything on to `stream`; Python has None for a closed one."""
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -130,12 +131,32 @@ class PrintRecorder:
         current = _printed.get()
         if current is not None:
             current.add(text)
-        return self._stream.write(text)
+        # A closed terminal, or a pipe whose reader has gone.
+        with contextlib.suppress(OSError):
+            self._pass_on(text)
+        return len(text)
 
     def writelines(self, lines: Iterator[str]) -> None:
         """Write each line."""
         for line in lines:
             self.write(line)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError):
+                self._stream.flush()
+
+    def _pass_on(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            # A task that prints its file's name must work with every name.
+            encoding = self._stream.encoding
+            readable = text.encode(encoding, "backslashreplace").decode(encoding)
+            self._stream.write(readable)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -178,7 +199,7 @@ def attempt(task: str, job: FileJob) -> Iterator[Attempt]:
             yield this
             _keep(this)
         except BaseException as exception:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
             if _stops_the_process(exception):
                 raise
             if isinstance(exception, OSError) and exception.errno in _STORAGE_ERRNOS:
@@ -211,21 +232,28 @@ def _fail(this: Attempt, failure: ErrorRecord) -> None:
     this.failure = failure
     try:
         this.job.output.unlink(missing_ok=True)
-        write_error(this.job.error, failure)
     except OSError as error:
-        # An output name that is too long: there never was such a file.
-        if error.errno != errno.ENAMETOOLONG:
+        # A name that is too long, or a directory of that name, is no output of ours.
+        if error.errno not in {errno.ENAMETOOLONG, errno.EISDIR}:
             raise OutputDirectoryError(this.job.output.parent, error) from error
-        write_error(this.job.error, failure)
+    write_error(this.job.error, failure)
 
 
 def _stops_the_process(exception: BaseException) -> bool:
     if isinstance(exception, Interrupted | GeneratorExit | OutputDirectoryError):
         return True
     if isinstance(exception, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
+        return _is_being_cancelled()
     return False
+
+
+def _is_being_cancelled() -> bool:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        # No event loop runs: a synchronous task raised it itself.
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def _message(exception: BaseException) -> str:
@@ -249,7 +277,7 @@ def _format(exception: BaseException) -> str:
 
 
 def _user_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out our own frames above the task's code; keep all when there is no other."""
+    """Leave out our own frames above the task's code; keep all if there is no other."""
     start = trace
     while trace is not None:
         own = trace.tb_frame.f_globals.get("__name__", "").startswith("tigerflow.tasks")

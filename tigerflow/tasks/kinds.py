@@ -7,7 +7,6 @@ from typing import ClassVar, TypeVar
 from tigerflow.context import SetupContext
 from tigerflow.tasks.base import Task, TaskKind
 
-
 _Method = TypeVar("_Method", bound=Callable[..., object])
 
 

@@ -91,7 +91,9 @@ def _import_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise TaskLoadError(_reason(path.name, error, str(path))) from error
     return module
 
@@ -119,11 +121,14 @@ def _reason(name: str, error: BaseException, path: str) -> str:
             "put what it does then under: if __name__ == '__main__'"
         )
     last = traceback.format_exception_only(error)[-1].strip()
-    lines = [
-        frame.lineno
+    file = str(Path(path or ".").resolve())
+    places = [
+        (frame.filename, frame.lineno)
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == path or frame.filename == str(Path(path or ".").resolve())
     ]
+    if isinstance(error, SyntaxError):
+        places.append((error.filename or "", error.lineno))
+    lines = [line for filename, line in places if filename in {path, file}]
     where = f"{name}:{lines[-1]}" if lines and lines[-1] else name
     return f"cannot import {where}: {last}"
 

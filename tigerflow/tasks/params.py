@@ -80,13 +80,18 @@ def read_fields(
     except NameError as error:
         msg = f"{task}.Params: {error}; import the type at the top of the module"
         raise ParamError(msg) from error
-    owned = BASE_OPTIONS | RESERVED_ATTRIBUTES | set(reserved)
-    if clash := owned & hints.keys():
+    except Exception as error:  # an annotation in quotes is code of any kind
+        msg = f"{task}.Params: {error}"
+        raise ParamError(msg) from error
+    options = BASE_OPTIONS | set(reserved)
+    if clash := (options | RESERVED_ATTRIBUTES) & hints.keys():
         raise ReservedParamError(task, sorted(clash))
-    return tuple(
+    fields = tuple(
         Field(name, _parameter(task, name, hint, getattr(params, name, ...)))
         for name, hint in hints.items()
     )
+    _refuse_clashing_flags(task, fields, options)
+    return fields
 
 
 def build_command(
@@ -188,6 +193,23 @@ def _refuse_bare_attributes(task: str, params: type) -> None:
             raise ParamError(msg)
 
 
+def _refuse_clashing_flags(
+    task: str,
+    fields: Sequence[Field],
+    owned: Iterable[str],
+) -> None:
+    owners = {f"--{name.replace('_', '-')}": "TigerFlow" for name in owned}
+    for described in describe_fields(fields):
+        for flag in described.flags:
+            if flag in owners:
+                msg = (
+                    f"{task}.Params.{described.name} has the flag {flag}, "
+                    f"which is that of {owners[flag]}; give it another"
+                )
+                raise ParamError(msg)
+            owners[flag] = f"{task}.Params.{described.name}"
+
+
 def _kind(value: object) -> str:
     return type(value).__name__
 
@@ -234,15 +256,21 @@ def _convert_one(field: Field, value: ParamText) -> Any:
         return _convert_flag(value)
     command = build_command([field.parameter], lambda **values: values)
     option = next(each for each in command.params if each.name == field.name)
+    # Nobody is there to be asked, and standard input may belong to a protocol.
+    option.prompt = None
+    missing = option.required and not value and value != ""
+    if option.multiple and value is not None and not value and not missing:
+        # No command line can say this: an empty list instead of the default one.
+        return []
     try:
         return command.main(_arguments(option, value), standalone_mode=False)[
             field.name
         ]
-    except Exception as error:
-        # Usage errors of Typer, whichever Click it is built on, explain themselves.
-        if not hasattr(error, "format_message"):
-            raise
-        raise ParamError(_reason(error.format_message(), value)) from error
+    except ParamError:
+        raise
+    except Exception as error:  # a callback or parser of the task raises what it likes
+        reason = "is required; give it a value" if missing else _reason(error)
+        raise ParamError(reason) from error
 
 
 def _convert_flag(value: str | Sequence[str]) -> bool:
@@ -257,6 +285,8 @@ def _arguments(option: Any, value: ParamText) -> list[str]:
     if value is None:
         return []
     texts = [value] if isinstance(value, str) else list(value)
+    if option.count and texts[0].isdigit():
+        return [option.opts[0]] * int(texts[0])
     many = option.multiple or option.nargs != 1
     if not many and not isinstance(value, str):
         msg = f"expected one value, found a list of {len(texts)}"
@@ -270,13 +300,15 @@ def _arguments(option: Any, value: ParamText) -> list[str]:
     return [f"{long}={text}" for text in texts]
 
 
-def _reason(message: str, value: ParamText) -> str:
-    if value is None:
-        return "is required; give it a value"
+def _reason(error: Exception) -> str:
+    # Usage errors of Typer, whichever Click it is built on, explain themselves.
+    if not hasattr(error, "format_message"):
+        return ": ".join(filter(None, [type(error).__name__, str(error)]))
+    message = str(error.format_message())
     # "Invalid value for '--x': 9 is not in the range …": the place is told already.
     _, separator, reason = message.partition(": ")
     reason = reason if separator else message
-    return reason.strip().rstrip(".")
+    return reason.strip().rstrip(".").removeprefix("Value error, ")
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -1,12 +1,14 @@
-"""The tasks that have a name: built-in ones, and those that installed packages register.
+"""The tasks that have a name: built-in ones, and those that packages register.
 
 Nothing here imports a task.
 """
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points, version
+from dataclasses import dataclass, replace
+from importlib.metadata import Distribution, EntryPoint, entry_points
+
+from tigerflow import __version__
 
 #: The entry-point group in which packages register `module` or `module:Class`.
 GROUP = "tigerflow.tasks"
@@ -16,14 +18,17 @@ _LIBRARY = "tigerflow.library"
 
 @dataclass(frozen=True)
 class RegisteredTask:
-    """A task that can be referred to by its name."""
+    """A task that has a name."""
 
     name: str
     #: `module` or `module:Class`.
     target: str
-    #: Version of the package that has it, or an empty string.
+    #: The distribution that has it, and its version; empty where it does not say.
+    package: str
     version: str
     builtin: bool
+    #: Why the name does not lead to this task, or None.
+    problem: str | None = None
 
     @property
     def module(self) -> str:
@@ -38,7 +43,8 @@ def builtin_tasks() -> list[RegisteredTask]:
         RegisteredTask(
             name=module.name.replace("_", "-"),
             target=f"{_LIBRARY}.{module.name}",
-            version=version("tigerflow"),
+            package="tigerflow",
+            version=__version__,
             builtin=True,
         )
         for module in sorted(pkgutil.iter_modules(package.__path__))
@@ -47,30 +53,45 @@ def builtin_tasks() -> list[RegisteredTask]:
 
 
 def installed_tasks() -> list[RegisteredTask]:
-    """Return the tasks of installed packages, by name; the first of a name counts."""
-    found: dict[str, RegisteredTask] = {}
-    for entry in entry_points(group=GROUP):
-        found.setdefault(entry.name, _registered(entry))
-    return [found[name] for name in sorted(found)]
+    """Return the tasks of installed packages, by name.
+
+    Of several with one name, the first is what the name leads to, and a built-in task
+    comes before all; the others have a `problem`.
+    """
+    owners = {task.name: task for task in builtin_tasks()}
+    tasks = []
+    for task in map(_task, entry_points(group=GROUP)):
+        owner = owners.setdefault(task.name, task)
+        others = owner.package or "another package"
+        taken = f"the name leads to the task of {others}"
+        tasks.append(task if owner is task else replace(task, problem=taken))
+    return sorted(tasks, key=lambda task: task.name)
 
 
 def find_registered(name: str) -> RegisteredTask | None:
-    """Return the task of this name, built-in ones first, or None."""
+    """Return the task that this name leads to, or None."""
     for task in builtin_tasks() + installed_tasks():
-        if task.name == name:
+        if task.name == name and task.problem is None:
             return task
     return None
 
 
 def registered_names() -> list[str]:
     """Return all names that `find_registered` knows."""
-    return [task.name for task in builtin_tasks() + installed_tasks()]
+    tasks = builtin_tasks() + installed_tasks()
+    return [task.name for task in tasks if task.problem is None]
 
 
-def _registered(entry: EntryPoint) -> RegisteredTask:
-    return RegisteredTask(
-        name=entry.name,
-        target=entry.value.partition("[")[0].strip(),
-        version=entry.dist.version if entry.dist else "",
-        builtin=False,
-    )
+def _task(entry: EntryPoint) -> RegisteredTask:
+    package, version = _metadata(entry.dist) if entry.dist else ("", "")
+    target = entry.value.partition("[")[0].strip()
+    return RegisteredTask(entry.name, target, package, version, builtin=False)
+
+
+def _metadata(distribution: Distribution) -> tuple[str, str]:
+    """Return name and version, empty where the metadata lacks them."""
+    found = []
+    for key in ("Name", "Version"):
+        values = distribution.metadata.get_all(key)
+        found.append(values[0] if values else "")
+    return found[0], found[1]

@@ -60,7 +60,7 @@ class TaskServer:
         params: dict[str, Any],
         concurrency_limit: int = 1,
     ) -> None:
-        """Serve `task` under `name`; an async one with up to `concurrency_limit` files."""
+        """Serve `task` as `name`; an async one with up to `concurrency_limit` files."""
         self._task = cast("Any", task)
         self._kind = task.kind
         self._name = name
@@ -127,7 +127,13 @@ class TaskServer:
     ) -> None:
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
-        source.on_stop(lambda: loop.call_soon_threadsafe(stopping.set))
+
+        def stop() -> None:
+            # A signal may come when all is over.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stopping.set)
+
+        source.on_stop(stop)
         in_flight: set[asyncio.Task[None]] = set()
         fetching = asyncio.create_task(self._fetch(context, source, in_flight))
         stopped = asyncio.create_task(stopping.wait())

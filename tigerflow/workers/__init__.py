@@ -1,0 +1,1 @@
+"""The processes that run tasks, and how Snakemake's jobs talk to them."""

@@ -8,13 +8,21 @@ package, and speaks a protocol that needs no parser: a frame is four bytes of le
 (big endian), then fields separated by NUL, the one byte that no argument can hold.
 """
 
+# pathlib takes longer to import than all the rest:
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH116, PTH123
+
 import os
+import signal
 import socket
 import stat
 import sys
+from io import BufferedWriter
 
 #: How often a host that ends just now is replaced by a new one before giving up.
 TRIES = 20
+
+#: Clients that may wait to be let in; Snakemake may start hundreds at once.
+BACKLOG = 1024
 
 Fields = list[bytes]
 
@@ -39,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 
 def stop() -> list[str]:
-    """Stop the host of the current run directory; return what went wrong at teardown."""
+    """Stop the current run directory's host; return what went wrong at teardown."""
     try:
         answer = ask([b"stop"], start=False)
     except HostError as error:
@@ -70,7 +78,7 @@ def ask(request: Fields, *, start: bool) -> Fields:
                 continue
             if not accepted:
                 continue
-            answer = receive(connection)
+            answer = _last_answer(connection)
             if not answer:
                 msg = "the worker host died; see .tigerflow/logs/host.log"
                 raise HostError(msg)
@@ -146,6 +154,13 @@ def receive(connection: socket.socket) -> Fields:
     return payload.split(b"\0") if payload else []
 
 
+def _last_answer(connection: socket.socket) -> Fields:
+    try:
+        return receive(connection)
+    except ConnectionResetError:
+        return []
+
+
 def _receive_exactly(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
@@ -156,46 +171,76 @@ def _receive_exactly(connection: socket.socket, size: int) -> bytes:
     return data
 
 
+def locked(path: str) -> BufferedWriter:
+    """Wait until this process alone has the file of that name, and return it open.
+
+    Whoever has it may remove it: those who wait then lock the next one of the name.
+    """
+    import fcntl  # noqa: PLC0415 -- only the first client of a run comes here
+
+    while True:
+        file = open(path, "wb")  # noqa: SIM115 -- the caller closes it
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()
+
+
 def _start_host() -> socket.socket:
     """Start a host and return a connection to it, or to one that was quicker.
 
     The socket listens before the host runs: whoever connects is heard in the end, and
     nobody has to wait and look whether it is up.
     """
-    import fcntl  # noqa: PLC0415 -- only the first client of a run comes here
-    import subprocess  # noqa: PLC0415
-
     path = socket_path()
-    with open(f"{path}.lock", "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        connection = connect()
-        if connection is not None:
-            return connection
-        if os.path.lexists(path):
-            os.unlink(path)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        os.chmod(path, 0o600)
-        listener.listen(1024)
-        os.makedirs(".tigerflow/logs", exist_ok=True)
-        with listener, open(".tigerflow/logs/host.log", "ab") as log:
-            descriptor = listener.fileno()
-            subprocess.Popen(
-                # -P: a module in the run directory must not pass for one of ours.
-                [sys.executable, "-P", "-m", "tigerflow.workers.host", str(descriptor)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[descriptor],
-                # Ctrl-C in the terminal is Snakemake's: it ends, and the host sees that.
-                start_new_session=True,
-            )
-        connection = connect()
+    try:
+        with locked(f"{path}.lock"):
+            connection = connect()
+            if connection is not None:
+                return connection
+            with _listen(path) as listener:
+                _run_host(listener.fileno())
+            connection = connect()
+    except OSError as error:
+        msg = f"cannot start the worker host: {error}"
+        raise HostError(msg) from error
     if connection is None:
         msg = "the worker host did not start; see .tigerflow/logs/host.log"
         raise HostError(msg)
     return connection
 
 
+def _listen(path: str) -> socket.socket:
+    if os.path.lexists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    os.chmod(path, 0o600)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _run_host(listener: int) -> None:
+    import subprocess  # noqa: PLC0415 -- only the first client of a run comes here
+
+    os.makedirs(".tigerflow/logs", exist_ok=True)
+    with open(".tigerflow/logs/host.log", "ab") as log:
+        subprocess.Popen(
+            # -P: a module in the run directory must not pass for one of ours.
+            [sys.executable, "-P", "-m", "tigerflow.workers.host", str(listener)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[listener],
+            # Ctrl-C in the terminal is Snakemake's: it ends, and the host sees that.
+            start_new_session=True,
+        )
+
+
 if __name__ == "__main__":
+    # Ctrl-C reaches all clients of a run: none has more to say than that it ends.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))

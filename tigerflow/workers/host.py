@@ -18,6 +18,7 @@ import struct
 import sys
 from pathlib import Path
 
+from tigerflow.files import remove_abandoned_temporaries
 from tigerflow.layout import error_directory, worker_file
 from tigerflow.log import configure, logger
 from tigerflow.naming import error_name
@@ -50,7 +51,11 @@ class Host:
         """Serve until it is over, then stop all workers."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._over.set)
-        server = await asyncio.start_unix_server(self._talk, sock=self._listener)
+        server = await asyncio.start_unix_server(
+            self._talk,
+            sock=self._listener,
+            backlog=client.BACKLOG,
+        )
         idle = asyncio.create_task(self._watch_idleness())
         await self._over.wait()
         idle.cancel()
@@ -72,10 +77,11 @@ class Host:
 
         Under the lock, so that it is ours that goes, not that of a successor.
         """
-        with open(f"{self._socket_path}.lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        path = f"{self._socket_path}.lock"
+        with client.locked(path):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._socket_path)
+                Path(self._socket_path).unlink()
+            Path(path).unlink()
 
     async def _talk(
         self,
@@ -86,7 +92,7 @@ class Host:
         assert current is not None  # noqa: S101 -- in a coroutine there is one
         self._talks.add(current)
         try:
-            if not self._over.is_set() and _is_owner(writer):
+            if _is_owner(writer):
                 await self._answer(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -100,8 +106,11 @@ class Host:
         writer: asyncio.StreamWriter,
     ) -> None:
         request = await _receive(reader)
+        stop = request[0] == b"stop"
+        if self._over.is_set() and not stop:
+            return
         _send(writer, [b"accepted"])
-        if request[0] == b"stop":
+        if stop:
             self._over.set()
             await self._ended.wait()
             _send(writer, [b"stopped", *map(os.fsencode, self._problems)])
@@ -126,8 +135,13 @@ class Host:
         except (OSError, ValueError, TypeError) as error:
             message = f"{error}; run `tigerflow compile` again"
             return Answer(0, Fate.UNDONE, message)
-        job = _job(told, *paths)
-        work = asyncio.create_task(self._pool(told).process(job))
+        try:
+            job = _job(told, *paths)
+            pool = self._pool(told, job)
+        except OSError as error:
+            message = f"cannot write to the output directory: {error}"
+            return Answer(0, Fate.UNDONE, message)
+        work = asyncio.create_task(pool.process(job))
         # A client says nothing more; when it goes, nobody waits for its file.
         gone = asyncio.create_task(reader.read(1))
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -137,11 +151,14 @@ class Host:
             raise ConnectionResetError
         return work.result()
 
-    def _pool(self, told: WorkerTask) -> TaskPool:
+    def _pool(self, told: WorkerTask, job: FileJob) -> TaskPool:
         # Told otherwise, it is another task: the pipeline was compiled anew.
         key = (told.name, repr(told))
         if key not in self._pools:
-            self._pools[key] = TaskPool(told, Path.cwd(), self._settings)
+            for directory in {job.output.parent, job.error.parent}:
+                remove_abandoned_temporaries(directory)
+            alive = Path(f"{self._socket_path}.alive")
+            self._pools[key] = TaskPool(told, Path.cwd(), self._settings, alive)
         return self._pools[key]
 
     def _watch_run(self, pid: int) -> None:
@@ -155,16 +172,13 @@ class Host:
             self._over.set()
 
     async def _watch_idleness(self) -> None:
-        idle_since: float | None = None
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(10, self._settings.worker_idle_timeout))
             idle = not self._talks and all(p.is_idle for p in self._pools.values())
-            idle_since = (idle_since or loop.time()) if idle else None
             # Pools let their workers go after the idle time; then the host may go.
             # One that failed its setup stays, so that it isn't tried for every file.
             failed = any(pool.failure for pool in self._pools.values())
-            if idle_since is not None and not failed:
+            if idle and not failed:
                 self._over.set()
 
 
@@ -175,7 +189,7 @@ async def _process_end(pid: int) -> None:
     except ProcessLookupError:
         return
     except (AttributeError, OSError):
-        while _state(pid) not in {"", "Z", "X"}:
+        while _state(pid) not in {"", "Z", "X"}:  # noqa: ASYNC110 -- nothing to wait on
             await asyncio.sleep(RUN_POLL_S)
         return
     loop = asyncio.get_running_loop()
@@ -231,10 +245,13 @@ def main() -> None:
     """Serve the listener whose descriptor is the first argument."""
     configure()
     with socket.socket(fileno=int(sys.argv[1])) as listener:
-        # A predecessor may still be tearing down: it may hold what setup will open.
-        with open(f"{listener.getsockname()}.alive", "wb") as alive:
-            fcntl.flock(alive, fcntl.LOCK_EX)
+        path = f"{listener.getsockname()}.alive"
+        # A predecessor's workers may still tear down: they hold what setup will open.
+        with client.locked(path) as alive:
+            # Ours hold it too.
+            fcntl.flock(alive, fcntl.LOCK_SH)
             asyncio.run(_serve(listener))
+            Path(path).unlink()
 
 
 async def _serve(listener: socket.socket) -> None:

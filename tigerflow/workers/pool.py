@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ from tigerflow.workers.protocol import (
     Answer,
     Fate,
     FileRequest,
+    Message,
     Ready,
     SetupFailed,
     TeardownFailed,
@@ -33,6 +36,10 @@ from tigerflow.workers.protocol import (
 
 #: Messages are short, but a path may have 4,096 bytes, each escaped.
 LINE_LIMIT = 2**20
+
+#: How long a dead worker's last words are waited for: they are there already, but the
+#: end of them is not when something that it started has left its process group.
+LAST_WORDS_S = 1
 
 #: What numerical libraries read to find how many threads to start; Snakemake sets
 #: them for each job, but the workers outlive the job that starts them.
@@ -46,6 +53,9 @@ _THREAD_VARIABLES = (
 )
 
 
+_GIVEN_UP = "given up: the run has ended"
+
+
 @dataclass(eq=False)
 class _Pending:
     job: FileJob
@@ -55,24 +65,30 @@ class _Pending:
 @dataclass(eq=False)
 class _Worker:
     process: asyncio.subprocess.Process
+    answers: asyncio.StreamReader
+    requests: asyncio.StreamWriter
     log_start: int
     ready: bool = False
     #: Asked to end; gets no more files.
     leaving: bool = False
     in_flight: dict[int, _Pending] = field(default_factory=dict)
-    idle_timer: asyncio.TimerHandle | None = None
+    #: Runs while it has no file, then while it tears down.
+    timer: asyncio.TimerHandle | None = None
 
-    def send(self, line: bytes) -> None:
-        assert self.process.stdin is not None  # noqa: S101 -- it is a pipe
-        self.process.stdin.write(line)
-
-    def dismiss(self) -> None:
+    def dismiss(self, grace_s: int) -> None:
         """End its input: it gives up what it has in hand, tears down and ends."""
+        if self.leaving:
+            return
         self.leaving = True
-        if self.idle_timer is not None:
-            self.idle_timer.cancel()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        self.stop_timer()
+        self.timer = asyncio.get_running_loop().call_later(grace_s, self.kill)
+        with contextlib.suppress(OSError):
+            self.requests.write_eof()
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def kill(self) -> None:
         """Kill it and all that it started."""
@@ -88,10 +104,20 @@ class TaskPool:
     is blamed, and none is tried again in this pool.
     """
 
-    def __init__(self, task: WorkerTask, run_dir: Path, settings: Settings) -> None:
-        """Serve `task` in `run_dir`; workers start with the first file."""
+    def __init__(
+        self,
+        task: WorkerTask,
+        run_dir: Path,
+        settings: Settings,
+        alive: Path,
+    ) -> None:
+        """Serve `task` in `run_dir`; workers start with the first file.
+
+        They hold a shared lock on the file `alive` for as long as they live.
+        """
         self._task = task
         self._run_dir = run_dir
+        self._alive = alive
         self._settings = settings
         self._log = RunLayout(run_dir).task_log(task.name)
         self._waiting: deque[_Pending] = deque()
@@ -99,6 +125,7 @@ class TaskPool:
         self._caretakers: set[asyncio.Task[None]] = set()
         self._starting = 0
         self._next_id = 0
+        self._stopped = False
         #: Why the task cannot run, once that is known.
         self.failure: str | None = None
         #: What went wrong at teardown.
@@ -125,24 +152,19 @@ class TaskPool:
 
     async def stop(self) -> None:
         """End all workers, with teardown, and wait for them; kill those that stay."""
+        self._stopped = True
+        self._dispatch()
         for worker in self._workers:
-            worker.dismiss()
-        if self._caretakers:
-            await asyncio.wait(self._caretakers, timeout=self._settings.worker_grace)
-        for worker in self._workers:
-            self.problems.append(
-                f"task {self._task.name!r}: a worker did not tear down within "
-                f"{self._settings.worker_grace} s and was killed",
-            )
-            worker.kill()
+            worker.dismiss(self._settings.worker_grace)
         if self._caretakers:
             await asyncio.wait(self._caretakers)
 
     def _dispatch(self) -> None:
-        """Give waiting files to workers that have room; start one more if there is none."""
-        if self.failure is not None:
+        """Give waiting files to workers with room; start one more if there is none."""
+        refusal = _GIVEN_UP if self._stopped else self.failure
+        if refusal is not None:
             while self._waiting:
-                self._answer(self._waiting.popleft(), Fate.UNDONE, self.failure)
+                self._answer(self._waiting.popleft(), Fate.UNDONE, refusal)
             return
         for worker in self._workers:
             while self._waiting and self._has_room(worker):
@@ -152,16 +174,19 @@ class TaskPool:
             self._starting += 1
             caretaker = asyncio.create_task(self._take_care())
             self._caretakers.add(caretaker)
-            caretaker.add_done_callback(self._caretakers.discard)
+            caretaker.add_done_callback(self._release)
+
+    def _release(self, caretaker: asyncio.Task[None]) -> None:
+        self._caretakers.discard(caretaker)
+        # Its place is free only now: files may have waited for a fresh worker.
+        self._dispatch()
 
     def _has_room(self, worker: _Worker) -> bool:
         busy = len(worker.in_flight) >= self._task.concurrency_limit
         return worker.ready and not worker.leaving and not busy
 
     def _give(self, worker: _Worker, pending: _Pending) -> None:
-        if worker.idle_timer is not None:
-            worker.idle_timer.cancel()
-            worker.idle_timer = None
+        worker.stop_timer()
         self._next_id += 1
         worker.in_flight[self._next_id] = pending
         job = pending.job
@@ -171,95 +196,124 @@ class TaskPool:
             str(job.output),
             str(job.error),
         )
-        worker.send(encode(request))
+        worker.requests.write(encode(request))
 
     async def _take_care(self) -> None:
         """Start one worker, and see it through to its end."""
-        worker: _Worker | None = None
         try:
             worker = await self._start()
-            self._workers.add(worker)
-            worker.send(encode(self._task))
-            await self._listen(worker)
-            code = await worker.process.wait()
         except OSError as error:
+            self._starting -= 1
             self._fail(f"its worker cannot be started: {error}")
             return
-        finally:
-            if worker is None or not worker.ready:
-                self._starting -= 1
-            if worker is not None:
-                self._workers.discard(worker)
-                # What the task started and did not end goes with it.
-                worker.kill()
+        self._workers.add(worker)
+        worker.requests.write(encode(self._task))
+        if self._stopped:
+            worker.dismiss(self._settings.worker_grace)
+        listening = asyncio.create_task(self._listen(worker))
+        code = await worker.process.wait()
+        self._workers.discard(worker)
+        worker.stop_timer()
+        # What the task started and did not end goes with it.
+        worker.kill()
+        await asyncio.wait({listening}, timeout=LAST_WORDS_S)
+        listening.cancel()
+        worker.requests.close()
+        if not worker.ready:
+            self._starting -= 1
         self._see_off(worker, code)
 
     async def _start(self) -> _Worker:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            process = await self._spawn(log)
-            return _Worker(process, log_start=log.tell())
+        ours, theirs = socket.socketpair()
+        with theirs, self._log.open("ab") as log:
+            log_start = log.tell()
+            try:
+                process = await self._spawn(log, theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
+        streams = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
+        return _Worker(process, *streams, log_start)
 
-    async def _spawn(self, log: BinaryIO) -> asyncio.subprocess.Process:
-        # After setup commands, `python` is that of the environment they activate.
-        python = "python" if self._task.setup_commands else sys.executable
-        program = [python, "-P", "-m", "tigerflow.workers.worker"]
+    async def _spawn(
+        self,
+        log: BinaryIO,
+        descriptor: int,
+    ) -> asyncio.subprocess.Process:
+        commands, python = [*self._task.setup_commands], sys.executable
+        if commands:
+            # That of the environment they activate, and ours when they activate none.
+            python = "python"
+            # The files' paths start here, wherever the commands went.
+            commands.append(f"cd {shlex.quote(str(self._run_dir))}")
+        module = ["-P", "-m", "tigerflow.workers.worker"]
+        program = [python, *module, str(descriptor), str(self._alive)]
         return await asyncio.create_subprocess_exec(
-            *setup_script(self._task.setup_commands, program),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            *setup_script(commands, program),
+            # Not the messages: setup commands may read and print what they like.
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
             stderr=log,
+            pass_fds=[descriptor],
             cwd=self._run_dir,
             env=_environment(self._task.threads),
             start_new_session=True,
-            limit=LINE_LIMIT,
         )
 
     async def _listen(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None  # noqa: S101 -- it is a pipe
-        async for line in worker.process.stdout:
-            match decode(line):
-                case Ready():
-                    worker.ready = True
-                    self._starting -= 1
-                case SetupFailed(message):
-                    self._fail(f"its setup failed: {message}")
-                case TeardownFailed(message):
-                    self.problems.append(
-                        f"task {self._task.name!r}: teardown failed: {message} "
-                        f"(see {self._log})",
-                    )
-                case Answer() as answer:
-                    pending = worker.in_flight.pop(answer.id)
-                    if not pending.answer.done():
-                        pending.answer.set_result(answer)
-                case _:
-                    pass
-            self._dispatch()
-            self._watch_idleness(worker)
+        # It is reset when the worker dies with requests unread.
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            async for line in worker.answers:
+                self._take(worker, decode(line))
+                self._dispatch()
+                self._watch_idleness(worker)
+
+    def _take(self, worker: _Worker, message: Message) -> None:
+        match message:
+            case Ready():
+                worker.ready = True
+                self._starting -= 1
+            case SetupFailed(reason):
+                self._fail(f"its setup failed: {reason}")
+            case TeardownFailed(reason):
+                self.problems.append(
+                    f"task {self._task.name!r}: teardown failed: {reason} "
+                    f"(see {self._log})",
+                )
+            case Answer(number, fate, text):
+                self._answer(worker.in_flight.pop(number), fate, text)
+            case _:
+                pass
 
     def _watch_idleness(self, worker: _Worker) -> None:
-        if worker.ready and not worker.in_flight and worker.idle_timer is None:
+        if worker.ready and not worker.in_flight and worker.timer is None:
             loop = asyncio.get_running_loop()
-            worker.idle_timer = loop.call_later(
+            worker.timer = loop.call_later(
                 self._settings.worker_idle_timeout,
                 worker.dismiss,
+                self._settings.worker_grace,
             )
 
     def _see_off(self, worker: _Worker, code: int) -> None:
         """Settle the files that a worker had in hand when it ended."""
         if not worker.ready and not worker.leaving and self.failure is None:
             # It ended in the setup commands, or died in setup.
-            self._fail(
-                f"its worker {_how_it_ended(code)} before it was ready{self._last_line(worker)}"
+            ending = f"{_how_it_ended(code)} before it was ready"
+            self._fail(f"its worker {ending}{self._last_line(worker)}")
+        if worker.leaving and code < 0:
+            self.problems.append(
+                f"task {self._task.name!r}: a worker {_how_it_ended(code)} before its "
+                f"teardown was done; it has {self._settings.worker_grace} s for it",
             )
+        jobs = [pending.job for pending in worker.in_flight.values()]
+        for directory in {self._run_dir / job.output.parent for job in jobs}:
+            remove_temporaries_of(directory, worker.process.pid)
         for pending in worker.in_flight.values():
             if worker.leaving:
-                self._answer(pending, Fate.UNDONE, "given up: the run has ended")
+                self._answer(pending, Fate.UNDONE, _GIVEN_UP)
             else:
                 self._blame(worker, pending, code)
-        if not self.failure:
-            self._dispatch()
 
     def _blame(self, worker: _Worker, pending: _Pending, code: int) -> None:
         job = pending.job
@@ -276,7 +330,6 @@ class TaskPool:
             task=self._task.name,
             printed=self._tail(worker),
         )
-        remove_temporaries_of(self._run_dir / job.output.parent, worker.process.pid)
         try:
             write_error(self._run_dir / job.error, record)
         except OutputDirectoryError as error:
@@ -320,6 +373,8 @@ def _how_it_ended(code: int) -> str:
 
 def _environment(threads: int) -> Mapping[str, str]:
     environment = dict(os.environ)
+    ours = str(Path(sys.executable).parent)
+    environment["PATH"] = os.pathsep.join([ours, environment.get("PATH", os.defpath)])
     for variable in _THREAD_VARIABLES:
         environment.pop(variable, None)
         if threads:

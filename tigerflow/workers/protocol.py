@@ -1,6 +1,6 @@
-"""The messages between a pool and a worker process: JSON lines over pipes.
+"""The messages between a pool and a worker process: JSON lines over a socket pair.
 
-To the worker: first a `WorkerTask`, then `FileRequest`s. The end of its standard input
+To the worker: first a `WorkerTask`, then `FileRequest`s. The end of what it is sent
 means stop: what is in hand is given up, teardown runs, the process ends. From the
 worker: one `Ready` or `SetupFailed`, then an `Answer` for each request in any order,
 and at the end a `TeardownFailed` if there is something to say.

@@ -1,26 +1,30 @@
-"""A worker process: load a task, set it up, serve files until standard input ends.
+"""A worker process: load a task, set it up, serve files until no more can come.
 
-    python -P -m tigerflow.workers.worker
+    python -P -m tigerflow.workers.worker DESCRIPTOR ALIVE_FILE
 
-What the task prints goes to standard error, which is the task's log; standard output
-belongs to the protocol. When standard input ends, whoever started the worker wants no
+The descriptor is a socket that belongs to the protocol; what the task prints goes to
+the task's log. When the socket's other side ends, whoever started the worker wants no
 more of it or is dead: a file in hand is given up, so that no other worker can be on the
 same file meanwhile, teardown runs, and after a grace time the process ends anyway.
 """
 
+import contextlib
 import faulthandler
+import fcntl
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from tigerflow.errors import OutputDirectoryError, TigerflowError
+from tigerflow.files import remove_temporaries_of
 from tigerflow.log import configure, logger
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
@@ -42,9 +46,12 @@ from tigerflow.workers.protocol import (
     encode,
 )
 
+#: An exception's message may have any length; this is enough of it for a line.
+SUMMARY_LIMIT = 1000
 
-class PipeSource:
-    """The files that come through standard input; also tells the other side what it does."""
+
+class PoolSource:
+    """The files that a pool sends; also tells it what becomes of them."""
 
     def __init__(self, requests: BinaryIO, answers: BinaryIO, grace_s: int) -> None:
         """Read requests and write answers; end the process `grace_s` after the end."""
@@ -52,7 +59,8 @@ class PipeSource:
         self._answers = answers
         self._grace_s = grace_s
         self._queue: queue.SimpleQueue[FileRequest | None] = queue.SimpleQueue()
-        self._ids: dict[FileJob, int] = {}
+        # By identity: the same file may come again while it is given up or run twice.
+        self._ids: dict[int, tuple[int, FileJob]] = {}
         self._on_stop: Callable[[], None] = lambda: None
         self._writing = threading.Lock()
         #: While True, the end of the input raises Interrupted in the main thread.
@@ -75,7 +83,7 @@ class PipeSource:
             try:
                 self._answers.write(encode(message))
                 self._answers.flush()
-            except BrokenPipeError:
+            except OSError:
                 pass
 
     def next(self) -> FileJob | None:
@@ -84,7 +92,7 @@ class PipeSource:
         if request is None or self.stopped:
             return None
         job = FileJob(Path(request.input), Path(request.output), Path(request.error))
-        self._ids[job] = request.id
+        self._ids[id(job)] = (request.id, job)
         return job
 
     def on_stop(self, callback: Callable[[], None]) -> None:
@@ -108,30 +116,41 @@ class PipeSource:
         """Answer the file's request."""
         self.interruptible = False
         if result.failure is None:
-            self.tell(Answer(self._ids.pop(job), Fate.DONE))
+            self._answer(job, Fate.DONE, "")
             return
-        name = printable(job.input.name)
-        logger.error("Failed processing: {}: {}", name, result.failure.summary)
-        message = f"{name} failed: {result.failure.summary} (see {job.error})"
-        self.tell(Answer(self._ids.pop(job), Fate.FAILED, message))
+        name, summary = printable(job.input.name), _summary(result.failure)
+        logger.error("Failed processing: {}: {}", name, summary)
+        self._answer(job, Fate.FAILED, f"{name} failed: {summary} (see {job.error})")
 
     def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
         """Answer that the file is undone and not to blame."""
         self.interruptible = False
-        self.tell(Answer(self._ids.pop(job), Fate.UNDONE, str(error)))
+        self._answer(job, Fate.UNDONE, str(error))
+
+    def _answer(self, job: FileJob, fate: Fate, message: str) -> None:
+        number, _ = self._ids.pop(id(job))
+        self.tell(Answer(number, fate, message))
 
     def _read(self) -> None:
-        for line in self._requests:
-            request = decode(line)
-            assert isinstance(request, FileRequest)  # noqa: S101 -- the protocol says so
-            self._queue.put(request)
+        # Whoever is killed with answers unread resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            for line in self._requests:
+                request = decode(line)
+                assert isinstance(request, FileRequest)  # noqa: S101 -- the protocol says so
+                self._queue.put(request)
         self.stopped = True
         self._queue.put(None)
         self._on_stop()
-        timer = threading.Timer(self._grace_s, _end_at_once)
+        timer = threading.Timer(self._grace_s, self._end_at_once)
         timer.daemon = True
         timer.start()
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def _end_at_once(self) -> None:
+        for directory in {job.output.parent for _, job in self._ids.copy().values()}:
+            remove_temporaries_of(directory, os.getpid())
+        # The whole group, so that what the task started goes with it.
+        os.killpg(0, signal.SIGKILL)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.stopped = True
@@ -142,7 +161,7 @@ class PipeSource:
 
 
 class _ToldLifecycle:
-    def __init__(self, source: PipeSource) -> None:
+    def __init__(self, source: PoolSource) -> None:
         self._source = source
         self.is_set_up = False
 
@@ -161,28 +180,30 @@ class _ToldLifecycle:
         logger.info("Shutting down task")
 
 
-def _end_at_once() -> None:
-    # The whole group, so that what the task started goes with it.
-    os.killpg(0, signal.SIGKILL)
+def _summary(record: ErrorRecord) -> str:
+    text = record.summary
+    return text if len(text) <= SUMMARY_LIMIT else f"{text[:SUMMARY_LIMIT]}…"
 
 
 def main() -> None:
-    """Serve one task."""
+    """Serve one task for the pool at the other end of the descriptor."""
     faulthandler.enable()
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a TextIOWrapper here
     configure()
-    requests = sys.stdin.buffer
+    # Not inherited by what the task starts, unlike the descriptor that was passed.
+    with socket.socket(fileno=int(sys.argv[1])) as passed:
+        channel = passed.dup()
+    # Held to the end, so that the next host waits for this one's workers, even when it
+    # was killed and cannot.
+    alive = os.open(sys.argv[2], os.O_RDONLY)
+    fcntl.flock(alive, fcntl.LOCK_SH)
+    requests, answers = channel.makefile("rb"), channel.makefile("wb")
     first = requests.readline()
     if not first:
         return
     told = decode(first)
     assert isinstance(told, WorkerTask)  # noqa: S101 -- the protocol says so
-    # The task's own reads of standard input must not take requests.
-    requests = os.fdopen(os.dup(0), "rb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    source = PipeSource(requests, answers, Settings.from_environment().worker_grace)
+    source = PoolSource(requests, answers, Settings.from_environment().worker_grace)
     try:
         task, params = _load(told)
     except TigerflowError as error:
@@ -206,8 +227,9 @@ def _serve(
     told: WorkerTask,
     task: type[Task],
     params: dict[str, Any],
-    source: PipeSource,
-) -> None:
+    source: PoolSource,
+) -> NoReturn:
+    host = os.getppid()
     source.start(task.kind)
     lifecycle = _ToldLifecycle(source)
     server = TaskServer(task, told.name, params, told.concurrency_limit)
@@ -219,13 +241,20 @@ def _serve(
         traceback.print_exc()
         record = ErrorRecord.from_exception(told.name, "", error)
         message = SetupFailed if not lifecycle.is_set_up else TeardownFailed
-        source.tell(message(record.summary))
-        # Not sys.exit: threads that the task started must not keep the process.
-        sys.stderr.flush()
-        os._exit(1)
+        source.tell(message(_summary(record)))
+        _end(host, 1)
     logger.info("Task shutdown complete")
+    _end(host, 0)
+
+
+def _end(host: int, code: int) -> NoReturn:
+    sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    if os.getppid() != host:
+        # Nobody is left to end what the task started and did not end.
+        os.killpg(0, signal.SIGKILL)
+    # Not sys.exit: threads that the task started must not keep the process.
+    os._exit(code)
 
 
 if __name__ == "__main__":

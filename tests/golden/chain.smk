@@ -1,0 +1,69 @@
+# Made from pipeline.yaml by `tigerflow compile`: change that
+# file and compile again; what is changed here is lost then.
+from tigerflow.workflow import find_stems, limit_files, run_command, stop_workers
+
+
+workdir: "/data/results"
+
+
+# Hands one file to the task's worker, and waits for it.
+RUN = run_command(".tigerflow/workflow")
+
+STEMS = find_stems(".tigerflow/input", ".txt")
+
+# Files in flight at once, unless a profile or --resources says otherwise.
+limit_files(
+    workflow,
+    first_files=1,
+    second_one_files=1,
+)
+
+
+wildcard_constraints:
+    stem="[^/]*",
+
+
+localrules:
+    all,
+    first,
+    second_one,
+
+
+onsuccess:
+    stop_workers()
+
+
+onerror:
+    stop_workers()
+
+
+rule all:
+    input:
+        expand("first/{stem}.out", stem=STEMS),
+        expand("second-one/{stem}.tar.gz", stem=STEMS),
+
+
+rule first:
+    """Write a text in capitals."""
+    input:
+        ".tigerflow/input/{stem}.txt",
+    output:
+        "first/{stem}.out",
+    threads: 1
+    resources:
+        first_files=1,
+    shell:
+        "{RUN} first {input:q} {output:q}"
+
+
+rule second_one:
+    """Write a text in capitals."""
+    input:
+        "first/{stem}.out",
+    output:
+        "second-one/{stem}.tar.gz",
+    threads: 1
+    resources:
+        second_one_files=1,
+    shell:
+        "{RUN} second-one {input:q} {output:q}"

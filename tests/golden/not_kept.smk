@@ -1,0 +1,68 @@
+# Made from pipeline.yaml by `tigerflow compile`: change that
+# file and compile again; what is changed here is lost then.
+from tigerflow.workflow import find_stems, limit_files, run_command, stop_workers
+
+
+workdir: "/data/results"
+
+
+# Hands one file to the task's worker, and waits for it.
+RUN = run_command(".tigerflow/workflow")
+
+STEMS = find_stems(".tigerflow/input", ".txt")
+
+# Files in flight at once, unless a profile or --resources says otherwise.
+limit_files(
+    workflow,
+    between_files=1,
+    leaf_files=1,
+)
+
+
+wildcard_constraints:
+    stem="[^/]*",
+
+
+localrules:
+    all,
+    between,
+    leaf,
+
+
+onsuccess:
+    stop_workers()
+
+
+onerror:
+    stop_workers()
+
+
+rule all:
+    input:
+        expand(".tigerflow/tasks/leaf/{stem}.out", stem=STEMS),
+
+
+rule between:
+    """Write a text in capitals."""
+    input:
+        ".tigerflow/input/{stem}.txt",
+    output:
+        temp(".tigerflow/tasks/between/{stem}.out"),
+    threads: 1
+    resources:
+        between_files=1,
+    shell:
+        "{RUN} between {input:q} {output:q}"
+
+
+rule leaf:
+    """Write a text in capitals."""
+    input:
+        ".tigerflow/tasks/between/{stem}.out",
+    output:
+        ".tigerflow/tasks/leaf/{stem}.out",
+    threads: 1
+    resources:
+        leaf_files=1,
+    shell:
+        "{RUN} leaf {input:q} {output:q}"

@@ -1,0 +1,69 @@
+# Made from pipeline.yaml by `tigerflow compile`: change that
+# file and compile again; what is changed here is lost then.
+from tigerflow.workflow import find_stems, limit_files, run_command, stop_workers
+
+
+workdir: "/data/results"
+
+
+# Hands one file to the task's worker, and waits for it.
+RUN = run_command(".tigerflow/workflow")
+
+STEMS = find_stems(".tigerflow/input", ".tar.gz")
+
+# Files in flight at once, unless a profile or --resources says otherwise.
+limit_files(
+    workflow,
+    one_files=1,
+    two_files=1,
+)
+
+
+wildcard_constraints:
+    stem="[^/]*",
+
+
+localrules:
+    all,
+    one,
+    two,
+
+
+onsuccess:
+    stop_workers()
+
+
+onerror:
+    stop_workers()
+
+
+rule all:
+    input:
+        expand("one/{stem}.out", stem=STEMS),
+        expand("two/{stem}.out", stem=STEMS),
+
+
+rule one:
+    """Write a text in capitals."""
+    input:
+        ".tigerflow/input/{stem}.tar.gz",
+    output:
+        "one/{stem}.out",
+    threads: 1
+    resources:
+        one_files=1,
+    shell:
+        "{RUN} one {input:q} {output:q}"
+
+
+rule two:
+    """A "doc" with \\ and \"\"\"quotes" that ends in a "quote" """
+    input:
+        ".tigerflow/input/{stem}.tar.gz",
+    output:
+        "two/{stem}.out",
+    threads: 1
+    resources:
+        two_files=1,
+    shell:
+        "{RUN} two {input:q} {output:q}"

@@ -1,0 +1,94 @@
+"""The examples run as their READMEs say, and come to the results they promise."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROGRAMS = Path(sys.executable).parent
+
+
+@pytest.mark.snakemake
+def test_words_demo_counts_every_text_and_explains_the_picture(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    demo = subprocess.run(
+        ["sh", EXAMPLES / "words" / "demo.sh", out, PROGRAMS],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    texts = {path.stem for path in (EXAMPLES / "words" / "texts").iterdir()}
+    assert len(texts) > 20
+    assert {path.stem for path in out.glob("count/*.json")} == texts - {"scan_0042"}
+    assert [path.name for path in out.glob("count/*.err")] == ["scan_0042.err"]
+    error = json.loads((out / "count" / "scan_0042.err").read_text())
+    assert (error["task"], error["exception_type"]) == ("count", "UnicodeDecodeError")
+    with duckdb.connect(str(out / "words.duckdb")) as connection:
+        loaded = connection.execute("SELECT DISTINCT file FROM counts").fetchall()
+        rows = "SELECT n FROM counts WHERE file = 'worker' AND word = 'there'"
+        [(there,)] = connection.execute(rows).fetchall()
+    assert {file for (file,) in loaded} == texts - {"scan_0042"}
+    assert there == (EXAMPLES / "words/texts/worker.txt").read_text().count("there")
+    assert "Snakemake ended with 1" in demo.stdout
+    assert "the most frequent:" in demo.stdout
+
+
+@pytest.fixture
+def embedding_server() -> Iterator[str]:
+    """Start the example's server on a free port; yield its address."""
+    command = [sys.executable, EXAMPLES / "speech" / "embedding_server.py"]
+    with subprocess.Popen(
+        [*command, "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().removeprefix("Listening on ").strip()
+        server.terminate()
+
+
+@pytest.mark.snakemake
+def test_speech_pipeline_turns_recordings_into_rows(
+    tmp_path: Path,
+    embedding_server: str,
+) -> None:
+    pytest.importorskip("pocketsphinx")
+    speech, out = tmp_path / "speech", tmp_path / "out"
+    shutil.copytree(EXAMPLES / "speech", speech)
+    pipeline = speech / "pipeline.yaml"
+    usual = "http://127.0.0.1:8765/v1/embeddings"
+    assert usual in pipeline.read_text()
+    pipeline.write_text(pipeline.read_text().replace(usual, embedding_server))
+
+    subprocess.run(
+        [PROGRAMS / "tigerflow", "compile", pipeline, speech / "audio", out],
+        check=True,
+    )
+    workflow = out / ".tigerflow" / "workflow"
+    subprocess.run(
+        [
+            *(PROGRAMS / "snakemake", "-s", workflow / "Snakefile", "-c2"),
+            *("--profile", workflow / "profiles" / "local"),
+        ],
+        check=True,
+    )
+
+    recordings = {path.stem for path in (speech / "audio").glob("*.wav")}
+    assert len(recordings) == 12
+    transcript = (out / "transcribe" / "vote_president.txt").read_text()
+    assert "president" in transcript
+    with duckdb.connect(str(out / "embeddings.duckdb")) as connection:
+        rows = connection.execute(
+            "SELECT id, len(embedding) FROM embeddings"
+        ).fetchall()
+    assert {name for name, _ in rows} == recordings
+    assert {size for _, size in rows} == {64}

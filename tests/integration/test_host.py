@@ -1,0 +1,219 @@
+"""Who may talk to a worker host, and what it makes of nonsense."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from runs import World, finish, wait_until
+
+from tigerflow.workers import client
+from tigerflow.workers.client import HostError
+
+COPY = """
+    class Work(LocalTask):
+        def run(context, input_file, output_file):
+            output_file.write_text(input_file.read_text())
+"""
+_CONNECT = """
+import socket, sys
+try:
+    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+except OSError as error:
+    print(type(error).__name__)
+"""
+needs_root = pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("setpriv") is None,
+    reason="only root can be somebody else",
+)
+
+
+@pytest.fixture(autouse=True)
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run(world):
+    run = world.run()
+    run.add_task(COPY)
+    return run
+
+
+def _socket_of(run):
+    (path,) = (path for path in run.runtime_files() if path.suffix == ".sock")
+    return path
+
+
+def _connect(run):
+    with contextlib.chdir(run.path):
+        return client.connect()
+
+
+def test_only_the_owner_may_enter_the_directory_and_use_the_socket(run):
+    run.process("a")
+    path = _socket_of(run)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.stat().st_uid == os.getuid()
+
+
+@needs_root
+def test_another_user_cannot_connect(run):
+    run.process("a")
+    nobody = pwd.getpwnam("nobody")
+    words = ["setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups"]
+    python = shutil.which("python3", path="/usr/bin") or sys.executable
+    done = subprocess.run(
+        [*words, python, "-c", _CONNECT, str(_socket_of(run))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "PermissionError\n"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o750, 0o701])
+def test_directory_that_others_may_enter_is_refused(tmp_path, monkeypatch, mode):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    # The real one is in use by all runs of this user.
+    monkeypatch.setattr(os, "lstat", lambda _: shared.stat())
+    with pytest.raises(HostError, match="is not a directory of yours alone"):
+        client.runtime_directory()
+
+
+def test_directory_of_somebody_else_is_refused(monkeypatch):
+    # No one has this id: the directory made here is not theirs.
+    monkeypatch.setattr(os, "getuid", lambda: 4_123_456_789)
+    path = Path("/tmp/tigerflow-4123456789")
+    try:
+        with pytest.raises(HostError) as caught:
+            client.runtime_directory()
+    finally:
+        path.rmdir()
+    assert str(caught.value) == f"{path} is not a directory of yours alone; remove it"
+
+
+def test_link_in_place_of_the_directory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 4_123_456_788)
+    path = Path("/tmp/tigerflow-4123456788")
+    path.symlink_to(tmp_path)
+    try:
+        with pytest.raises(HostError, match="is not a directory of yours alone"):
+            client.runtime_directory()
+    finally:
+        path.unlink()
+
+
+def test_client_outside_a_run_directory_says_so(world, run):
+    elsewhere = world.directory / "elsewhere"
+    elsewhere.mkdir()
+    run.path = elsewhere
+    code, said = run.process("a")
+    run.path = world.directory / "run"
+    assert (code, said) == (
+        1,
+        "tigerflow: this is not a run directory: there is no .tigerflow in it\n",
+    )
+
+
+def test_run_directory_without_a_place_for_logs_is_explained(run):
+    (run.path / ".tigerflow" / "logs").touch()
+    code, said = run.process("a")
+    assert code == 1
+    assert said.startswith("tigerflow: cannot start the worker host: ")
+    assert "Traceback" not in said
+    for path in run.runtime_files():
+        path.unlink()
+
+
+def test_host_that_cannot_start_is_explained(world, run):
+    package = world.directory / "broken" / "tigerflow"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('half an installation')")
+    run.environment["PYTHONPATH"] = str(package.parent)
+    assert run.process("a") == (
+        1,
+        "tigerflow: the worker host does not stay up; see .tigerflow/logs/host.log\n",
+    )
+    assert "half an installation" in run.log("host")
+    for path in run.runtime_files():
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\0\0",
+        b"\0\0\0\0",
+        b"\xff\xff\xff\xff and so on",
+        b"\0\0\0\x03run",
+        b"\0\0\0\x0crun\0a\0b\0c\0d\0e",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_nonsense_harms_no_one(world, run, payload):
+    run.process("a")
+    with _connect(run) as connection:
+        connection.sendall(payload)
+    assert run.process("b") == (0, "")
+    assert len(world.processes("workers.host")) == 1
+
+
+def test_silent_client_does_not_hold_the_end(world, run):
+    run.process("a")
+    connection = _connect(run)
+    assert run.stop() == ""
+    wait_until(lambda: not world.processes("workers.host"))
+    connection.close()
+
+
+def test_stale_socket_of_a_killed_host_is_replaced(world, run):
+    run.process("a")
+    (host,) = world.processes("workers.host")
+    os.kill(host, 9)
+    wait_until(lambda: not world.processes("workers."))
+    assert _socket_of(run).exists()
+    clients = [run.start(stem) for stem in "bcdef"]
+    assert [finish(each) for each in clients] == [(0, "")] * 5
+    assert len(world.processes("workers.host")) == 1
+
+
+def test_module_in_the_run_directory_does_not_pass_for_ours(run):
+    (run.path / "tigerflow.py").write_text("raise SystemExit('not this one')")
+    (run.path / "socket.py").write_text("raise SystemExit('nor this')")
+    assert run.process("a") == (0, "")
+
+
+def test_slurm_job_has_a_host_of_its_own(world, run):
+    run.process("a")
+    run.environment["SLURM_JOB_ID"] = "4711"
+    assert run.process("b") == (0, "")
+    assert len(world.processes("workers.host")) == 2
+    run.end_owner()
+    wait_until(lambda: not world.processes("tigerflow"))
+    assert _all_sockets(run) == []
+
+
+def _all_sockets(run):
+    with contextlib.chdir(run.path):
+        path = Path(client.socket_path())
+    return list(path.parent.glob(f"{path.stem}*"))
+
+
+def test_compiled_anew_the_next_file_gets_a_worker_that_knows(run):
+    run.process("a")
+    run.add_task(COPY.replace("input_file.read_text()", "'new code'"), threads=2)
+    assert run.process("b") == (0, "")
+    assert run.output("b").read_text() == "new code"

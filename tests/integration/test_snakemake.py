@@ -1,0 +1,478 @@
+"""Compiled pipelines, run by a real Snakemake on this machine."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flows import Flow
+from runs import World, finish, wait_until
+
+pytestmark = pytest.mark.snakemake
+
+DONE = "Nothing to be done"
+
+#: How soon after Snakemake's end the workers are gone: 2 s are promised; a machine
+#: that does other things as well gets some more.
+TEARDOWN_S = 2 + 3
+
+TREE = """
+class Head(LocalTask):
+    def setup(context): note("setup head")
+    def run(context, input_file, output_file):
+        note(f"head {input_file.stem}")
+        text = input_file.read_text()
+        if text == "bad":
+            raise ValueError("this one is bad")
+        output_file.write_text(text.upper())
+    def teardown(context): note("teardown head")
+
+
+class Left(LocalTask):
+    class Params:
+        first: str = "1"
+        second: str = "2"
+    def setup(context): note("setup left")
+    def run(context, input_file, output_file):
+        note(f"left {input_file.stem}")
+        text = input_file.read_text()
+        output_file.write_text(f"{text} {context.first}{context.second}")
+    def teardown(context): note("teardown left")
+
+
+class Right(LocalAsyncTask):
+    async def setup(context): note("setup right")
+    async def run(context, input_file, output_file):
+        note(f"right {input_file.stem}")
+        output_file.write_text(input_file.read_text() + "!")
+    async def teardown(context): note("teardown right")
+"""
+HEAD = {"name": "head", "module": "tasks.py:Head"}
+LEFT = {
+    "name": "left",
+    "module": "tasks.py:Left",
+    "depends_on": "head",
+    "input_ext": ".out",
+    "output_ext": ".md",
+}
+RIGHT = {
+    "name": "right",
+    "module": "tasks.py:Right",
+    "kind": "local_async",
+    "concurrency_limit": 4,
+    "depends_on": "head",
+    "input_ext": ".out",
+}
+SLURM = {
+    "kind": "slurm",
+    "max_workers": 3,
+    "worker_resources": {"cpus": 1, "memory": "1G", "time": "10"},
+}
+WAITING = """
+class Work(LocalTask):
+    def setup(context): note("setup")
+    def run(context, input_file, output_file):
+        note(f"run {input_file.stem}")
+        output_file.write_text("half")
+        if input_file.stem == "b":
+            wait_for("go")
+        output_file.write_text("whole")
+    def teardown(context): note("teardown")
+"""
+
+
+@pytest.fixture(autouse=True)
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def flow(world):
+    return Flow(world)
+
+
+def _workers_are_gone(world):
+    return not world.processes("tigerflow.workers")
+
+
+def test_tree_with_a_failing_file_is_done_but_for_it_and_repeats_only_that(
+    world,
+    flow,
+):
+    flow.add_module(TREE)
+    flow.add_inputs("a", "b", "bad")
+    flow.compile(HEAD, LEFT, RIGHT)
+    code, said = flow.snakemake()
+    assert code == 1
+    assert "tigerflow: bad.txt failed: ValueError: this one is bad" in said
+    assert _workers_are_gone(world)
+    assert flow.names("head") == ["a.out", "b.out", "bad.err"]
+    assert flow.names("left") == ["a.md", "b.md"]
+    assert flow.names("right") == ["a.out", "b.out"]
+    assert (flow.out / "left" / "a.md").read_text() == "A 12"
+    record = json.loads((flow.out / "head" / "bad.err").read_text())
+    assert (record["file"], record["task"]) == ("bad.txt", "head")
+    steps = [f"{task} {stem}" for task in ("left", "right") for stem in "ab"]
+    for task in ("head", "left", "right"):
+        assert flow.noted(f"setup {task}") == [f"setup {task}"]
+        assert flow.noted(f"teardown {task}") == [f"teardown {task}"]
+    assert set(steps) < set(flow.noted())
+
+    flow.forget()
+    assert flow.snakemake()[0] == 1
+    assert flow.noted() == ["head bad", "setup head", "teardown head"]
+
+    flow.forget()
+    (flow.inputs / "bad.txt").write_text("good")
+    assert flow.snakemake()[0] == 0
+    assert flow.noted("head") == ["head bad"]
+    assert flow.noted("left") == ["left bad"]
+    assert flow.names("head") == ["a.out", "b.out", "bad.out"]
+
+    flow.forget()
+    code, said = flow.snakemake()
+    assert (code, DONE in said) == (0, True)
+    assert flow.noted() == []
+
+
+def test_change_repeats_what_depends_on_it_and_nothing_else(flow):
+    flow.add_module(TREE)
+    flow.add_inputs("a", "b")
+    flow.compile(HEAD, LEFT, RIGHT)
+    assert flow.snakemake()[0] == 0
+
+    flow.forget()
+    (flow.inputs / "b.txt").write_text("changed")
+    assert flow.snakemake()[0] == 0
+    for task in ("head", "left", "right"):
+        assert flow.noted(f"{task} ") == [f"{task} b"]
+    assert (flow.out / "right" / "b.out").read_text() == "CHANGED!"
+
+    flow.forget()
+    flow.compile(HEAD, LEFT | {"params": {"first": "x", "second": "y"}}, RIGHT)
+    assert flow.snakemake()[0] == 0
+    assert flow.noted() == ["left a", "left b", "setup left", "teardown left"]
+    assert (flow.out / "left" / "a.md").read_text() == "A xy"
+
+    flow.forget()
+    flow.compile(HEAD, LEFT | {"params": {"first": "y", "second": "x"}}, RIGHT)
+    assert flow.snakemake()[0] == 0
+    assert flow.noted("left") == ["left a", "left b"]
+    assert (flow.out / "left" / "a.md").read_text() == "A yx"
+
+    flow.forget()
+    flow.add_inputs("c")
+    assert flow.snakemake()[0] == 0
+    assert flow.noted("head") == ["head c"]
+
+
+def test_output_that_is_not_kept_goes_and_stays_away(flow):
+    flow.add_module(TREE)
+    flow.add_inputs("a", "bad")
+    flow.compile(
+        HEAD | {"keep_output": False},
+        LEFT,
+        RIGHT | {"keep_output": False},
+    )
+    assert flow.snakemake()[0] == 1
+    state = flow.out / ".tigerflow" / "tasks"
+    assert not (state / "head").exists() or not [*(state / "head").iterdir()]
+    assert flow.names("head") == ["bad.err"]
+    assert flow.names("left") == ["a.md"]
+    # The mark that the file is done.
+    assert [path.name for path in (state / "right").iterdir()] == ["a.out"]
+
+    (flow.inputs / "bad.txt").unlink()
+    flow.forget()
+    code, said = flow.snakemake()
+    assert (code, DONE in said) == (0, True)
+    assert flow.noted() == []
+
+
+def test_dry_run_starts_nothing(flow):
+    flow.add_module(TREE)
+    flow.add_inputs("a")
+    flow.compile(HEAD)
+    code, said = flow.snakemake("--dry-run")
+    assert code == 0
+    assert "head" in said
+    assert flow.noted() == []
+    assert not (flow.out / ".tigerflow" / "logs").exists()
+
+
+def test_database_is_free_when_snakemake_returns(flow):
+    duckdb = pytest.importorskip("duckdb")
+    flow.add_module("""
+        class Work(LocalTask):
+            class Params:
+                database: pathlib.Path
+            def setup(context):
+                import duckdb
+                context.connection = duckdb.connect(str(context.database))
+                context.connection.execute("CREATE TABLE t (name VARCHAR)")
+            def run(context, input_file, output_file):
+                row = [input_file.stem]
+                context.connection.execute("INSERT INTO t VALUES (?)", row)
+            def teardown(context):
+                context.connection.close()
+    """)
+    flow.add_inputs("a", "b", "c")
+    database = flow.root / "results.duckdb"
+    flow.compile({"name": "work", "params": {"database": str(database)}})
+    assert flow.snakemake(cores=2)[0] == 0
+    with duckdb.connect(str(database)) as connection:
+        rows = connection.execute("SELECT name FROM t ORDER BY name").fetchall()
+    assert rows == [("a",), ("b",), ("c",)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_ended_run_tears_down_at_once_and_is_taken_up_again(world, flow, number):
+    flow.add_module(WAITING)
+    flow.add_inputs("a", "b", "c")
+    flow.compile({"name": "work"})
+    process = flow.start()
+    wait_until(lambda: flow.noted("run b"))
+    if number == signal.SIGINT:
+        # Ctrl-C in a terminal reaches the clients too.
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    if number == signal.SIGTERM:
+        # That one lets Snakemake finish the jobs that run.
+        (flow.root / "go").touch()
+    _, said = finish(process)
+    ended = time.monotonic()
+    wait_until(lambda: _workers_are_gone(world))
+    assert time.monotonic() - ended < TEARDOWN_S
+    assert "Traceback" not in said
+    assert flow.noted("teardown") == ["teardown"]
+    assert "b.err" not in flow.names("work")
+
+    (flow.root / "go").touch()
+    if number == signal.SIGKILL:
+        assert flow.snakemake("--unlock")[0] == 0
+    assert flow.snakemake()[0] == 0
+    assert flow.names("work") == ["a.out", "b.out", "c.out"]
+    assert (flow.out / "work" / "b.out").read_text() == "whole"
+
+
+@pytest.mark.parametrize("profile", [True, False])
+def test_async_task_has_its_limit_in_flight_on_one_core(flow, profile):
+    flow.add_module("""
+        import asyncio
+        in_flight = 0
+        class Work(LocalAsyncTask):
+            async def run(context, input_file, output_file):
+                global in_flight
+                in_flight += 1
+                note(f"in flight {in_flight:02}")
+                while not os.path.exists("go"):
+                    await asyncio.sleep(0.01)
+                in_flight -= 1
+    """)
+    flow.add_inputs(*(f"f{number}" for number in range(30)))
+    flow.compile({"name": "work", "kind": "local_async", "concurrency_limit": 20})
+    process = flow.start(cores=1, profile=profile)
+    wait_until(lambda: "in flight 20" in flow.noted())
+    (flow.out / "go").touch()
+    assert finish(process)[0] == 0
+    assert flow.noted()[-1] == "in flight 20"
+    assert len(flow.names("work")) == 30
+
+
+@pytest.mark.parametrize("profile", [True, False])
+def test_local_task_runs_one_file_at_a_time_and_lets_others_run(flow, profile):
+    flow.add_module("""
+        class Slow(LocalTask):
+            def run(context, input_file, output_file):
+                busy = pathlib.Path("busy")
+                busy.touch(exist_ok=False)
+                # Holds its core until another task has done all its files.
+                wait_for("quick.done")
+                busy.unlink()
+
+        class Quick(LocalTask):
+            def run(context, input_file, output_file):
+                note(f"quick {input_file.stem}")
+    """)
+    stems = [f"f{number}" for number in range(8)]
+    flow.add_inputs(*stems)
+    flow.compile(
+        {"name": "slow", "module": "tasks.py:Slow"},
+        {"name": "quick", "module": "tasks.py:Quick"},
+    )
+    process = flow.start(cores=4, profile=profile)
+    wait_until(lambda: len(flow.noted("quick")) == 8)
+    (flow.root / "quick.done").touch()
+    code, said = finish(process)
+    assert code == 0, said
+
+
+def test_two_output_directories_run_at_the_same_time(world, flow):
+    other = Flow(world, "other")
+    flow.add_module("""
+        class Work(LocalTask):
+            def setup(context): note(f"setup {pathlib.Path.cwd().name}")
+            def run(context, input_file, output_file):
+                note(f"run {pathlib.Path.cwd().name}")
+                wait_for("go")
+    """)
+    flow.add_inputs("a", "b")
+    flow.compile({"name": "work"})
+    other.compile({"name": "work"})
+    processes = [flow.start(), other.start()]
+    wait_until(lambda: flow.noted("run") == ["run other", "run out"])
+    (flow.root / "go").touch()
+    assert [finish(process)[0] for process in processes] == [0, 0]
+    assert flow.noted("setup") == ["setup other", "setup out"]
+    assert other.names("work") == ["a.out", "b.out"]
+
+
+AWKWARD = [
+    "two words",
+    'it\'s "quoted" `id` $(id) $HOME',
+    "{",
+    "}{",
+    "*?[a]!",
+    "%s % \\ \\n",
+    "-rf",
+    "--help",
+    ".hidden",
+    "..",
+    "",
+    " ",
+    "~",
+    "#&;|<>()",
+    "ünïcödé 文件",
+    "a.b.tar",
+    "tab\tbell\a",
+    "".join(f"{number:03}" for number in range(83)) + "ab",
+    "a:b=c,d",
+    "key=value",
+]
+REFUSED = [
+    "new\nline",
+    "{wildcard}",
+    "<path>",
+    "ab" * 25,
+    os.fsdecode(b"not-utf8-\xff"),
+]
+
+
+def test_awkward_names_are_done_or_named_and_skipped(flow):
+    flow.add_module(TREE)
+    flow.add_inputs(*AWKWARD, *REFUSED)
+    flow.compile(HEAD, LEFT)
+    code, said = flow.snakemake()
+    assert code == 0, said
+    assert flow.names("head") == sorted(f"{stem}.out" for stem in AWKWARD)
+    assert flow.names("left") == sorted(f"{stem}.md" for stem in AWKWARD)
+    reasons = {
+        r"'new\nline.txt'": "its name has a line break in it",
+        "{wildcard}.txt": "Snakemake reads the {...} in its name as a wildcard",
+        "<path>.txt": "Snakemake reads the <...> in its name as a path variable",
+        f"{'ab' * 25}.txt": (
+            "Snakemake refuses names that end in 20 or more repetitions"
+        ),
+        r"'not-utf8-\udcff.txt'": "its name is not valid UTF-8",
+    }
+    for name, reason in reasons.items():
+        assert f"tigerflow: skipping {name}: {reason}; rename it\n" in said
+    code, said = flow.snakemake()
+    assert (code, DONE in said) == (0, True)
+
+
+def test_retries_of_snakemake_process_the_file_again(flow):
+    flow.add_module("""
+        class Work(LocalTask):
+            def setup(context): note("setup")
+            def run(context, input_file, output_file):
+                first = pathlib.Path(f"{input_file.stem}.tried")
+                note(f"run {input_file.stem}")
+                if not first.exists():
+                    first.touch()
+                    raise ConnectionError
+    """)
+    flow.add_inputs("a", "b")
+    flow.compile({"name": "work"})
+    code, _ = flow.snakemake("--retries", "1")
+    assert code == 0
+    assert flow.noted() == ["run a"] * 2 + ["run b"] * 2 + ["setup"]
+    assert flow.names("work") == ["a.out", "b.out"]
+
+
+def test_slurm_task_on_one_machine_uses_its_workers(flow):
+    flow.add_module("""
+        class Work(SlurmTask):
+            def setup(context): note("setup")
+            def run(context, input_file, output_file):
+                note(f"run {os.getpid()}")
+                wait_for("go")
+            def teardown(context): note("teardown")
+    """)
+    flow.add_inputs(*"abcdefg")
+    flow.compile({"name": "work"} | SLURM)
+    process = flow.start(cores=4)
+    wait_until(lambda: len(set(flow.noted("run"))) == 3)
+    (flow.root / "go").touch()
+    assert finish(process)[0] == 0
+    assert flow.noted("setup") == ["setup"] * 3
+    assert flow.noted("teardown") == ["teardown"] * 3
+    assert len(set(flow.noted("run"))) == 3
+
+
+def test_setup_that_fails_stops_its_task_alone(flow):
+    flow.add_module("""
+        class Broken(LocalTask):
+            def setup(context):
+                note("setup broken")
+                raise OSError("no licence")
+            def run(context, input_file, output_file): pass
+
+        class Fine(LocalTask):
+            def run(context, input_file, output_file): pass
+    """)
+    flow.add_inputs("a", "b", "c")
+    flow.compile(
+        {"name": "broken", "module": "tasks.py:Broken"},
+        {"name": "fine", "module": "tasks.py:Fine"},
+    )
+    code, said = flow.snakemake()
+    assert code == 1
+    assert "task 'broken' cannot run: its setup failed: OSError: no licence" in said
+    assert flow.noted() == ["setup broken"]
+    assert flow.names("broken") == []
+    assert flow.names("fine") == ["a.out", "b.out", "c.out"]
+
+
+def test_worker_killed_under_a_file_fails_that_file_alone(world, flow):
+    flow.add_module(WAITING)
+    flow.add_inputs("a", "b", "c")
+    flow.compile({"name": "work"})
+    process = flow.start()
+    wait_until(lambda: flow.noted("run b"))
+    (worker,) = world.processes("workers.worker")
+    os.kill(worker, signal.SIGKILL)
+    code, _ = finish(process)
+    assert code == 1
+    assert flow.names("work") == ["a.out", "b.err", "c.out"]
+
+
+def test_input_directory_that_is_gone_is_named(flow):
+    flow.add_module(TREE)
+    flow.add_inputs("a")
+    flow.compile(HEAD)
+    (flow.inputs / "a.txt").unlink()
+    flow.inputs.rmdir()
+    code, said = flow.snakemake()
+    assert code != 0
+    reason = "No such file or directory"
+    assert (
+        f"tigerflow: cannot read the input directory '{flow.inputs}': {reason}" in said
+    )
+    assert "Traceback" not in said

@@ -1,0 +1,115 @@
+"""What TigerFlow uses of Snakemake's inside is still there, and means the same."""
+
+import itertools
+import random
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from flows import Flow
+from runs import World
+
+# First: Snakemake's modules import each other, and only in this order.
+import snakemake.api  # isort: skip
+from snakemake.dag import PeriodicityDetector
+from snakemake.pathvars import PATHVAR_REGEX
+from snakemake_interface_storage_plugins.io import WILDCARD_REGEX
+
+from tigerflow.naming import snakemake_problem
+
+pytestmark = pytest.mark.snakemake
+
+PARTS = ["{", "}", "<", ">", "a", "b0", "_", ",", ".", " ", "\\d", "-", "é", "1", "{{"]
+
+#: Appended to a Snakefile: looks at what `allow_local_jobs` and `limit_files` touch.
+PROBE = """
+from tigerflow.workflow import limit_files
+
+limit_files(workflow, probe_files=3, work_files=99)
+
+onstart:
+    executor = workflow.scheduler._local_executor or workflow.scheduler._executor
+    print("executor", type(executor).__module__)
+    print("pool", type(executor.pool).__name__, executor.pool._max_workers)
+    print("limit", workflow.scheduler.global_resources["probe_files"])
+    print("profile", workflow.scheduler.global_resources["work_files"])
+"""
+
+
+def _random_stems():
+    chooser = random.Random(20240229)
+    for _ in range(20_000):
+        yield "".join(chooser.choices(PARTS, k=chooser.randrange(1, 9)))
+
+
+def test_each_wildcard_of_snakemake_is_a_problem_here():
+    examples = ["{a}", "{ a }", "{a,b}", "{0.}", "{a.b}", "{é}"]
+    assert all(WILDCARD_REGEX.search(each) for each in examples)
+    missed = {
+        stem
+        for stem in itertools.chain(examples, _random_stems())
+        if WILDCARD_REGEX.search(stem) and snakemake_problem(stem) is None
+    }
+    assert missed == set()
+
+
+def test_each_path_variable_of_snakemake_is_a_problem_here():
+    assert PATHVAR_REGEX.search("<results>")
+    missed = {
+        stem
+        for stem in itertools.chain(["<a>", "x<a0_>y"], _random_stems())
+        if PATHVAR_REGEX.search(stem) and snakemake_problem(stem) is None
+    }
+    assert missed == set()
+
+
+def test_each_periodic_name_of_snakemake_is_a_problem_here():
+    detector = PeriodicityDetector()
+    missed, found = set(), 0
+    for value, count in itertools.product(["a", "ab", "abc", "aab"], range(15, 45)):
+        for stem in (value * count, f"x{value * count}", f"{value * count}x"):
+            if detector.is_periodic(stem):
+                found += 1
+                if snakemake_problem(stem) is None:
+                    missed.add(stem)
+    assert found > 0
+    assert missed == set()
+
+
+def test_scheduler_has_the_pool_that_is_made_larger(tmp_path: Path):
+    world = World(tmp_path)
+    flow = Flow(world)
+    flow.add_module("""
+        class Work(LocalAsyncTask):
+            async def run(context, input_file, output_file): pass
+    """)
+    flow.add_inputs("a")
+    flow.compile({"name": "work", "kind": "local_async", "concurrency_limit": 20})
+    with (flow.out / ".tigerflow/workflow/Snakefile").open("a") as snakefile:
+        snakefile.write(PROBE)
+    code, said = flow.snakemake(cores=1)
+    world.close()
+    assert code == 0, said
+    assert "executor snakemake.executors.local\n" in said
+    # Snakemake's own: its cores and five more. Ours may have been added already.
+    found = re.search(r"^pool (\w+) (\d+)$", said, re.MULTILINE)
+    assert found is not None
+    assert found[1] == "ThreadPoolExecutor"
+    assert int(found[2]) in {1 + 5, 1 + 5 + 20}
+    assert "cannot raise the number of local jobs" not in said
+    # A limit of ours holds, and one that the user gave is not changed.
+    assert "limit 3\n" in said
+    assert "profile 20\n" in said
+
+
+def test_workflow_takes_limits_of_resources():
+    assert callable(snakemake.api.Workflow.register_resource)
+
+
+def test_pool_of_threads_reads_its_size_at_each_submission():
+    with ThreadPoolExecutor(1) as pool:
+        pool._max_workers += 1
+        barrier_passed = [pool.submit(lambda: None) for _ in range(2)]
+        assert [future.result() for future in barrier_passed] == [None, None]
+        assert pool._max_workers == 2

@@ -1,0 +1,5 @@
+from tigerflow.tasks import LocalTask
+
+
+class NoRun(LocalTask):
+    pass

@@ -1,0 +1,1 @@
+NotATask = 3

@@ -1,0 +1,204 @@
+import os
+
+import pytest
+
+from tigerflow.directory import Directories, DirectorySource
+from tigerflow.errors import (
+    DirectoryClashError,
+    DirectoryMissingError,
+    NameRuleError,
+    OutputDirectoryError,
+)
+from tigerflow.log import add_levels
+from tigerflow.tasks.execution import attempt
+
+
+@pytest.fixture
+def directories(weird_tmp_path):
+    (weird_tmp_path / "in").mkdir()
+    (weird_tmp_path / "out").mkdir()
+    return Directories(weird_tmp_path / "in", ".txt", weird_tmp_path / "out", ".out")
+
+
+@pytest.fixture
+def source(directories):
+    add_levels()
+    source = DirectorySource(directories, 1, 30, once=True, progress=lambda _text: None)
+    with source.inbox:
+        yield source
+
+
+def give(directories, *names):
+    for name in names:
+        (directories.input_dir / name).write_text("text")
+
+
+def succeed(_job, _output):
+    """Write nothing."""
+
+
+def fail(_job, _output):
+    raise ValueError
+
+
+def process(source, job, run=succeed):
+    with attempt("embed", job) as this:
+        run(job, this.temporary)
+    source.finished(job, this)
+
+
+def process_all(source, run=succeed):
+    """Do what a server does, and return the names of the files it was given."""
+    names = []
+    while (job := source.next()) is not None:
+        names.append(job.input.name)
+        process(source, job, run)
+    return names
+
+
+def test_a_job_has_the_output_and_the_error_of_its_stem(directories):
+    job = directories.job("a.b.txt")
+
+    assert job.input == directories.input_dir / "a.b.txt"
+    assert job.output == directories.output_dir / "a.b.out"
+    assert job.error == directories.output_dir / "a.b.err"
+
+
+def test_undone_files_are_offered_once_in_the_order_of_their_names(source, directories):
+    give(directories, "b.txt", "a.txt", "c.dat")
+
+    assert process_all(source) == ["a.txt", "b.txt"]
+    assert (source.succeeded, source.failed) == (2, 0)
+
+
+def test_a_file_with_an_output_or_an_error_that_is_newer_is_done(source, directories):
+    give(directories, "done.txt", "failed.txt", "new.txt")
+    (directories.output_dir / "done.out").touch()
+    (directories.output_dir / "failed.err").touch()
+
+    assert process_all(source) == ["new.txt"]
+
+
+def test_a_file_that_is_newer_than_its_result_is_undone(source, directories):
+    give(directories, "a.txt")
+    result = directories.output_dir / "a.out"
+    result.touch()
+    os.utime(result, (1, 1))
+
+    assert process_all(source) == ["a.txt"]
+
+
+def test_a_directory_with_the_name_of_a_result_is_no_result(source, directories):
+    give(directories, "a.txt")
+    (directories.output_dir / "a.out").mkdir()
+
+    assert process_all(source) == ["a.txt"]
+
+
+def test_failures_are_counted(source, directories):
+    give(directories, "a.txt")
+
+    process_all(source, fail)
+
+    assert (source.succeeded, source.failed) == (0, 1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_result_of_an_earlier_content_is_older_than_the_new_one(
+    source,
+    directories,
+    fails,
+):
+    give(directories, "a.txt")
+
+    def run(job, _output):
+        job.input.write_text("a new text")
+        if fails:
+            raise ValueError
+
+    job = source.next()
+    process(source, job, run)
+
+    result = job.error if fails else job.output
+    assert result.stat().st_mtime_ns < job.input.stat().st_mtime_ns
+
+
+def test_a_file_that_went_while_it_waited_is_left_out(source, directories):
+    give(directories, "a.txt", "b.txt", "c.txt")
+
+    process(source, source.next())
+    (directories.input_dir / "b.txt").unlink()
+
+    assert process_all(source) == ["c.txt"]
+
+
+def test_no_file_is_offered_after_a_stop(source, directories):
+    give(directories, "a.txt", "b.txt")
+    told = []
+    source.on_stop(lambda: told.append("now"))
+    process(source, source.next())
+
+    source.stop()
+
+    assert source.next() is None
+    assert told == ["now"]
+    assert source.patience_s() == 30
+
+
+def test_who_asks_to_be_told_after_the_stop_is_told_at_once(source):
+    told = []
+    source.stop()
+
+    source.on_stop(lambda: told.append("now"))
+
+    assert told == ["now"]
+
+
+def test_broken_storage_stops_the_source_and_the_file_stays_undone(source, directories):
+    give(directories, "a.txt", "b.txt")
+    job = source.next()
+    error = OutputDirectoryError(directories.output_dir, OSError(28, "No space left"))
+
+    source.broken(job, error)
+
+    assert source.error is error
+    assert source.next() is None
+
+
+def test_files_without_a_stop_have_all_the_time_they_need(source):
+    assert source.patience_s() is None
+
+
+@pytest.mark.parametrize("field", ["input_dir", "output_dir"])
+def test_a_missing_directory_is_named_with_its_option(directories, field):
+    path = getattr(directories, field)
+    path.rmdir()
+
+    with pytest.raises(DirectoryMissingError) as error:
+        directories.check()
+
+    option = f"--{field.replace('_', '-')}"
+    assert str(error.value) == f"{option} {str(path)!r} does not exist"
+
+
+def test_extensions_are_checked_before_directories(tmp_path):
+    nowhere = tmp_path / "nowhere"
+
+    with pytest.raises(NameRuleError):
+        Directories(nowhere, "txt", nowhere, ".out").check()
+
+
+@pytest.mark.parametrize(("output_ext", "clash"), [(".txt", True), (".out", False)])
+def test_one_directory_serves_both_when_outputs_are_no_inputs(
+    tmp_path,
+    output_ext,
+    clash,
+):
+    (tmp_path / "link").symlink_to(tmp_path)
+    directories = Directories(tmp_path, ".txt", tmp_path / "link", output_ext)
+
+    if not clash:
+        directories.check()
+        return
+    with pytest.raises(DirectoryClashError):
+        directories.check()

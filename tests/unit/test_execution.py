@@ -1,0 +1,411 @@
+import asyncio
+import contextlib
+import datetime as dt
+import errno
+import io
+import json
+import os
+import stat
+import sys
+import threading
+
+import pytest
+
+from tigerflow.errors import OutputDirectoryError
+from tigerflow.naming import TEMP_PREFIX
+from tigerflow.tasks.execution import (
+    PRINTED_TAIL,
+    FileJob,
+    Interrupted,
+    PrintRecorder,
+    attempt,
+)
+
+
+@pytest.fixture
+def job(weird_tmp_path):
+    (weird_tmp_path / "in").mkdir()
+    (weird_tmp_path / "out").mkdir()
+    source = weird_tmp_path / "in" / "a.b.txt"
+    source.write_text("text")
+    out = weird_tmp_path / "out"
+    return FileJob(source, out / "a.b.tar.gz", out / "a.b.err")
+
+
+def process(job, run):
+    """Do what a server does with a file."""
+    with attempt("embed", job) as this:
+        run(job.input, this.temporary)
+    return this
+
+
+def fail_with(job, exception):
+    """Return the attempt and the `.err` of a run that raises."""
+
+    def run(_input, output):
+        output.write_text("half")
+        raise exception
+
+    this = process(job, run)
+    return this, json.loads(job.error.read_text())
+
+
+def left(job):
+    return sorted(path.name for path in job.output.parent.iterdir())
+
+
+def test_what_run_writes_gets_the_final_name_and_nothing_else_is_left(job):
+    this = process(job, lambda source, out: out.write_text(source.read_text() * 2))
+
+    assert job.output.read_text() == "texttext"
+    assert left(job) == ["a.b.tar.gz"]
+    assert this.failure is None
+    assert this.started <= this.finished
+
+
+def test_a_run_that_writes_nothing_leaves_an_empty_placeholder(job):
+    process(job, lambda *_: None)
+
+    assert job.output.read_bytes() == b""
+    assert left(job) == ["a.b.tar.gz"]
+
+
+def test_run_gets_an_empty_file_beside_the_target_with_its_last_suffix(job):
+    seen = []
+
+    def run(_input, output):
+        seen.append((output.parent, output.name[:5], output.suffix, output.read_text()))
+        seen.append(job.output.exists())
+
+    process(job, run)
+
+    assert seen == [(job.output.parent, TEMP_PREFIX, ".gz", ""), False]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_the_umask_decides_the_mode_of_an_output(job, umask, mode):
+    before = os.umask(umask)
+    try:
+        process(job, lambda *_: None)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(job.output.stat().st_mode) == mode
+
+
+def test_an_output_may_be_replaced_by_run_with_a_rename(job):
+    def run(_input, output):
+        other = output.with_name("other")
+        other.write_text("made elsewhere")
+        other.replace(output)
+
+    process(job, run)
+
+    assert job.output.read_text() == "made elsewhere"
+
+
+def test_an_output_is_newer_than_its_input_whatever_run_does_to_its_times(job):
+    process(job, lambda _input, out: os.utime(out, (0, 0)))
+
+    assert job.output.stat().st_mtime_ns >= job.input.stat().st_mtime_ns
+
+
+def test_a_success_removes_the_error_of_an_earlier_try(job):
+    job.error.write_text("{}")
+
+    process(job, lambda *_: None)
+
+    assert left(job) == ["a.b.tar.gz"]
+
+
+def test_a_failure_leaves_an_err_and_neither_output_nor_temporary(job):
+    job.output.write_text("of an earlier run")
+
+    this, record = fail_with(job, ValueError("no speech in it"))
+
+    assert left(job) == ["a.b.err"]
+    assert this.failure.summary == "ValueError: no speech in it"
+    assert list(record) == [
+        "file",
+        "timestamp",
+        "exception_type",
+        "message",
+        "traceback",
+        "task",
+        "printed",
+    ]
+    assert record["file"] == "a.b.txt"
+    assert record["exception_type"] == "ValueError"
+    assert record["message"] == "no speech in it"
+    assert record["task"] == "embed"
+    moment = dt.datetime.fromisoformat(record["timestamp"])
+    assert moment.utcoffset() == dt.timedelta(0)
+
+
+def test_the_traceback_starts_in_the_code_of_the_user_and_has_the_cause(job):
+    def run(_input, _output):
+        try:
+            int("x")
+        except ValueError as error:
+            msg = "bad file"
+            raise RuntimeError(msg) from error
+
+    process(job, run)
+
+    trace = json.loads(job.error.read_text())["traceback"]
+    assert "invalid literal for int() with base 10: 'x'" in trace
+    assert trace.endswith("RuntimeError: bad file\n")
+    assert "tigerflow/tasks" not in trace
+
+
+class UnprintableError(Exception):
+    def __str__(self):
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("exception", "name", "message"),
+    [
+        (SystemExit(3), "SystemExit", "3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", ""),
+        (MemoryError(), "MemoryError", ""),
+        (RecursionError("deep"), "RecursionError", "deep"),
+        (StopIteration(1), "StopIteration", "1"),
+        (asyncio.CancelledError(), "CancelledError", ""),
+        (
+            ExceptionGroup("two", [ValueError("a")]),
+            "ExceptionGroup",
+            "two (1 sub-exception)",
+        ),
+        (ValueError(threading.Lock), "ValueError", str(threading.Lock)),
+        (
+            UnprintableError(),
+            "UnprintableError",
+            "<unprintable UnprintableError object>",
+        ),
+        (ValueError("\udcff\x00{}<red>%s"), "ValueError", "\udcff\x00{}<red>%s"),
+        (FileNotFoundError(2, "gone", "x"), "FileNotFoundError", "[Errno 2] gone: 'x'"),
+    ],
+)
+def test_whatever_run_raises_is_the_failure_of_its_file(job, exception, name, message):
+    _, record = fail_with(job, exception)
+
+    assert (record["exception_type"], record["message"]) == (name, message)
+    assert record["traceback"] != ""
+    assert left(job) == ["a.b.err"]
+
+
+def test_a_coroutine_that_raises_cancelled_error_itself_fails_its_file(job):
+    async def run():
+        with attempt("embed", job):
+            raise asyncio.CancelledError
+
+    asyncio.run(run())
+
+    assert left(job) == ["a.b.err"]
+
+
+def test_a_coroutine_that_is_cancelled_leaves_its_file_undone(job):
+    async def run():
+        with attempt("embed", job) as this:
+            this.temporary.write_text("half")
+            await asyncio.Event().wait()
+
+    async def main():
+        task = asyncio.create_task(run())
+        await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+    assert left(job) == []
+
+
+def test_an_interrupt_of_the_process_leaves_the_file_undone(job):
+    job.output.write_text("of an earlier run")
+
+    with pytest.raises(Interrupted), attempt("embed", job):
+        raise Interrupted(15)
+
+    assert left(job) == ["a.b.tar.gz"]
+
+
+@pytest.mark.parametrize("removal", ["unlink", "directory", "link"])
+def test_a_run_that_takes_its_output_file_away_is_told_so(job, removal):
+    def run(_input, output):
+        output.unlink()
+        if removal == "directory":
+            (output / "deep").mkdir(parents=True)
+        elif removal == "link":
+            output.symlink_to(job.input)
+
+    this = process(job, run)
+
+    assert this.failure.message == (
+        "run removed or replaced its output_file; write to the path it was given"
+    )
+    assert left(job) == ["a.b.err"]
+    assert job.input.read_text() == "text"
+
+
+def test_a_directory_with_the_name_of_the_output_fails_only_that_file(job):
+    job.output.mkdir()
+
+    this = process(job, lambda *_: None)
+
+    assert this.failure.exception_type == "IsADirectoryError"
+    assert left(job) == ["a.b.err", "a.b.tar.gz"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_full_storage_is_not_blamed_on_the_file(job, number):
+    with pytest.raises(OutputDirectoryError) as error:
+        fail_with(job, OSError(number, os.strerror(number)))
+
+    assert str(error.value) == (
+        f"Cannot write to output directory {str(job.output.parent)!r}: "
+        f"{os.strerror(number)}; "
+        "nothing is lost, start again when this is mended"
+    )
+    assert left(job) == []
+
+
+def test_an_output_directory_that_went_away_is_not_blamed_on_the_file(job):
+    def run(_input, output):
+        output.unlink()
+        output.parent.rmdir()
+
+    with pytest.raises(OutputDirectoryError) as error:
+        process(job, run)
+
+    assert str(error.value) == (
+        f"Cannot write to output directory {str(job.output.parent)!r}: "
+        "No such file or directory; "
+        "nothing is lost, start again when this is mended"
+    )
+
+
+def test_an_output_name_that_is_too_long_is_the_failure_of_its_file(job):
+    stem = "x" * 251
+    long = FileJob(
+        job.input,
+        job.output.with_name(f"{stem}.json"),
+        job.output.with_name(f"{stem}.err"),
+    )
+
+    this = process(long, lambda *_: None)
+
+    assert this.failure.message.startswith("[Errno 36] File name too long")
+    assert left(job) == [f"{stem}.err"]
+
+
+def test_a_name_that_is_too_long_for_an_err_as_well_fails_without_one(job):
+    stem = "x" * 253
+    long = FileJob(
+        job.input,
+        job.output.with_name(f"{stem}.json"),
+        job.output.with_name(f"{stem}.err"),
+    )
+
+    this = process(long, lambda *_: None)
+
+    assert this.failure.message.startswith("[Errno 36] File name too long")
+    assert left(job) == []
+
+
+@pytest.fixture
+def stream():
+    return io.StringIO()
+
+
+@contextlib.contextmanager
+def recorded(stream):
+    with contextlib.redirect_stdout(PrintRecorder(stream)):
+        yield
+
+
+def test_what_a_failed_run_printed_stands_in_its_err_and_on_the_stream(job, stream):
+    def run(_input, _output):
+        print("loading", "part 1")
+        sys.stdout.writelines(["a\n", "b\n"])
+        raise ValueError
+
+    with recorded(stream):
+        print("before")
+        process(job, run)
+        print("after")
+
+    assert json.loads(job.error.read_text())["printed"] == "loading part 1\na\nb\n"
+    assert stream.getvalue() == "before\nloading part 1\na\nb\nafter\n"
+
+
+def test_only_the_tail_of_a_long_print_is_kept(job, stream):
+    def run(_input, _output):
+        for number in range(50_000):
+            print(number)
+        raise ValueError
+
+    with recorded(stream):
+        process(job, run)
+
+    printed = json.loads(job.error.read_text())["printed"]
+    assert len(printed) == PRINTED_TAIL
+    assert printed.endswith("49998\n49999\n")
+
+
+def test_prints_of_files_in_flight_at_once_are_told_apart(job, stream):
+    async def run(name):
+        error = job.error.with_name(f"{name}.err")
+        with attempt("embed", FileJob(job.input, job.output, error)):
+            for _ in range(3):
+                print(name)
+                await asyncio.sleep(0)
+            raise ValueError
+        return json.loads(error.read_text())["printed"]
+
+    async def main():
+        return await asyncio.gather(run("a"), run("b"))
+
+    with recorded(stream):
+        printed = asyncio.run(main())
+
+    assert printed == ["a\n" * 3, "b\n" * 3]
+    assert stream.getvalue() == "a\nb\n" * 3
+
+
+class Broken(io.StringIO):
+    def write(self, _text):
+        raise BrokenPipeError
+
+    def flush(self):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("reader", [Broken(), None], ids=["gone", "closed"])
+def test_a_print_that_nobody_can_read_is_no_failure(job, reader):
+    with recorded(reader):
+        this = process(job, lambda *_: print("text", flush=True))
+
+    assert this.failure is None
+    assert left(job) == ["a.b.tar.gz"]
+
+
+def test_a_print_that_the_stream_cannot_encode_is_written_readably(job):
+    raw = io.BytesIO()
+    ascii_only = io.TextIOWrapper(raw, encoding="ascii")
+    with recorded(ascii_only):
+        this = process(job, lambda *_: print("\udcff é", flush=True))
+
+    assert this.failure is None
+    assert raw.getvalue() == b"\\udcff \\xe9\n"
+
+
+def test_the_recorder_is_a_stream_in_all_other_ways():
+    recorder = PrintRecorder(sys.__stdout__)
+
+    assert recorder.encoding == sys.__stdout__.encoding
+    assert recorder.fileno() == sys.__stdout__.fileno()

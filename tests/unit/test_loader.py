@@ -1,0 +1,276 @@
+import sys
+import textwrap
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tigerflow.errors import TaskLoadError
+from tigerflow.library.echo import Echo
+from tigerflow.tasks.loader import Reference, load_task
+
+TASK = """
+from tigerflow.tasks import LocalTask
+
+class {name}(LocalTask):
+    @staticmethod
+    def run(context, input_file, output_file):
+        pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def _forget_imports(monkeypatch):
+    before = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def write(weird_tmp_path):
+    """Write a module under a name of its own, and return its path."""
+
+    def write(*parts, name=None):
+        path = weird_tmp_path / (name or f"task_{uuid.uuid4().hex}.py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(textwrap.dedent(part) for part in parts))
+        return path
+
+    return write
+
+
+def load(path, suffix=""):
+    return load_task(Reference.parse(f"{path.name}{suffix}", path.parent), path.parent)
+
+
+def failure(path, suffix=""):
+    with pytest.raises(TaskLoadError) as error:
+        load(path, suffix)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "Hello.cli()\n",
+        "if __name__ == '__main__':\n    Hello.cli()\n",
+    ],
+    ids=["none", "bare", "guarded"],
+)
+def test_a_module_is_loaded_whatever_calls_cli_at_its_end(write, ending):
+    path = write(TASK.format(name="Hello"), ending)
+
+    assert load(path).__name__ == "Hello"
+
+
+def test_a_module_that_is_loaded_twice_is_imported_once(write):
+    path = write(TASK.format(name="Hello"))
+
+    assert load(path) is load(path)
+
+
+def test_two_modules_of_one_name_are_told_apart(write):
+    first = write(TASK.format(name="First"), name="a/same_name_task.py")
+    second = write(TASK.format(name="Second"), name="b/same_name_task.py")
+
+    assert load(first).__name__ == "First"
+    assert load(second).__name__ == "Second"
+
+
+@pytest.mark.parametrize("name", ["json.py", "my task-2.py", "class.py"])
+def test_a_file_may_have_a_name_that_is_no_or_another_module(write, name):
+    path = write(TASK.format(name="Hello"), name=name)
+
+    assert load(path).__name__ == "Hello"
+    assert sys.modules["json"].__name__ == "json"
+
+
+def test_modules_beside_the_file_can_be_imported(write):
+    helper = write("WORD = 'hello'\n")
+    path = write(f"from {helper.stem} import WORD\n", TASK.format(name="Hello"))
+
+    task = load(path)
+
+    assert sys.modules[task.__module__].WORD == "hello"
+
+
+def test_several_tasks_are_an_error_that_says_how_to_choose(write):
+    path = write(TASK.format(name="First"), TASK.format(name="Second"))
+
+    assert failure(path) == (
+        f"{path.name} has several tasks (First, Second); "
+        f"say which one, for example {path.name}:First"
+    )
+
+
+def test_the_named_one_of_several_tasks_is_loaded(write):
+    path = write(TASK.format(name="First"), TASK.format(name="Second"))
+
+    assert load(path, ":Second").__name__ == "Second"
+
+
+def test_a_name_that_is_not_among_the_tasks_gets_the_nearest(write):
+    path = write(TASK.format(name="First"), TASK.format(name="Second"))
+
+    assert failure(path, ":Secnd") == (
+        f"{path.name} has no task 'Secnd' (tasks: First, Second); "
+        "did you mean 'Second'?"
+    )
+
+
+def test_imported_and_private_tasks_do_not_compete_with_the_own_one(write):
+    base = write(TASK.format(name="Base"))
+    path = write(
+        f"from {base.stem} import Base\n",
+        "from tigerflow.library.echo import Echo\n",
+        TASK.format(name="_Private"),
+        "class Own(Base):\n    pass\n",
+    )
+
+    assert load(path).__name__ == "Own"
+
+
+def test_a_module_that_only_imports_a_task_stands_for_it(write):
+    path = write("from tigerflow.library.echo import Echo\n")
+
+    assert load(path) is Echo
+
+
+def test_a_module_without_a_task_is_told_what_is_missing(write):
+    path = write("x = 1\n")
+
+    assert failure(path) == (
+        f"{path.name} has no task; write a class that derives from LocalTask"
+    )
+    assert failure(path, ":x") == f"{path.name} has no task 'x' (tasks: none)"
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(0)", "import sys; sys.exit('bye')"])
+def test_a_module_that_exits_is_told_to_guard_that(write, code):
+    path = write(code)
+
+    assert failure(path) == (
+        f"{path.name} ends the program while it is imported; "
+        "put what it does then under: if __name__ == '__main__'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "place", "reason"),
+    [
+        (
+            "\nimport no_such_pkg",
+            2,
+            "ModuleNotFoundError: No module named 'no_such_pkg'",
+        ),
+        ("x = 1\n1 / 0", 2, "ZeroDivisionError: division by zero"),
+        ("\n\ndef (:", 3, "SyntaxError: invalid syntax"),
+        ("raise ValueError", 1, "ValueError"),
+    ],
+)
+def test_a_module_that_fails_is_told_with_its_line_and_the_reason(
+    write,
+    code,
+    place,
+    reason,
+):
+    path = write(code)
+
+    assert failure(path) == f"cannot import {path.name}:{place}: {reason}"
+    assert path.stem not in sys.modules
+
+
+def test_the_line_is_that_of_the_module_not_of_what_it_calls(write):
+    helper = write("def fail():\n    raise ValueError('deep')\n")
+    path = write(f"import {helper.stem}\n\n{helper.stem}.fail()\n")
+
+    assert failure(path) == f"cannot import {path.name}:3: ValueError: deep"
+
+
+def test_a_file_with_relative_imports_says_why_it_cannot_be_imported(write):
+    write("", name="pkg/__init__.py")
+    path = write("from . import helper\n", name="pkg/relative_task.py")
+
+    assert failure(path) == (
+        "cannot import relative_task.py:1: ImportError: "
+        "attempted relative import with no known parent package"
+    )
+
+
+def test_the_same_file_is_loaded_by_its_dotted_name(write, weird_tmp_path):
+    package = f"pkg_{uuid.uuid4().hex}"
+    write("", name=f"{package}/__init__.py")
+    write("WORD = 1\n", name=f"{package}/helper.py")
+    write(
+        "from . import helper\n",
+        TASK.format(name="Hello"),
+        "Hello.cli()\n",
+        name=f"{package}/hello.py",
+    )
+
+    for text in (f"{package}.hello", f"{package}.hello:Hello"):
+        reference = Reference.parse(text, weird_tmp_path)
+        assert load_task(reference, weird_tmp_path).__name__ == "Hello"
+
+
+def test_ctrl_c_during_an_import_is_no_mistake_of_the_module(write):
+    path = write("raise KeyboardInterrupt")
+
+    with pytest.raises(KeyboardInterrupt):
+        load(path)
+
+
+def test_a_builtin_task_is_found_by_its_name(tmp_path):
+    assert load_task(Reference.parse("echo", tmp_path), tmp_path) is Echo
+    assert load_task(Reference.parse("echo:Echo", tmp_path), tmp_path) is Echo
+    dotted = Reference.parse("tigerflow.library.echo:Echo", tmp_path)
+    assert load_task(dotted, tmp_path) is Echo
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ecko", "there is no task and no module named 'ecko'; did you mean 'echo'?"),
+        ("no.such.mod", "there is no task and no module named 'no.such.mod'"),
+        ("gone.py", "there is no file '{directory}/gone.py'"),
+        ("a/b", "'{directory}/a/b' is not a Python file; name a '.py' file"),
+        (".py", "'{directory}/.py' is not a Python file; name a '.py' file"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_told_where_it_was_sought(
+    tmp_path,
+    text,
+    message,
+):
+    with pytest.raises(TaskLoadError) as error:
+        load_task(Reference.parse(text, tmp_path), tmp_path)
+
+    assert str(error.value) == message.format(directory=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "..", "a..b", ".a"])
+def test_a_reference_that_is_no_name_is_refused_with_a_sentence(tmp_path, text):
+    with pytest.raises(TaskLoadError):
+        load_task(Reference.parse(text, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "module", "class_name"),
+    [
+        ("a.py", "/base/a.py", None, None),
+        ("a.py:B", "/base/a.py", None, "B"),
+        ("/x/a.py", "/x/a.py", None, None),
+        ("d:r/a.py", "/base/d:r/a.py", None, None),
+        ("pkg.mod", None, "pkg.mod", None),
+        ("pkg.mod:B", None, "pkg.mod", "B"),
+        ("echo", None, "echo", None),
+    ],
+)
+def test_a_reference_is_read_as_path_module_and_class(text, path, module, class_name):
+    reference = Reference.parse(text, Path("/base"))
+
+    assert reference.path == (Path(path) if path else None)
+    assert (reference.module, reference.class_name) == (module, class_name)

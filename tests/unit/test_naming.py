@@ -1,0 +1,149 @@
+import os
+
+import pytest
+
+from tigerflow.errors import NameRuleError
+from tigerflow.naming import (
+    TEMP_PREFIX,
+    check_extension,
+    check_task_name,
+    error_name,
+    is_input_name,
+    output_name,
+    printable,
+    snakemake_problem,
+    stem_of,
+    temporary_name,
+    temporary_owner,
+)
+
+
+@pytest.mark.parametrize("extension", [".txt", ".tar.gz", ".7z", ".a_b", ".TXT"])
+def test_an_extension_of_dots_and_words_is_accepted(extension):
+    assert check_extension(extension) == extension
+
+
+@pytest.mark.parametrize(
+    "extension", ["", ".", "..", ".a b", ".a-b", ".é", ".a\n", "./x"]
+)
+def test_an_extension_of_anything_else_is_refused(extension):
+    with pytest.raises(NameRuleError) as error:
+        check_extension(extension)
+
+    assert str(error.value) == (
+        f"Invalid file extension: {extension!r}; write a dot and letters, "
+        "digits or underscores, such as '.txt'"
+    )
+
+
+def test_an_extension_without_its_dot_is_told_the_right_one():
+    with pytest.raises(NameRuleError) as error:
+        check_extension("txt")
+
+    assert str(error.value) == "Invalid file extension: 'txt'; write '.txt'"
+
+
+@pytest.mark.parametrize("extension", [".err", ".ERR", ".tar.Err"])
+def test_the_extension_of_error_files_is_reserved(extension):
+    with pytest.raises(NameRuleError) as error:
+        check_extension(extension)
+
+    assert str(error.value) == (
+        f"Invalid file extension: {extension!r}; '.err' is kept for error files"
+    )
+
+
+@pytest.mark.parametrize("name", ["a", "Embed", "embed-2_x"])
+def test_a_task_name_of_letters_digits_and_dashes_is_accepted(name):
+    assert check_task_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "2nd", "-a", "_a", "a b", "é", "a/b", "a\n"])
+def test_any_other_task_name_is_refused(name):
+    with pytest.raises(NameRuleError) as error:
+        check_task_name(name)
+
+    assert str(error.value) == (
+        f"Invalid task name: {name!r}; "
+        "start with a letter, then letters, digits, '-' or '_'"
+    )
+
+
+def test_an_input_is_told_by_the_end_of_its_name_in_the_right_case():
+    assert is_input_name("a.txt", ".txt")
+    assert is_input_name(".txt", ".txt")
+    assert is_input_name(".hidden.txt", ".txt")
+    assert not is_input_name("a.TXT", ".txt")
+    assert not is_input_name("a.txt.part", ".txt")
+
+
+def test_temporary_files_and_apple_companions_are_no_inputs():
+    assert not is_input_name(temporary_name("a.txt"), ".txt")
+    assert not is_input_name("._a.txt", ".txt")
+
+
+def test_the_stem_is_the_name_without_the_whole_extension_once():
+    assert stem_of("a.b.tar.gz", ".tar.gz") == "a.b"
+    assert stem_of("a.txt.txt", ".txt") == "a.txt"
+    assert stem_of(".txt", ".txt") == ""
+
+
+def test_outputs_and_errors_are_named_after_the_stem():
+    assert output_name("a.b", ".out") == "a.b.out"
+    assert error_name("a.b") == "a.b.err"
+
+
+@pytest.mark.parametrize(
+    ("target", "suffix"),
+    [("a.npy", ".npy"), ("a.tar.gz", ".gz"), (".out", ".out")],
+)
+def test_a_temporary_name_keeps_the_last_suffix_of_its_target(target, suffix):
+    name = temporary_name(target)
+
+    host, pid, random, *rest = name.removeprefix(TEMP_PREFIX).split(".")
+    assert name.startswith(TEMP_PREFIX)
+    assert (len(host), pid, len(random)) == (8, str(os.getpid()), 12)
+    assert rest == [suffix.removeprefix(".")]
+
+
+def test_a_temporary_name_of_a_target_without_suffix_has_none():
+    assert len(temporary_name("Snakefile").split(".~tf_")[1].split(".")) == 3
+
+
+def test_temporary_names_differ_and_stay_short():
+    names = {temporary_name("x" * 251 + ".out") for _ in range(100)}
+
+    assert len(names) == 100
+    assert max(map(len, names)) < 60
+
+
+def test_a_temporary_name_tells_whose_it_is():
+    assert temporary_owner(temporary_name("a.txt")) == (True, os.getpid())
+    assert temporary_owner(f"{TEMP_PREFIX}ffffffff.12.abc.txt") == (False, 12)
+
+
+@pytest.mark.parametrize("name", ["a.txt", f"{TEMP_PREFIX}old.txt", TEMP_PREFIX])
+def test_a_name_of_another_make_has_no_known_owner(name):
+    assert temporary_owner(name) is None
+
+
+@pytest.mark.parametrize(
+    ("stem", "problem"),
+    [
+        ("a b'c\"$(x)é%", None),
+        ("{}", None),
+        ("a\nb", "its name has a line break in it"),
+        ("\udcff", "its name is not valid UTF-8"),
+        ("{x}", "Snakemake reads the {...} in its name as a wildcard"),
+        ("<x>", "Snakemake reads the <...> in its name as a path variable"),
+        ("a" * 30, "Snakemake refuses names that end in 20 or more repetitions"),
+    ],
+)
+def test_a_stem_that_snakemake_cannot_carry_is_told_with_the_reason(stem, problem):
+    assert snakemake_problem(stem) == problem
+
+
+def test_a_name_is_logged_as_it_is_unless_it_would_break_the_line():
+    assert printable("é {x} <b> %s.txt") == "é {x} <b> %s.txt"
+    assert printable("a\nb.txt") == "'a\\nb.txt'"
+    assert printable("\udcff.txt") == "'\\udcff.txt'"

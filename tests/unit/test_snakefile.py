@@ -1,0 +1,85 @@
+"""The text of compiled Snakefiles, compared with the files in `tests/golden/`.
+
+After a change that is meant, write the files anew and read the difference:
+
+    TIGERFLOW_UPDATE_GOLDEN=1 pytest tests/unit/test_snakefile.py; git diff tests/golden
+"""
+
+import ast
+import os
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from golden_cases import CASES, EVERY_PARAM, load_case, render_case
+from snakefmt.formatter import Formatter
+from snakefmt.parser.parser import Snakefile
+
+from tigerflow.compiler.rules import build_rules
+from tigerflow.compiler.snakefile import render_limits
+from tigerflow.compiler.texts import is_ours, profile_text
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def matches_golden(name, text):
+    path = GOLDEN / name
+    if "TIGERFLOW_UPDATE_GOLDEN" in os.environ:
+        path.write_text(text)
+    return text == path.read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_snakefile_is_the_golden_one_and_formatted(name, tmp_path, monkeypatch):
+    pipeline = load_case(CASES[name], tmp_path, monkeypatch)
+
+    text = render_case(CASES[name], pipeline)
+
+    assert matches_golden(f"{name}.smk", text)
+    assert Formatter(Snakefile(StringIO(text))).get_formatted() == text
+
+
+def test_rendering_twice_gives_the_same_text(tmp_path, monkeypatch):
+    case = CASES["kinds"]
+
+    first, second = (
+        render_case(case, load_case(case, tmp_path, monkeypatch)) for _ in range(2)
+    )
+
+    assert first == second
+
+
+@pytest.mark.parametrize("profile", ["local", "slurm"])
+def test_profile_has_the_limits_of_the_rules(profile, tmp_path, monkeypatch):
+    rules = build_rules(load_case(CASES["kinds"], tmp_path, monkeypatch))
+
+    text = profile_text(profile, rules, "/data/out")
+
+    assert matches_golden(f"kinds.{profile}.profile.yaml", text)
+    assert render_limits(rules) == {
+        "train_files": 3,
+        "fetch_files": 30,
+        "store_files": 1,
+    }
+
+
+def test_params_in_the_snakefile_are_those_of_the_pipeline(tmp_path, monkeypatch):
+    case = CASES["params"]
+
+    text = render_case(case, load_case(case, tmp_path, monkeypatch))
+
+    literal = text.partition("task=")[2].partition("\n    shell:")[0].rstrip(",\n ")
+    literal = literal.replace('float("inf")', "1e999")
+    assert ast.literal_eval(literal) == EVERY_PARAM
+
+
+def test_what_compile_writes_is_known_as_its_own(tmp_path, monkeypatch):
+    pipeline = load_case(CASES["chain"], tmp_path, monkeypatch)
+
+    assert is_ours(render_case(CASES["chain"], pipeline))
+    assert is_ours(profile_text("local", build_rules(pipeline), "/data/out"))
+
+
+@pytest.mark.parametrize("text", ["", "rule all:\n", "{}", '{"name": "a"}', "[1]"])
+def test_what_others_write_is_not_taken_for_its_own(text):
+    assert not is_ours(text)

@@ -1,0 +1,1 @@
+"""A pipeline file: read, check, and know it."""

@@ -1,0 +1,155 @@
+"""Each task of a pipeline file, as far as it can be read.
+
+One mistake must not hide others, so a task with some is checked for the rest as well.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from tigerflow.errors import did_you_mean
+from tigerflow.pipeline.document import Place
+from tigerflow.pipeline.mistakes import Mistakes, add_found, not_a_key, shown
+from tigerflow.pipeline.schema import (
+    TASK_MODELS,
+    TaskDraft,
+    TaskSpec,
+    WorkerResources,
+    unknown_key,
+)
+from tigerflow.staging import STEPS, Staging
+from tigerflow.tasks.base import TaskKind
+
+_KINDS = tuple(kind.value for kind in TaskKind)
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """A task of the file, as far as it could be read."""
+
+    place: Place
+    draft: TaskDraft
+    #: The keys that have mistakes of their own.
+    wrong: frozenset[str]
+    #: The whole, when nothing is wrong with it.
+    spec: TaskSpec | None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it reads the pipeline's input files."""
+        return self.draft.depends_on is None and "depends_on" not in self.wrong
+
+
+def read_tasks(mistakes: Mistakes, data: object) -> Iterator[ReadTask]:
+    """Yield each task of the list under `tasks`, and note what is wrong in it."""
+    if not isinstance(data, list) or not data:
+        mistakes.add(("tasks",), "expected a list with at least one task")
+        return
+    for index, item in enumerate(data):
+        place: Place = ("tasks", index)
+        if isinstance(item, dict):
+            yield _read_task(mistakes, place, item)
+        else:
+            mistakes.add(place, f"expected a mapping, found {shown(item)}")
+
+
+def _read_task(mistakes: Mistakes, place: Place, given: dict[str, Any]) -> ReadTask:
+    kind = given.get("kind")
+    wrong = set()
+    if kind in _KINDS:
+        model = TASK_MODELS[kind]
+        item = given
+    else:
+        mistakes.add((*place, "kind"), _kind_mistake(kind))
+        wrong = {"kind"}
+        # What all kinds have can be checked all the same.
+        model = TaskSpec
+        special = {key for each in TASK_MODELS.values() for key in each.model_fields}
+        special -= TaskSpec.model_fields.keys()
+        item = {key: value for key, value in given.items() if key not in special}
+        item["kind"] = TaskKind.LOCAL
+    item, moved = _from_older_form(mistakes, place, item)
+    spec = None
+    try:
+        spec = model.model_validate(item)
+    except ValidationError as error:
+        add_found(
+            mistakes,
+            error,
+            lambda location: (*place, *_as_written(location, moved)),
+            lambda location: _unknown_in_task(location, model),
+        )
+        wrong |= {str(found["loc"][0]) for found in error.errors() if found["loc"]}
+    draft = _draft(item, wrong)
+    return ReadTask(place, draft, frozenset(wrong), None if wrong else spec)
+
+
+def _draft(item: Mapping[str, Any], wrong: set[str]) -> TaskDraft:
+    readable = {key: None if key in wrong else value for key, value in item.items()}
+    if isinstance(item.get("name"), str):
+        # Others may depend on it, also when it breaks the rules for names.
+        readable["name"] = item["name"]
+    return TaskDraft.model_validate(readable)
+
+
+def _kind_mistake(kind: object) -> str:
+    if kind is None:
+        return f"is required; one of {', '.join(_KINDS)}"
+    hint = did_you_mean(kind, _KINDS) if isinstance(kind, str) else ""
+    return f"{shown(kind)} is not a kind (kinds: {', '.join(_KINDS)}){hint}"
+
+
+def _from_older_form(
+    mistakes: Mistakes,
+    place: Place,
+    item: dict[str, Any],
+) -> tuple[dict[str, Any], Mapping[Place, Place]]:
+    """Understand `resources:` with `max_workers` in it, which older files have.
+
+    Returns the task in today's form, and where its keys stand in the file.
+    """
+    old = item.get("resources")
+    if "worker_resources" in item or not isinstance(old, dict):
+        return item, {}
+    new = {key: value for key, value in item.items() if key != "resources"}
+    new["worker_resources"] = {k: v for k, v in old.items() if k != "max_workers"}
+    moved: dict[Place, Place] = {("worker_resources",): ("resources",)}
+    if "max_workers" in old and "max_workers" not in item:
+        new["max_workers"] = old["max_workers"]
+        moved[("max_workers",)] = ("resources", "max_workers")
+    sentence = "is the older form; write worker_resources, and max_workers beside it"
+    mistakes.warn((*place, "resources"), sentence)
+    return new, moved
+
+
+def _as_written(location: Place, moved: Mapping[Place, Place]) -> Place:
+    return (*moved.get(location[:1], location[:1]), *location[1:])
+
+
+def _unknown_in_task(location: Place, model: type[TaskSpec]) -> str:
+    nested = WorkerResources if len(location) > 1 else model
+    return unknown_key(location, model) or not_a_key(location[-1], nested)
+
+
+def read_staging(mistakes: Mistakes, data: object) -> Staging:
+    """Return what is under `staging`, and note what is wrong in it."""
+    if data is None:
+        return Staging()
+    try:
+        return Staging.model_validate(data)
+    except ValidationError as error:
+        add_found(mistakes, error, _staging_place, _unknown_in_staging)
+        return Staging()
+
+
+def _staging_place(location: Place) -> Place:
+    # Pydantic names the kind it chose behind the step's index; the file doesn't.
+    return ("staging", *location[:2], *location[3:])
+
+
+def _unknown_in_staging(location: Place) -> str:
+    is_in_step = len(location) > 2  # noqa: PLR2004 -- steps, index, kind, key
+    model = STEPS[str(location[2])] if is_in_step else Staging
+    return not_a_key(location[-1], model)

@@ -1,0 +1,153 @@
+"""The shape of a pipeline file: which keys a task has, their types and limits."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from tigerflow.naming import check_extension, check_task_name
+from tigerflow.pipeline import resources
+from tigerflow.tasks.base import TaskKind
+
+# A construct over several lines, of which no line makes sense alone.
+_MANY_LINES = re.compile(
+    r"^\s*(if|for|while|until|case|select|function)\b|<<|\(\)|([{(|]|&&)\s*$",
+    re.MULTILINE,
+)
+
+
+def _number_as_text(value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        # Else Python would take true for 1.
+        msg = f"expected a number, found {str(value).lower()}"
+        raise ValueError(msg)  # noqa: TRY004 -- Pydantic passes a TypeError on
+    return value
+
+
+def _commands(value: object) -> object:
+    """Split a block of text into its lines, unless they belong together."""
+    if not isinstance(value, str):
+        return _empty_if_null(value)
+    if _MANY_LINES.search(value):
+        return [value.rstrip()]
+    lines = value.replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip()[:1] not in {"", "#"}]
+
+
+def _empty_if_null(value: object) -> object:
+    return () if value is None else value
+
+
+def _no_params_if_null(value: object) -> object:
+    return {} if value is None else value
+
+
+def _checked_by(check: Callable[..., object]) -> AfterValidator:
+    def validate(value: Any) -> Any:
+        if value is not None:
+            check(value)
+        return value
+
+    return AfterValidator(validate)
+
+
+_Extension = Annotated[str, AfterValidator(check_extension)]
+_Text = Annotated[str, BeforeValidator(_number_as_text)]
+_Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+_Params = Annotated[dict[str, Any], BeforeValidator(_no_params_if_null)]
+_Commands = Annotated[tuple[str, ...], BeforeValidator(_commands)]
+
+
+class WorkerResources(BaseModel):
+    """What each worker of a Slurm task gets, in Slurm's own terms."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpus: _Count
+    memory: Annotated[_Text, _checked_by(resources.parse_memory_mb)]
+    time: Annotated[_Text, _checked_by(resources.parse_time_minutes)]
+    gpus: Annotated[_Text | None, _checked_by(resources.parse_gpus)] = None
+    sbatch_options: Annotated[
+        tuple[_Text, ...],
+        BeforeValidator(_empty_if_null),
+        _checked_by(resources.parse_sbatch_options),
+    ] = ()
+
+
+class TaskSpec(BaseModel):
+    """One task of a pipeline file; what all kinds have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, AfterValidator(check_task_name)]
+    kind: TaskKind
+    module: str = Field(min_length=1)
+    depends_on: str | None = None
+    input_ext: _Extension
+    output_ext: _Extension = ".out"
+    keep_output: bool = True
+    params: _Params = Field(default_factory=dict)
+    setup_commands: _Commands = ()
+
+
+class LocalTaskSpec(TaskSpec):
+    """One file at a time on this machine."""
+
+    kind: Literal[TaskKind.LOCAL]
+
+
+class LocalAsyncTaskSpec(TaskSpec):
+    """Up to `concurrency_limit` files at a time on this machine."""
+
+    kind: Literal[TaskKind.LOCAL_ASYNC]
+    concurrency_limit: _Count
+
+
+class SlurmTaskSpec(TaskSpec):
+    """Up to `max_workers` files at a time on compute nodes."""
+
+    kind: Literal[TaskKind.SLURM]
+    max_workers: _Count
+    worker_resources: WorkerResources
+
+
+#: The shape of each kind.
+TASK_MODELS: Mapping[str, type[TaskSpec]] = {
+    TaskKind.LOCAL: LocalTaskSpec,
+    TaskKind.LOCAL_ASYNC: LocalAsyncTaskSpec,
+    TaskKind.SLURM: SlurmTaskSpec,
+}
+
+
+class TaskDraft(BaseModel):
+    """What can be read of a task that may have mistakes; null where it has one."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str | None = None
+    kind: TaskKind | None = None
+    module: str | None = None
+    depends_on: str | None = None
+    input_ext: str | None = None
+    output_ext: str | None = ".out"
+    params: _Params = Field(default_factory=dict)
+    setup_commands: _Commands = ()
+
+
+def unknown_key(location: tuple[str | int, ...], model: type[TaskSpec]) -> str | None:
+    """Return where a key of a task belongs that is not known where it stands."""
+    *outer, key = location
+    if outer == ["worker_resources"] and key in SlurmTaskSpec.model_fields:
+        return "goes beside worker_resources, not into it"
+    if outer:
+        return None
+    if key in WorkerResources.model_fields and model is SlurmTaskSpec:
+        return "goes into worker_resources"
+    kinds = [kind for kind, other in TASK_MODELS.items() if key in other.model_fields]
+    return f"goes with kind: {kinds[0]} only" if kinds else None

@@ -1,0 +1,175 @@
+"""A pipeline file -> `Pipeline`, or all its mistakes at once, each with its line."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tigerflow.errors import TaskLoadError, did_you_mean
+from tigerflow.pipeline import graph
+from tigerflow.pipeline.document import Document, read_document
+from tigerflow.pipeline.mistakes import Mistakes, shown
+from tigerflow.pipeline.reading import ReadTask, read_staging, read_tasks
+from tigerflow.pipeline.schema import TaskSpec
+from tigerflow.pipeline.tree import check_tree
+from tigerflow.staging import Staging
+from tigerflow.tasks.base import TaskKind
+from tigerflow.tasks.describe import TaskDescription
+from tigerflow.tasks.inquiry import ask_task
+from tigerflow.tasks.loader import Reference
+from tigerflow.tasks.params import ParamText
+from tigerflow.tasks.registry import find_registered
+
+#: As many modules are loaded at once.
+LOADED_AT_ONCE = 4
+
+_BASE_CLASSES = {
+    TaskKind.LOCAL: "LocalTask",
+    TaskKind.LOCAL_ASYNC: "LocalAsyncTask",
+    TaskKind.SLURM: "SlurmTask",
+}
+
+
+@dataclass(frozen=True)
+class PipelineTask:
+    """A task of a valid pipeline, with its class found and its params checked."""
+
+    spec: TaskSpec
+    #: Where the class is: an absolute path or an import path, with `:Class`.
+    module: str
+    #: The class's docstring.
+    doc: str
+    #: The params' texts by field name, as the task's process converts them again.
+    param_texts: Mapping[str, ParamText]
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.spec.name
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A valid pipeline file."""
+
+    path: Path
+    #: Each after the one it depends on.
+    tasks: tuple[PipelineTask, ...]
+    staging: Staging
+    #: Lines about older forms that were understood.
+    warnings: tuple[str, ...]
+
+    @property
+    def input_ext(self) -> str:
+        """The extension of the files that the pipeline starts from."""
+        return next(t.spec.input_ext for t in self.tasks if t.spec.depends_on is None)
+
+    @property
+    def leaf_names(self) -> frozenset[str]:
+        """The tasks that no other depends on."""
+        parents = {task.name: task.spec.depends_on for task in self.tasks}
+        return frozenset(graph.leaves(parents))
+
+
+def load_pipeline(path: Path) -> Pipeline:
+    """Read a pipeline file, load its tasks, and check everything that can be checked.
+
+    Raises:
+        PipelineError: with one line for each mistake found.
+    """
+    document = read_document(path)
+    mistakes = Mistakes(document)
+    data = document.data
+    if not isinstance(data, dict) or not data:
+        mistakes.add((), "expected a mapping with 'tasks'")
+        mistakes.raise_any()
+    for key in data.keys() - {"tasks", "staging"}:
+        hint = did_you_mean(key, ("tasks", "staging"))
+        mistakes.add((key,), f"is not a key here{hint}")
+    read = list(read_tasks(mistakes, data.get("tasks")))
+    staging = read_staging(mistakes, data.get("staging"))
+    check_tree(mistakes, read)
+    tasks = {task.name: task for task in _load_tasks(mistakes, document, read)}
+    mistakes.raise_any()
+    parents = {name: task.spec.depends_on for name, task in tasks.items()}
+    return Pipeline(
+        path=path,
+        tasks=tuple(tasks[name] for name in graph.order(parents)),
+        staging=staging,
+        warnings=mistakes.warnings,
+    )
+
+
+def _load_tasks(
+    mistakes: Mistakes,
+    document: Document,
+    read: Sequence[ReadTask],
+) -> Iterator[PipelineTask]:
+    directory = document.path.resolve().parent
+
+    def ask(task: ReadTask) -> TaskDescription | TaskLoadError:
+        draft = task.draft
+        texts = _param_texts(document, task)
+        try:
+            return ask_task(draft.module or "", directory, texts, draft.setup_commands)
+        except TaskLoadError as error:
+            return error
+
+    known = [task for task in read if task.draft.module is not None]
+    with ThreadPoolExecutor(max_workers=LOADED_AT_ONCE) as pool:
+        for task, found in zip(known, pool.map(ask, known), strict=True):
+            if isinstance(found, TaskLoadError):
+                mistakes.add((*task.place, "module"), str(found))
+                continue
+            _check_found(mistakes, task, found)
+            if task.spec is not None:
+                module = _resolved(task.spec.module, directory, found)
+                texts = _param_texts(document, task)
+                by_name = {key.replace("-", "_"): text for key, text in texts.items()}
+                yield PipelineTask(task.spec, module, found.doc, by_name)
+
+
+def _param_texts(document: Document, task: ReadTask) -> dict[str, ParamText]:
+    return {
+        key: document.text((*task.place, "params", key)) for key in task.draft.params
+    }
+
+
+def _check_found(mistakes: Mistakes, task: ReadTask, found: TaskDescription) -> None:
+    """Compare what the file says of a task with what its class says."""
+    kind = task.draft.kind
+    if kind is not None and found.kind != kind:
+        sentence = (
+            f"is {kind.value!r}, but {found.class_name} is a "
+            f"{_BASE_CLASSES[TaskKind(found.kind)]}; write 'kind: {found.kind}', "
+            f"or derive {found.class_name} from {_BASE_CLASSES[kind]}"
+        )
+        mistakes.add((*task.place, "kind"), sentence)
+    if "params" not in task.wrong:
+        for key, sentence in {**found.param_mistakes, **_nested(task)}.items():
+            mistakes.add((*task.place, "params", key), sentence)
+
+
+def _nested(task: ReadTask) -> dict[str, str]:
+    """Return the mistake of each param that no option can take."""
+    mistakes = {}
+    for key, value in task.draft.params.items():
+        inner = value if isinstance(value, list) else [value]
+        nested = [each for each in inner if isinstance(each, dict | list)]
+        if nested:
+            where = " in a list" if isinstance(value, list) else ""
+            sentence = "expected one value or a list of values, found "
+            mistakes[key] = f"{sentence}{shown(nested[0])}{where}"
+    return mistakes
+
+
+def _resolved(module: str, directory: Path, found: TaskDescription) -> str:
+    """Return where the class is, so that it is found from anywhere."""
+    reference = Reference.parse(module, directory)
+    registered = find_registered(reference.module or "")
+    name = reference.class_name
+    if registered is not None:
+        target = Reference.parse(registered.target, directory)
+        return f"{target.module}:{name or target.class_name or found.class_name}"
+    home = str(reference.path.resolve()) if reference.path else reference.module
+    return f"{home}:{name or found.class_name}"

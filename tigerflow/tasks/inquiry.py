@@ -1,0 +1,86 @@
+"""Ask what a task says of itself, in a process of its own.
+
+Whatever a module does while it is imported (crash, exit, hang, print, start threads),
+the process that asks only sees an answer, or a sentence on why there is none.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tigerflow.errors import TaskLoadError
+from tigerflow.tasks.describe import TaskDescription
+from tigerflow.tasks.launch import setup_script
+from tigerflow.tasks.params import FieldDescription, ParamText
+
+#: A module that takes longer than this to import is taken for one that hangs.
+TIMEOUT_S = 60
+
+# -P: a module in the current directory must not pass for one of ours.
+_DESCRIBE = ("-P", "-m", "tigerflow.tasks.describe")
+
+
+def ask_task(
+    module: str,
+    directory: Path,
+    params: Mapping[str, ParamText] | None = None,
+    setup_commands: Sequence[str] = (),
+) -> TaskDescription:
+    """Return what `describe_task` does for the task of a module.
+
+    Args:
+        module: as a pipeline file has it.
+        directory: where the pipeline file is.
+        params: to be checked as well.
+        setup_commands: tried when the module cannot be imported without them.
+
+    Raises:
+        TaskLoadError: there is no description; with the reason in a sentence.
+    """
+    request = {"module": module, "directory": str(directory), "params": params}
+    answer = _ask([sys.executable, *_DESCRIBE], request)
+    if "error" in answer and setup_commands:
+        script = setup_script(setup_commands, ["python", *_DESCRIBE])
+        other = _ask(script, request)
+        answer = answer if "error" in other else other
+    if "error" in answer:
+        raise TaskLoadError(answer["error"])
+    fields = tuple(FieldDescription(**each) for each in answer.pop("fields"))
+    return TaskDescription(**answer, fields=fields)
+
+
+def _ask(command: Sequence[str], request: Mapping[str, Any]) -> dict[str, Any]:
+    # A file, not a pipe: a child that the module leaves behind may hold it open.
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.run(
+                command,
+                input=json.dumps(request).encode(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            took = f"takes longer than {TIMEOUT_S} seconds to import"
+            return {"error": f"{request['module']} {took}"}
+        try:
+            # The last line: setup commands may print, too.
+            answer: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+        except (ValueError, IndexError):
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()
+            reason = said[-1] if said else _ending(process.returncode)
+            return {"error": f"{request['module']} cannot be imported: {reason}"}
+        return answer
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"it was killed by {signal.Signals(-code).name}"
+    return f"it ended the process with exit code {code}"
