@@ -57,7 +57,8 @@ class Directories:
             ("--input-dir", self.input_dir),
             ("--output-dir", self.output_dir),
         ):
-            if not path.is_dir():
+            # Not path.is_dir(): it raises for a name that is too long.
+            if not os.path.isdir(path):  # noqa: PTH112
                 raise DirectoryMissingError(option, path)
         same = self.input_dir.samefile(self.output_dir)
         if same and self.output_ext.endswith(self.input_ext):

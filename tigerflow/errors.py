@@ -4,6 +4,7 @@ A `TigerflowError` reaches the user as its sentence alone, without a traceback, 
 ends the command with its `exit_code`.
 """
 
+import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from enum import IntEnum
@@ -79,7 +80,8 @@ class DirectoryMissingError(TigerflowError):
     """A directory that the user named is not there."""
 
     def __init__(self, option: str, path: Path) -> None:
-        found = "is not a directory" if path.exists() else "does not exist"
+        # Not path.exists(): it raises for a name that is too long.
+        found = "is not a directory" if os.path.lexists(path) else "does not exist"
         super().__init__(f"{option} {str(path)!r} {found}")
 
 

@@ -7,8 +7,10 @@ in (event), or when its size and times are the same on two looks.
 """
 
 import contextlib
+import itertools
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +44,9 @@ _REMOTE_FILE_SYSTEMS = frozenset(
 MOUNTS = Path("/proc/mounts")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
+#: Files that are looked at together; no more than that are held in memory.
+SCAN_CHUNK = 5000
+
 #: What tells one state of a file from another: (inode, size, mtime in ns).
 Signature = tuple[int, int, int]
 
@@ -57,7 +62,7 @@ class InputDirectoryError(TigerflowError):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """A file that is there, whole."""
 
@@ -65,7 +70,7 @@ class Arrival:
     signature: Signature
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Look:
     signature: Signature
     at: float
@@ -106,6 +111,9 @@ class Inbox:
         self._writing: dict[str, float] = {}
         self._looks: dict[str, _Look] = {}
         self._next_scan = 0.0
+        # A scan that is under way, and what it has cost so far.
+        self._scanning: Iterator[Arrival] | None = None
+        self._scan_cost_s = 0.0
         self._stopped = False
         self._observer: InotifyObserver | None = None
 
@@ -157,33 +165,59 @@ class Inbox:
             InputDirectoryError: the directory is gone or cannot be listed.
         """
         while not self._stopped:
-            arrived = self._look()
-            if arrived or (not wait and not self._looks):
+            arrived = self._look() or self._scan_on()
+            is_over = not (self._looks or self._scanning)
+            if arrived or (not wait and is_over):
                 return sorted(arrived, key=lambda arrival: arrival.name)
             self._sleep()
         return None
 
     def _look(self) -> list[Arrival]:
+        """Look again at the files that are arriving, and at those that were closed."""
+        now = time.monotonic()
         with self._wake:
             closed, self._closed = self._closed, set()
-        now = time.monotonic()
-        if now >= self._next_scan:
-            entries = list(self._wanted(self._scan()))
-            self._next_scan = now + self._pause(time.monotonic() - now)
-            self._forget_departed({arrival.name for arrival in entries})
-        else:
-            names = [*closed, *(name for name in self._looks if name not in closed)]
-            entries = list(self._wanted(self._stat(names)))
-        arrived = [entry for entry in entries if self._has_arrived(entry, closed)]
+        names = [*closed, *(name for name in self._looks if name not in closed)]
+        entries = list(self._wanted(self._stat(names)))
+        for name in self._looks.keys() - {entry.name for entry in entries}:
+            # It is done, or in hand, or gone.
+            del self._looks[name]
+        arrived = [e for e in entries if self._has_arrived(e, closed, now)]
         for entry in arrived:
             self._looks.pop(entry.name, None)
             self._writing.pop(entry.name, None)
         return arrived
 
-    def _has_arrived(self, entry: Arrival, closed: set[str]) -> bool:
+    def _scan_on(self) -> list[Arrival]:
+        """Take a first look at the next files of a scan, when one is due."""
+        now = time.monotonic()
+        if self._scanning is None:
+            if now < self._next_scan:
+                return []
+            self._next_scan = now + self._poll_interval_s
+            self._scan_cost_s = 0.0
+            self._scanning = iter(self._wanted(self._scan()))
+        room = SCAN_CHUNK - len(self._looks)
+        arrived = [
+            entry
+            for entry in itertools.islice(self._scanning, room)
+            if self._has_arrived(entry, set(), now)
+        ]
+        took_s = time.monotonic() - now
+        self._scan_cost_s += took_s
+        if len(self._looks) < SCAN_CHUNK:
+            self._scanning = None
+            self._forget_old_writing()
+            pause_s = SCAN_PAUSE_FACTOR * self._scan_cost_s
+            with self._wake:
+                if self._next_scan:
+                    self._next_scan = max(self._next_scan, now + took_s + pause_s)
+        return arrived
+
+    def _has_arrived(self, entry: Arrival, closed: set[str], now: float) -> bool:
+        # All files of one pass have the same time: they settle, and go, together.
         if entry.name in closed:
             return True
-        now = time.monotonic()
         look = self._looks.get(entry.name)
         if look is None or look.signature != entry.signature:
             self._looks[entry.name] = _Look(entry.signature, now)
@@ -218,28 +252,20 @@ class Inbox:
 
     def _stat(self, names: Iterable[str]) -> Iterator[Arrival]:
         for name in names:
-            path = self._directory / name
-            try:
-                if path.is_file():
-                    yield Arrival(name, signature_of(path.stat()))
+            with contextlib.suppress(OSError):
+                status = os.stat(f"{self._directory}/{name}")  # noqa: PTH116 -- thousands
+                if stat.S_ISREG(status.st_mode):
+                    yield Arrival(name, signature_of(status))
                     continue
-            except OSError:
-                pass
-            self._looks.pop(name, None)
             self._writing.pop(name, None)
 
-    def _forget_departed(self, present: set[str]) -> None:
-        for name in self._looks.keys() - present:
-            del self._looks[name]
+    def _forget_old_writing(self) -> None:
         # A done file that is touched would be remembered for ever.
         old = time.monotonic() - WRITING_SETTLE_S
         with self._wake:
-            for name in self._writing.keys() - present:
+            for name in self._writing.keys() - self._looks.keys():
                 if self._writing[name] < old:
                     del self._writing[name]
-
-    def _pause(self, scan_took_s: float) -> float:
-        return max(self._poll_interval_s, SCAN_PAUSE_FACTOR * scan_took_s)
 
     def _note(self, name: str, *, closed: bool) -> None:
         if not is_input_name(name, self._extension):

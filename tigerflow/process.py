@@ -107,7 +107,8 @@ class StopSignals:
                 if self.received is None:
                     self.received = number
                     self._on_first(number)
-                else:
+                elif number != signal.SIGHUP or self.received != signal.SIGHUP:
+                    # A terminal that closes may hang up twice, once for its shell.
                     try:
                         self._on_second(number)
                     finally:

@@ -20,10 +20,14 @@ def directories(weird_tmp_path):
     return Directories(weird_tmp_path / "in", ".txt", weird_tmp_path / "out", ".out")
 
 
+def make_source(directories):
+    add_levels()
+    return DirectorySource(directories, 1, 30, once=True, progress=lambda _text: None)
+
+
 @pytest.fixture
 def source(directories):
-    add_levels()
-    source = DirectorySource(directories, 1, 30, once=True, progress=lambda _text: None)
+    source = make_source(directories)
     with source.inbox:
         yield source
 
@@ -64,10 +68,13 @@ def test_a_job_has_the_output_and_the_error_of_its_stem(directories):
     assert job.error == directories.output_dir / "a.b.err"
 
 
-def test_undone_files_are_offered_once_in_the_order_of_their_names(source, directories):
+def test_files_that_are_there_are_offered_once_in_the_order_of_their_names(directories):
+    # Those that arrive while it watches come in the order in which they are closed.
     give(directories, "b.txt", "a.txt", "c.dat")
+    source = make_source(directories)
 
-    assert process_all(source) == ["a.txt", "b.txt"]
+    with source.inbox:
+        assert process_all(source) == ["a.txt", "b.txt"]
     assert (source.succeeded, source.failed) == (2, 0)
 
 
