@@ -162,15 +162,19 @@ class PrintRecorder:
         return getattr(self._stream, name)
 
 
-def write_error(path: Path, record: ErrorRecord) -> None:
-    """Write an `.err` file, whole or not at all.
+def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> None:
+    """Write the `.err` file of a job, whole or not at all; its path is below `run_dir`.
 
     A name that is too long even for that is the file's own trouble: nothing is written.
 
     Raises:
         OutputDirectoryError: the directory cannot take it.
     """
+    path = run_dir / job.error
     try:
+        if job.error.parent != job.output.parent:
+            # A directory for errors alone is made with the first of them.
+            path.parent.mkdir(exist_ok=True)
         write_json(path, asdict(record))
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
@@ -236,7 +240,7 @@ def _fail(this: Attempt, failure: ErrorRecord) -> None:
         # A name that is too long, or a directory of that name, is no output of ours.
         if error.errno not in {errno.ENAMETOOLONG, errno.EISDIR}:
             raise OutputDirectoryError(this.job.output.parent, error) from error
-    write_error(this.job.error, failure)
+    write_error(this.job, failure)
 
 
 def _stops_the_process(exception: BaseException) -> bool:

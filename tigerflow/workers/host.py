@@ -156,7 +156,8 @@ class Host:
         key = (told.name, repr(told))
         if key not in self._pools:
             for directory in {job.output.parent, job.error.parent}:
-                remove_abandoned_temporaries(directory)
+                if directory.is_dir():
+                    remove_abandoned_temporaries(directory)
             alive = Path(f"{self._socket_path}.alive")
             self._pools[key] = TaskPool(told, Path.cwd(), self._settings, alive)
         return self._pools[key]
@@ -237,7 +238,6 @@ def _job(told: WorkerTask, input_file: str, output_file: str) -> FileJob:
     output = Path(output_file)
     stem = output.name.removesuffix(told.output_ext)
     error = error_directory(told.name) / error_name(stem)
-    error.parent.mkdir(parents=True, exist_ok=True)
     return FileJob(Path(input_file), output, error)
 
 

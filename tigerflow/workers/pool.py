@@ -331,7 +331,7 @@ class TaskPool:
             printed=self._tail(worker),
         )
         try:
-            write_error(self._run_dir / job.error, record)
+            write_error(job, record, self._run_dir)
         except OutputDirectoryError as error:
             self._answer(pending, Fate.UNDONE, str(error))
             return
