@@ -19,6 +19,8 @@ class Flow:
     """A pipeline, its input and output directories, and the runs of it."""
 
     def __init__(self, world: World, name: str = "out", **environment: str) -> None:
+        #: Options of every Snakemake.
+        self.options: list[str] = []
         self.root = world.directory
         self.inputs = self.root / "in"
         self.out = self.root / name
@@ -63,7 +65,8 @@ class Flow:
     ) -> "subprocess.Popen[str]":
         """Start Snakemake in a process group of its own, as a terminal does."""
         workflow = self.out / ".tigerflow" / "workflow"
-        words = ["-s", str(workflow / "Snakefile"), "--cores", str(cores), *options]
+        words = ["-s", str(workflow / "Snakefile"), "--cores", str(cores)]
+        words += [*self.options, *options]
         words += (
             ["--profile", str(workflow / "profiles" / "local")]
             if profile

@@ -96,48 +96,55 @@ def flow(world):
     return Flow(world)
 
 
+@pytest.fixture(params=["local", "tigerflow"])
+def either(request, flow):
+    """The same whether each file has a process of its own, or none."""
+    flow.options = ["--executor", request.param]
+    return flow
+
+
 def _workers_are_gone(world):
     return not world.processes("tigerflow.workers")
 
 
 def test_tree_with_a_failing_file_is_done_but_for_it_and_repeats_only_that(
     world,
-    flow,
+    either,
 ):
-    flow.add_module(TREE)
-    flow.add_inputs("a", "b", "bad")
-    flow.compile(HEAD, LEFT, RIGHT)
-    code, said = flow.snakemake()
+    either.add_module(TREE)
+    either.add_inputs("a", "b", "bad")
+    either.compile(HEAD, LEFT, RIGHT)
+    code, said = either.snakemake()
     assert code == 1
     assert "tigerflow: bad.txt failed: ValueError: this one is bad" in said
     assert _workers_are_gone(world)
-    assert flow.names("head") == ["a.out", "b.out", "bad.err"]
-    assert flow.names("left") == ["a.md", "b.md"]
-    assert flow.names("right") == ["a.out", "b.out"]
-    assert (flow.out / "left" / "a.md").read_text() == "A 12"
-    record = json.loads((flow.out / "head" / "bad.err").read_text())
+    assert either.names("head") == ["a.out", "b.out", "bad.err"]
+    assert either.names("left") == ["a.md", "b.md"]
+    assert either.names("right") == ["a.out", "b.out"]
+    assert (either.out / "left" / "a.md").read_text() == "A 12"
+    record = json.loads((either.out / "head" / "bad.err").read_text())
     assert (record["file"], record["task"]) == ("bad.txt", "head")
     steps = [f"{task} {stem}" for task in ("left", "right") for stem in "ab"]
     for task in ("head", "left", "right"):
-        assert flow.noted(f"setup {task}") == [f"setup {task}"]
-        assert flow.noted(f"teardown {task}") == [f"teardown {task}"]
-    assert set(steps) < set(flow.noted())
+        assert either.noted(f"setup {task}") == [f"setup {task}"]
+        assert either.noted(f"teardown {task}") == [f"teardown {task}"]
+    assert set(steps) < set(either.noted())
 
-    flow.forget()
-    assert flow.snakemake()[0] == 1
-    assert flow.noted() == ["head bad", "setup head", "teardown head"]
+    either.forget()
+    assert either.snakemake()[0] == 1
+    assert either.noted() == ["head bad", "setup head", "teardown head"]
 
-    flow.forget()
-    (flow.inputs / "bad.txt").write_text("good")
-    assert flow.snakemake()[0] == 0
-    assert flow.noted("head") == ["head bad"]
-    assert flow.noted("left") == ["left bad"]
-    assert flow.names("head") == ["a.out", "b.out", "bad.out"]
+    either.forget()
+    (either.inputs / "bad.txt").write_text("good")
+    assert either.snakemake()[0] == 0
+    assert either.noted("head") == ["head bad"]
+    assert either.noted("left") == ["left bad"]
+    assert either.names("head") == ["a.out", "b.out", "bad.out"]
 
-    flow.forget()
-    code, said = flow.snakemake()
+    either.forget()
+    code, said = either.snakemake()
     assert (code, DONE in said) == (0, True)
-    assert flow.noted() == []
+    assert either.noted() == []
 
 
 def test_change_repeats_what_depends_on_it_and_nothing_else(flow):
@@ -171,27 +178,27 @@ def test_change_repeats_what_depends_on_it_and_nothing_else(flow):
     assert flow.noted("head") == ["head c"]
 
 
-def test_output_that_is_not_kept_goes_and_stays_away(flow):
-    flow.add_module(TREE)
-    flow.add_inputs("a", "bad")
-    flow.compile(
+def test_output_that_is_not_kept_goes_and_stays_away(either):
+    either.add_module(TREE)
+    either.add_inputs("a", "bad")
+    either.compile(
         HEAD | {"keep_output": False},
         LEFT,
         RIGHT | {"keep_output": False},
     )
-    assert flow.snakemake()[0] == 1
-    state = flow.out / ".tigerflow" / "tasks"
+    assert either.snakemake()[0] == 1
+    state = either.out / ".tigerflow" / "tasks"
     assert not (state / "head").exists() or not [*(state / "head").iterdir()]
-    assert flow.names("head") == ["bad.err"]
-    assert flow.names("left") == ["a.md"]
+    assert either.names("head") == ["bad.err"]
+    assert either.names("left") == ["a.md"]
     # The mark that the file is done.
     assert [path.name for path in (state / "right").iterdir()] == ["a.out"]
 
-    (flow.inputs / "bad.txt").unlink()
-    flow.forget()
-    code, said = flow.snakemake()
+    (either.inputs / "bad.txt").unlink()
+    either.forget()
+    code, said = either.snakemake()
     assert (code, DONE in said) == (0, True)
-    assert flow.noted() == []
+    assert either.noted() == []
 
 
 def test_dry_run_starts_nothing(flow):
@@ -205,9 +212,9 @@ def test_dry_run_starts_nothing(flow):
     assert not (flow.out / ".tigerflow" / "logs").exists()
 
 
-def test_database_is_free_when_snakemake_returns(flow):
+def test_database_is_free_when_snakemake_returns(either):
     duckdb = pytest.importorskip("duckdb")
-    flow.add_module("""
+    either.add_module("""
         class Work(LocalTask):
             class Params:
                 database: pathlib.Path
@@ -221,22 +228,22 @@ def test_database_is_free_when_snakemake_returns(flow):
             def teardown(context):
                 context.connection.close()
     """)
-    flow.add_inputs("a", "b", "c")
-    database = flow.root / "results.duckdb"
-    flow.compile({"name": "work", "params": {"database": str(database)}})
-    assert flow.snakemake(cores=2)[0] == 0
+    either.add_inputs("a", "b", "c")
+    database = either.root / "results.duckdb"
+    either.compile({"name": "work", "params": {"database": str(database)}})
+    assert either.snakemake(cores=2)[0] == 0
     with duckdb.connect(str(database)) as connection:
         rows = connection.execute("SELECT name FROM t ORDER BY name").fetchall()
     assert rows == [("a",), ("b",), ("c",)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_ended_run_tears_down_at_once_and_is_taken_up_again(world, flow, number):
-    flow.add_module(WAITING)
-    flow.add_inputs("a", "b", "c")
-    flow.compile({"name": "work"})
-    process = flow.start()
-    wait_until(lambda: flow.noted("run b"))
+def test_ended_run_tears_down_at_once_and_is_taken_up_again(world, either, number):
+    either.add_module(WAITING)
+    either.add_inputs("a", "b", "c")
+    either.compile({"name": "work"})
+    process = either.start()
+    wait_until(lambda: either.noted("run b"))
     if number == signal.SIGINT:
         # Ctrl-C in a terminal reaches the clients too.
         os.killpg(process.pid, number)
@@ -244,21 +251,21 @@ def test_ended_run_tears_down_at_once_and_is_taken_up_again(world, flow, number)
         process.send_signal(number)
     if number == signal.SIGTERM:
         # That one lets Snakemake finish the jobs that run.
-        (flow.root / "go").touch()
+        (either.root / "go").touch()
     _, said = finish(process)
     ended = time.monotonic()
     wait_until(lambda: _workers_are_gone(world))
     assert time.monotonic() - ended < TEARDOWN_S
     assert "Traceback" not in said
-    assert flow.noted("teardown") == ["teardown"]
-    assert "b.err" not in flow.names("work")
+    assert either.noted("teardown") == ["teardown"]
+    assert "b.err" not in either.names("work")
 
-    (flow.root / "go").touch()
+    (either.root / "go").touch()
     if number == signal.SIGKILL:
-        assert flow.snakemake("--unlock")[0] == 0
-    assert flow.snakemake()[0] == 0
-    assert flow.names("work") == ["a.out", "b.out", "c.out"]
-    assert (flow.out / "work" / "b.out").read_text() == "whole"
+        assert either.snakemake("--unlock")[0] == 0
+    assert either.snakemake()[0] == 0
+    assert either.names("work") == ["a.out", "b.out", "c.out"]
+    assert (either.out / "work" / "b.out").read_text() == "whole"
 
 
 @pytest.mark.parametrize("profile", [True, False])
@@ -364,14 +371,14 @@ REFUSED = [
 ]
 
 
-def test_awkward_names_are_done_or_named_and_skipped(flow):
-    flow.add_module(TREE)
-    flow.add_inputs(*AWKWARD, *REFUSED)
-    flow.compile(HEAD, LEFT)
-    code, said = flow.snakemake()
+def test_awkward_names_are_done_or_named_and_skipped(either):
+    either.add_module(TREE)
+    either.add_inputs(*AWKWARD, *REFUSED)
+    either.compile(HEAD, LEFT)
+    code, said = either.snakemake()
     assert code == 0, said
-    assert flow.names("head") == sorted(f"{stem}.out" for stem in AWKWARD)
-    assert flow.names("left") == sorted(f"{stem}.md" for stem in AWKWARD)
+    assert either.names("head") == sorted(f"{stem}.out" for stem in AWKWARD)
+    assert either.names("left") == sorted(f"{stem}.md" for stem in AWKWARD)
     reasons = {
         r"'new\nline.txt'": "its name has a line break in it",
         "{wildcard}.txt": "Snakemake reads the {...} in its name as a wildcard",
@@ -383,12 +390,12 @@ def test_awkward_names_are_done_or_named_and_skipped(flow):
     }
     for name, reason in reasons.items():
         assert f"tigerflow: skipping {name}: {reason}; rename it\n" in said
-    code, said = flow.snakemake()
+    code, said = either.snakemake()
     assert (code, DONE in said) == (0, True)
 
 
-def test_retries_of_snakemake_process_the_file_again(flow):
-    flow.add_module("""
+def test_retries_of_snakemake_process_the_file_again(either):
+    either.add_module("""
         class Work(LocalTask):
             def setup(context): note("setup")
             def run(context, input_file, output_file):
@@ -398,12 +405,12 @@ def test_retries_of_snakemake_process_the_file_again(flow):
                     first.touch()
                     raise ConnectionError
     """)
-    flow.add_inputs("a", "b")
-    flow.compile({"name": "work"})
-    code, _ = flow.snakemake("--retries", "1")
+    either.add_inputs("a", "b")
+    either.compile({"name": "work"})
+    code, _ = either.snakemake("--retries", "1")
     assert code == 0
-    assert flow.noted() == ["run a"] * 2 + ["run b"] * 2 + ["setup"]
-    assert flow.names("work") == ["a.out", "b.out"]
+    assert either.noted() == ["run a"] * 2 + ["run b"] * 2 + ["setup"]
+    assert either.names("work") == ["a.out", "b.out"]
 
 
 def test_slurm_task_on_one_machine_uses_its_workers(flow):
@@ -426,8 +433,8 @@ def test_slurm_task_on_one_machine_uses_its_workers(flow):
     assert len(set(flow.noted("run"))) == 3
 
 
-def test_setup_that_fails_stops_its_task_alone(flow):
-    flow.add_module("""
+def test_setup_that_fails_stops_its_task_alone(either):
+    either.add_module("""
         class Broken(LocalTask):
             def setup(context):
                 note("setup broken")
@@ -437,30 +444,30 @@ def test_setup_that_fails_stops_its_task_alone(flow):
         class Fine(LocalTask):
             def run(context, input_file, output_file): pass
     """)
-    flow.add_inputs("a", "b", "c")
-    flow.compile(
+    either.add_inputs("a", "b", "c")
+    either.compile(
         {"name": "broken", "module": "tasks.py:Broken"},
         {"name": "fine", "module": "tasks.py:Fine"},
     )
-    code, said = flow.snakemake()
+    code, said = either.snakemake()
     assert code == 1
     assert "task 'broken' cannot run: its setup failed: OSError: no licence" in said
-    assert flow.noted() == ["setup broken"]
-    assert flow.names("broken") == []
-    assert flow.names("fine") == ["a.out", "b.out", "c.out"]
+    assert either.noted() == ["setup broken"]
+    assert either.names("broken") == []
+    assert either.names("fine") == ["a.out", "b.out", "c.out"]
 
 
-def test_worker_killed_under_a_file_fails_that_file_alone(world, flow):
-    flow.add_module(WAITING)
-    flow.add_inputs("a", "b", "c")
-    flow.compile({"name": "work"})
-    process = flow.start()
-    wait_until(lambda: flow.noted("run b"))
+def test_worker_killed_under_a_file_fails_that_file_alone(world, either):
+    either.add_module(WAITING)
+    either.add_inputs("a", "b", "c")
+    either.compile({"name": "work"})
+    process = either.start()
+    wait_until(lambda: either.noted("run b"))
     (worker,) = world.processes("workers.worker")
     os.kill(worker, signal.SIGKILL)
     code, _ = finish(process)
     assert code == 1
-    assert flow.names("work") == ["a.out", "b.err", "c.out"]
+    assert either.names("work") == ["a.out", "b.err", "c.out"]
 
 
 def test_input_directory_that_is_gone_is_named(flow):

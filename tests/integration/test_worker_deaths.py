@@ -374,7 +374,7 @@ def test_client_killed_while_its_file_waits_takes_the_file_with_it(world):
         waiting = thin_client.connect()
     (run.path / "b.in").touch()
     words = [".tigerflow/workflow", str(run.owner.pid), "work", "b.in", "work/b.out"]
-    thin_client.send(waiting, [b"run", *map(os.fsencode, words)])
+    thin_client.send(waiting, [b"run", b"", *map(os.fsencode, words)])
     assert thin_client.receive(waiting) == [b"accepted"]
     waiting.close()
     # The host has seen that by the time it has served another.

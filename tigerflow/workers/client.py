@@ -35,13 +35,14 @@ def main(arguments: list[str]) -> int:
     """Process one file; return the exit code."""
     words = [os.fsencode(word) for word in arguments]
     try:
-        answer = ask([b"run", *words], start=True)
+        with open_session([b"run", b"", *words]) as connection:
+            answer = receive_answer(connection)
     except HostError as error:
         print(f"tigerflow: {error}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
         return 1
     if answer[0] == b"done":
         return 0
-    message = answer[1].decode(errors="backslashreplace")
+    message = answer[2].decode(errors="backslashreplace")
     print(f"tigerflow: {message}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
     return 1
 
@@ -49,42 +50,63 @@ def main(arguments: list[str]) -> int:
 def stop() -> list[str]:
     """Stop the current run directory's host; return what went wrong at teardown."""
     try:
-        answer = ask([b"stop"], start=False)
+        connection = _try_session([b"stop"], start=False)
+        if connection is None:
+            return []
+        with connection:
+            answer = receive_answer(connection)
     except HostError as error:
         return [str(error)]
     return [field.decode(errors="replace") for field in answer[1:]]
 
 
-def ask(request: Fields, *, start: bool) -> Fields:
-    """Send a request to the run's host and return its answer.
+def open_session(request: Fields) -> socket.socket:
+    """Send a request to the run's host, started if need be; return the connection.
 
-    Without `start`, no host is an answer too: an empty `stopped`.
+    The host has accepted the request. More may follow on the connection, each `run`
+    with a number of its own; answers come as the files are finished, and have it too.
+    A host gives up what a connection asked for when it is closed.
 
     Raises:
-        HostError: there is no host and none can be started, or it dies.
+        HostError: there is no host and none can be started.
     """
+    connection = _try_session(request, start=True)
+    if connection is None:
+        msg = "the worker host does not stay up; see .tigerflow/logs/host.log"
+        raise HostError(msg)
+    return connection
+
+
+def receive_answer(connection: socket.socket) -> Fields:
+    """Return the next answer.
+
+    Raises:
+        HostError: the host died.
+    """
+    try:
+        answer = receive(connection)
+    except ConnectionResetError:
+        answer = []
+    if not answer:
+        msg = "the worker host died; see .tigerflow/logs/host.log"
+        raise HostError(msg)
+    return answer
+
+
+def _try_session(request: Fields, *, start: bool) -> socket.socket | None:
     for _ in range(TRIES):
-        connection = connect()
+        connection = connect() or (_start_host() if start else None)
         if connection is None:
-            if not start:
-                return [b"stopped"]
-            connection = _start_host()
-        with connection:
-            try:
-                send(connection, request)
-                accepted = receive(connection)
-            except OSError:
-                # It was just closing down: the next one starts afresh.
-                continue
-            if not accepted:
-                continue
-            answer = _last_answer(connection)
-            if not answer:
-                msg = "the worker host died; see .tigerflow/logs/host.log"
-                raise HostError(msg)
-            return answer
-    msg = "the worker host does not stay up; see .tigerflow/logs/host.log"
-    raise HostError(msg)
+            return None
+        try:
+            send(connection, request)
+            if receive(connection):
+                return connection
+        except OSError:
+            pass
+        # It was just closing down: the next one starts afresh.
+        connection.close()
+    return None
 
 
 def connect() -> socket.socket | None:
@@ -152,13 +174,6 @@ def receive(connection: socket.socket) -> Fields:
     head = _receive_exactly(connection, 4)
     payload = _receive_exactly(connection, int.from_bytes(head, "big")) if head else b""
     return payload.split(b"\0") if payload else []
-
-
-def _last_answer(connection: socket.socket) -> Fields:
-    try:
-        return receive(connection)
-    except ConnectionResetError:
-        return []
 
 
 def _receive_exactly(connection: socket.socket, size: int) -> bytes:

@@ -40,6 +40,7 @@ class Host:
         self._listener = listener
         self._socket_path = listener.getsockname()
         self._settings = settings
+        self._told: dict[tuple[Path, int, int], WorkerTask] = {}
         self._pools: dict[tuple[str, str], TaskPool] = {}
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._over = asyncio.Event()
@@ -114,24 +115,40 @@ class Host:
             self._over.set()
             await self._ended.wait()
             _send(writer, [b"stopped", *map(os.fsencode, self._problems)])
+            await writer.drain()
         else:
-            workflow_dir, run, task, *paths = map(os.fsdecode, request[1:])
-            self._watch_run(int(run))
-            answer = await self._run(reader, workflow_dir, task, paths)
-            fate = b"done" if answer.fate is Fate.DONE else b"failed"
-            message = answer.message.encode(errors="backslashreplace")
-            _send(writer, [fate, message.replace(b"\0", b"")])
-        await writer.drain()
+            await self._serve_session(request, reader, writer)
 
-    async def _run(
+    async def _serve_session(
         self,
+        request: client.Fields,
         reader: asyncio.StreamReader,
-        workflow_dir: str,
-        task: str,
-        paths: list[str],
-    ) -> Answer:
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Run the files that a connection asks for, until it is closed."""
+        works: set[asyncio.Task[None]] = set()
         try:
-            told = _read_worker_task(Path(workflow_dir) / worker_file(task))
+            while True:
+                work = asyncio.create_task(self._run(request, writer))
+                works.add(work)
+                work.add_done_callback(works.discard)
+                request = await _receive(reader)
+        finally:
+            # Nobody waits for these any more.
+            for work in works:
+                work.cancel()
+
+    async def _run(self, request: client.Fields, writer: asyncio.StreamWriter) -> None:
+        number, *words = request[1:]
+        workflow_dir, run, task, *paths = map(os.fsdecode, words)
+        self._watch_run(int(run))
+        answer = await self._process(Path(workflow_dir) / worker_file(task), paths)
+        message = answer.message.encode(errors="backslashreplace").replace(b"\0", b"")
+        _send(writer, [answer.fate.value.encode(), number, message])
+
+    async def _process(self, told_file: Path, paths: list[str]) -> Answer:
+        try:
+            told = self._read_worker_task(told_file)
         except (OSError, ValueError, TypeError) as error:
             message = f"{error}; run `tigerflow compile` again"
             return Answer(0, Fate.UNDONE, message)
@@ -141,15 +158,15 @@ class Host:
         except OSError as error:
             message = f"cannot write to the output directory: {error}"
             return Answer(0, Fate.UNDONE, message)
-        work = asyncio.create_task(pool.process(job))
-        # A client says nothing more; when it goes, nobody waits for its file.
-        gone = asyncio.create_task(reader.read(1))
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        if not work.done():
-            work.cancel()
-            raise ConnectionResetError
-        return work.result()
+        return await pool.process(job)
+
+    def _read_worker_task(self, path: Path) -> WorkerTask:
+        status = path.stat()
+        version = (path, status.st_mtime_ns, status.st_ino)
+        if version not in self._told:
+            told = WorkerTask(**json.loads(path.read_text(encoding="utf-8")))
+            self._told[version] = told
+        return self._told[version]
 
     def _pool(self, told: WorkerTask, job: FileJob) -> TaskPool:
         # Told otherwise, it is another task: the pipeline was compiled anew.
@@ -228,10 +245,6 @@ async def _receive(reader: asyncio.StreamReader) -> client.Fields:
 def _send(writer: asyncio.StreamWriter, fields: client.Fields) -> None:
     payload = b"\0".join(fields)
     writer.write(len(payload).to_bytes(4, "big") + payload)
-
-
-def _read_worker_task(path: Path) -> WorkerTask:
-    return WorkerTask(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def _job(told: WorkerTask, input_file: str, output_file: str) -> FileJob:

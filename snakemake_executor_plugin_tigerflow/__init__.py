@@ -1,0 +1,5 @@
+"""Snakemake finds executor plugins by the name of their package; this is ours."""
+
+from tigerflow.executor import Executor, common_settings
+
+__all__ = ["Executor", "common_settings"]

@@ -1,0 +1,116 @@
+"""The Snakemake executor `tigerflow`: jobs go to the workers without a process a file.
+
+A job whose command is our client is handed to the run directory's worker host over one
+connection, and Snakemake goes on; the host's answer ends the job. All other jobs run as
+Snakemake's local executor runs them.
+"""
+
+import os
+import shlex
+import socket
+import threading
+from typing import Any
+
+from snakemake.executors.local import Executor as LocalExecutor
+from snakemake.executors.local import common_settings
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+from tigerflow.workers import client
+
+__all__ = ["Executor", "common_settings"]
+
+_LOST = "the worker host died; see .tigerflow/logs/host.log"
+
+
+class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types for it
+    """Snakemake makes one for each run."""
+
+    def __post_init__(self) -> None:
+        """Be a local executor; the host is reached when there is a job for it."""
+        super().__post_init__()
+        self._connection: socket.socket | None = None
+        self._jobs: dict[bytes, SubmittedJobInfo] = {}
+        # Jobs are sent by Snakemake's thread and ended by the one that listens.
+        self._lock = threading.Lock()
+
+    def run_job(self, job: Any) -> None:
+        """Hand the job over, or run it here when it is none of ours."""
+        words = _client_words(job)
+        if words is None:
+            super().run_job(job)
+            return
+        self.workflow.async_run(job.prepare())
+        info = SubmittedJobInfo(job=job)
+        self.report_job_submission(info)
+        number = str(job.jobid).encode()
+        self._jobs[number] = info
+        try:
+            self._send([b"run", number, *words])
+        except (OSError, client.HostError) as error:
+            self._lose(str(error) or _LOST)
+
+    def shutdown(self) -> None:
+        """End; all jobs have been answered."""
+        self._disconnect()
+        super().shutdown()
+
+    def cancel(self) -> None:
+        """Give up the jobs in flight: the host sees that nobody waits for them."""
+        self._disconnect()
+        super().cancel()
+
+    def _send(self, request: client.Fields) -> None:
+        with self._lock:
+            if self._connection is not None:
+                client.send(self._connection, request)
+                return
+            self._connection = client.open_session(request)
+        listener = threading.Thread(
+            target=self._listen,
+            args=(self._connection,),
+            name="answers",
+            daemon=True,
+        )
+        listener.start()
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                # Not only close: that would not wake the thread that listens.
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _listen(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while True:
+                    self._end(*client.receive_answer(connection))
+            except (OSError, client.HostError):
+                pass
+            with self._lock:
+                self._connection = None
+        self._lose(_LOST)
+
+    def _end(self, fate: bytes, number: bytes, message: bytes) -> None:
+        info = self._jobs.pop(number)
+        if fate == b"done":
+            self.report_job_success(info)
+        else:
+            text = message.decode(errors="backslashreplace")
+            self.report_job_error(info, msg=f"tigerflow: {text}\n")
+
+    def _lose(self, reason: str) -> None:
+        """Fail all jobs that nobody will answer."""
+        while self._jobs:
+            _, info = self._jobs.popitem()
+            self.report_job_error(info, msg=f"tigerflow: {reason}\n")
+
+
+def _client_words(job: Any) -> client.Fields | None:
+    """Return the client's arguments in a job's command, or None for another command."""
+    command = job.shellcmd or ""
+    if client.__file__ not in command:
+        return None
+    words = shlex.split(command)
+    workflow_dir, _, *rest = words[words.index(client.__file__) + 1 :]
+    run = str(os.getpid())
+    return [os.fsencode(word) for word in (workflow_dir, run, *rest)]
