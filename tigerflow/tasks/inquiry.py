@@ -15,7 +15,7 @@ from typing import Any
 
 from tigerflow.errors import TaskLoadError
 from tigerflow.tasks.describe import TaskDescription
-from tigerflow.tasks.launch import setup_script
+from tigerflow.tasks.launch import launch_environment, setup_script
 from tigerflow.tasks.params import FieldDescription, ParamText
 
 #: A module that takes longer than this to import is taken for one that hangs.
@@ -63,6 +63,7 @@ def _ask(command: Sequence[str], request: Mapping[str, Any]) -> dict[str, Any]:
                 input=json.dumps(request).encode(),
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                env=launch_environment(),
                 timeout=TIMEOUT_S,
                 check=False,
             )

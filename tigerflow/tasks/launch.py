@@ -1,7 +1,10 @@
-"""The command line of a process that runs after a task's setup commands. Pure."""
+"""The command line and environment of a process that runs after setup commands."""
 
+import os
 import shlex
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
@@ -19,3 +22,13 @@ def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
         # The command is on lines of its own: it may end in a comment.
         steps.append(f'{{\n{command}\n}} || {{ {report}; exit "$code"; }}')
     return ["bash", "-c", "\n".join([*steps, f"exec {shlex.join(program)}"])]
+
+
+def launch_environment() -> dict[str, str]:
+    """Return this process's environment, in which `python` is this interpreter.
+
+    Until a setup command activates another, whose place in PATH is before it.
+    """
+    ours = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath)
+    return {**os.environ, "PATH": os.pathsep.join([ours, path])}

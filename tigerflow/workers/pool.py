@@ -20,7 +20,7 @@ from tigerflow.layout import RunLayout
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import PRINTED_TAIL, ErrorRecord, FileJob, write_error
-from tigerflow.tasks.launch import setup_script
+from tigerflow.tasks.launch import launch_environment, setup_script
 from tigerflow.workers.protocol import (
     Answer,
     Fate,
@@ -372,9 +372,7 @@ def _how_it_ended(code: int) -> str:
 
 
 def _environment(threads: int) -> Mapping[str, str]:
-    environment = dict(os.environ)
-    ours = str(Path(sys.executable).parent)
-    environment["PATH"] = os.pathsep.join([ours, environment.get("PATH", os.defpath)])
+    environment = launch_environment()
     for variable in _THREAD_VARIABLES:
         environment.pop(variable, None)
         if threads:
