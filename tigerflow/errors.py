@@ -162,3 +162,24 @@ class UnknownTaskError(TigerflowError):
             f"Task {name!r} not found{did_you_mean(name, known) or '.'}\n"
             "Run 'tigerflow tasks list' to see available tasks.",
         )
+
+
+class StagingError(TigerflowError):
+    """A callable staging step did what it must not."""
+
+    def __init__(self, function: str, reason: str) -> None:
+        super().__init__(f"staging function {function} {reason}; nothing was staged")
+
+
+class RunningError(TigerflowError):
+    """Somebody else is at work in the run directory."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__(who)
+
+
+class NoRunError(TigerflowError):
+    """A directory that was never an output directory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{str(path)!r} is not the output directory of a pipeline")

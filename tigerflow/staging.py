@@ -1,18 +1,56 @@
 """The staging steps of a pipeline: which waiting files go next, and how many."""
 
+import contextlib
+import importlib
+import os
 import re
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from tigerflow.errors import StagingError
 from tigerflow.naming import check_extension
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
+class StagingContext(BaseModel):
+    """What a step may know of the run; read-only. Counts are of files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: Files that have arrived and are not staged, those offered to the steps.
+    waiting: int
+    #: Files in flight.
+    staged: int
+    completed: int
+    failed: int
+    input_dir: Path
+    output_dir: Path
+
+
 class _Step(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
+        """Return those of `candidates` that may go, in the order in which they go."""
+        return [path for path in candidates if self.accepts(path, context)]
+
+    def accepts(self, path: Path, context: StagingContext) -> bool:
+        """Tell whether one file may go; a file that is gone may not."""
+        del context
+        try:
+            return self.accepts_status(path.stat())
+        except OSError:
+            return False
+
+    def accepts_status(self, status: os.stat_result) -> bool:
+        """Tell whether a file of this size and age may go."""
+        del status
+        return True
 
 
 class MinSize(_Step):
@@ -21,12 +59,20 @@ class MinSize(_Step):
     kind: Literal["min_size"]
     bytes: int = Field(gt=0)
 
+    def accepts_status(self, status: os.stat_result) -> bool:
+        """Compare the size."""
+        return status.st_size >= self.bytes
+
 
 class MaxSize(_Step):
     """Files of at most this many bytes."""
 
     kind: Literal["max_size"]
     bytes: int = Field(gt=0)
+
+    def accepts_status(self, status: os.stat_result) -> bool:
+        """Compare the size."""
+        return status.st_size <= self.bytes
 
 
 class MinAge(_Step):
@@ -35,12 +81,21 @@ class MinAge(_Step):
     kind: Literal["min_age"]
     seconds: float = Field(gt=0)
 
+    def accepts_status(self, status: os.stat_result) -> bool:
+        """Compare the time of the last change."""
+        return time.time() - status.st_mtime >= self.seconds
+
 
 class FilenameMatch(_Step):
     """Files in whose names the regular expression is found."""
 
     kind: Literal["filename_match"]
     pattern: str
+
+    def accepts(self, path: Path, context: StagingContext) -> bool:
+        """Search the name."""
+        del context
+        return re.search(self.pattern, path.name) is not None
 
     @field_validator("pattern")
     @classmethod
@@ -59,6 +114,14 @@ class CompanionFile(_Step):
     kind: Literal["companion_file"]
     ext: str
 
+    def accepts(self, path: Path, context: StagingContext) -> bool:
+        """Look for the companion."""
+        del context
+        stem = path.name.removesuffix("".join(path.suffixes)) or path.name
+        return any(
+            path.with_name(name + self.ext).is_file() for name in (path.stem, stem)
+        )
+
     @field_validator("ext")
     @classmethod
     def _is_extension(cls, ext: str) -> str:
@@ -71,12 +134,21 @@ class MaxStaged(_Step):
     kind: Literal["max_staged"]
     count: int = Field(gt=0)
 
+    def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
+        """Fill up to the count."""
+        return candidates[: max(0, self.count - context.staged)]
+
 
 class MaxBatch(_Step):
     """No more than this many files at a time."""
 
     kind: Literal["max_batch"]
     count: int = Field(gt=0)
+
+    def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
+        """Take the first."""
+        del context
+        return candidates[: self.count]
 
 
 class SortBy(_Step):
@@ -86,12 +158,50 @@ class SortBy(_Step):
     key: Literal["name", "size", "mtime"] = "name"
     reverse: bool = False
 
+    def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
+        """Sort; files that are gone are left out."""
+        present = super().apply(candidates, context)
+        return sorted(present, key=self._key, reverse=self.reverse)
+
+    def _key(self, path: Path) -> tuple[float, str]:
+        if self.key == "name":
+            return 0, path.name
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            number = status.st_size if self.key == "size" else status.st_mtime
+            return number, path.name
+        return 0, path.name
+
 
 class CallableStep(_Step):
     """A function of the user's that chooses."""
 
     kind: Literal["callable"]
     function: str
+
+    def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
+        """Call the function; what it does wrong stages nothing and harms nobody.
+
+        Raises:
+            StagingError: it raised, or returned other than some of the candidates.
+        """
+        module, _, name = self.function.partition(":")
+        try:
+            function = getattr(importlib.import_module(module), name)
+            chosen = function(list(candidates), context)
+        except Exception as error:
+            reason = f"raised {type(error).__name__}: {error}"
+            raise StagingError(self.function, reason) from error
+        if not isinstance(chosen, list | tuple):
+            raise StagingError(
+                self.function, f"returned {chosen!r}, not a list of paths"
+            )
+        if strangers := [each for each in chosen if each not in candidates]:
+            reason = f"returned {strangers[0]!r}, which it was not offered"
+            raise StagingError(self.function, reason)
+        if len(set(chosen)) < len(chosen):
+            raise StagingError(self.function, "returned a file twice")
+        return list(chosen)
 
     @field_validator("function")
     @classmethod
@@ -131,3 +241,15 @@ class Staging(BaseModel):
         tuple[Step, ...],
         BeforeValidator(lambda value: () if value is None else value),
     ] = ()
+
+    def select(self, candidates: list[Path], context: StagingContext) -> list[Path]:
+        """Return the candidates that go now, in order.
+
+        Raises:
+            StagingError: a callable step misbehaved; it is named.
+        """
+        for step in self.steps:
+            if not candidates:
+                break
+            candidates = step.apply(candidates, context)
+        return candidates

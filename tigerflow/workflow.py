@@ -11,6 +11,9 @@ from tigerflow.errors import ExitCode, PipelineError, TigerflowError
 from tigerflow.naming import is_input_name, printable, snakemake_problem, stem_of
 from tigerflow.workers import client
 
+#: Set in a process that makes given targets only: it need not know the other files.
+targets_are_given = False
+
 #: More skipped files than this are counted, not named.
 NAMED_AT_MOST = 20
 
@@ -28,6 +31,8 @@ def run_command(workflow_dir: str) -> str:
 
 def find_stems(directory: str, extension: str) -> list[str]:
     """Return the input files' stems, sorted; name those Snakemake cannot carry."""
+    if targets_are_given:
+        return []
     stems, skipped = [], []
     for name in _input_names(directory, extension):
         stem = stem_of(name, extension)

@@ -204,6 +204,25 @@ def locked(path: str) -> BufferedWriter:
         file.close()
 
 
+def claim() -> socket.socket | None:
+    """Return a listener in the place of the run's host, or None if there is a host.
+
+    Raises:
+        HostError: the socket cannot be made.
+    """
+    path = socket_path()
+    try:
+        with locked(f"{path}.lock"):
+            other = connect()
+            if other is None:
+                return _listen(path)
+            other.close()
+    except OSError as error:
+        msg = f"cannot listen for clients: {error}"
+        raise HostError(msg) from error
+    return None
+
+
 def _start_host() -> socket.socket:
     """Start a host and return a connection to it, or to one that was quicker.
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tigerflow.files import remove_abandoned_temporaries
@@ -32,11 +33,25 @@ from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 RUN_POLL_S = 0.5
 
 
+#: Told of a file's task, its job, and what became of it.
+Observer = Callable[[WorkerTask, FileJob, Answer], None]
+
+
 class Host:
     """Serves the clients of one run directory."""
 
-    def __init__(self, listener: socket.socket, settings: Settings) -> None:
-        """Serve those who connect to `listener`."""
+    def __init__(
+        self,
+        listener: socket.socket,
+        settings: Settings,
+        observer: Observer | None = None,
+    ) -> None:
+        """Serve those who connect to `listener`.
+
+        With an `observer`, which is told of every answer, the host is part of a
+        service: it ends when that calls `stop`, not with the runs that it has served.
+        """
+        self._observer = observer
         self._listener = listener
         self._socket_path = listener.getsockname()
         self._settings = settings
@@ -50,8 +65,9 @@ class Host:
 
     async def serve(self) -> None:
         """Serve until it is over, then stop all workers."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._over.set)
+        if self._observer is None:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, self._over.set)
         server = await asyncio.start_unix_server(
             self._talk,
             sock=self._listener,
@@ -72,6 +88,26 @@ class Host:
         self._ended.set()
         if self._talks:
             await asyncio.wait(self._talks, timeout=1)
+
+    def stop(self) -> None:
+        """Make `serve` stop all workers and return; files in hand are given up."""
+        self._over.set()
+
+    def drain(self) -> None:
+        """Take no more files; those in hand are finished."""
+        for pool in self._pools.values():
+            pool.drain()
+
+    @property
+    def stuck(self) -> dict[str, str]:
+        """The tasks that cannot run, with the reason."""
+        pools = {name: pool for (name, _), pool in self._pools.items()}
+        return {name: pool.failure for name, pool in pools.items() if pool.failure}
+
+    @property
+    def is_short_of_files(self) -> bool:
+        """Whether no file waits for a worker."""
+        return all(pool.is_short_of_files for pool in self._pools.values())
 
     def _leave(self) -> None:
         """Take the socket away: who comes now starts a new host.
@@ -158,7 +194,10 @@ class Host:
         except OSError as error:
             message = f"cannot write to the output directory: {error}"
             return Answer(0, Fate.UNDONE, message)
-        return await pool.process(job)
+        answer = await pool.process(job)
+        if self._observer is not None:
+            self._observer(told, job, answer)
+        return answer
 
     def _read_worker_task(self, path: Path) -> WorkerTask:
         status = path.stat()
@@ -180,7 +219,7 @@ class Host:
         return self._pools[key]
 
     def _watch_run(self, pid: int) -> None:
-        if pid not in self._runs:
+        if pid not in self._runs and self._observer is None:
             self._runs[pid] = asyncio.create_task(self._wait_for_end(pid))
 
     async def _wait_for_end(self, pid: int) -> None:
@@ -196,7 +235,7 @@ class Host:
             # Pools let their workers go after the idle time; then the host may go.
             # One that failed its setup stays, so that it isn't tried for every file.
             failed = any(pool.failure for pool in self._pools.values())
-            if idle and not failed:
+            if idle and not failed and self._observer is None:
                 self._over.set()
 
 
@@ -254,17 +293,25 @@ def _job(told: WorkerTask, input_file: str, output_file: str) -> FileJob:
     return FileJob(Path(input_file), output, error)
 
 
+@contextlib.contextmanager
+def only_generation(listener: socket.socket) -> Iterator[None]:
+    """Wait until no worker of an earlier host lives; keep later hosts waiting so.
+
+    A predecessor's workers may still tear down: they hold what setup will open.
+    """
+    path = f"{listener.getsockname()}.alive"
+    with client.locked(path) as alive:
+        # Our workers hold it too.
+        fcntl.flock(alive, fcntl.LOCK_SH)
+        yield
+        Path(path).unlink()
+
+
 def main() -> None:
     """Serve the listener whose descriptor is the first argument."""
     configure()
-    with socket.socket(fileno=int(sys.argv[1])) as listener:
-        path = f"{listener.getsockname()}.alive"
-        # A predecessor's workers may still tear down: they hold what setup will open.
-        with client.locked(path) as alive:
-            # Ours hold it too.
-            fcntl.flock(alive, fcntl.LOCK_SH)
-            asyncio.run(_serve(listener))
-            Path(path).unlink()
+    with socket.socket(fileno=int(sys.argv[1])) as listener, only_generation(listener):
+        asyncio.run(_serve(listener))
 
 
 async def _serve(listener: socket.socket) -> None:

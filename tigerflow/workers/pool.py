@@ -126,6 +126,8 @@ class TaskPool:
         self._starting = 0
         self._next_id = 0
         self._stopped = False
+        #: Why no more files are taken.
+        self._refusal: str | None = None
         #: Why the task cannot run, once that is known.
         self.failure: str | None = None
         #: What went wrong at teardown.
@@ -150,10 +152,20 @@ class TaskPool:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(pending)
 
+    @property
+    def is_short_of_files(self) -> bool:
+        """Whether no file waits for a worker."""
+        return not self._waiting
+
+    def drain(self) -> None:
+        """Hand back the files that wait; those in hand are finished."""
+        self._refusal = _GIVEN_UP
+        self._dispatch()
+
     async def stop(self) -> None:
         """End all workers, with teardown, and wait for them; kill those that stay."""
         self._stopped = True
-        self._dispatch()
+        self.drain()
         for worker in self._workers:
             worker.dismiss(self._settings.worker_grace)
         if self._caretakers:
@@ -161,10 +173,10 @@ class TaskPool:
 
     def _dispatch(self) -> None:
         """Give waiting files to workers with room; start one more if there is none."""
-        refusal = _GIVEN_UP if self._stopped else self.failure
+        refusal = self._refusal or self.failure
         if refusal is not None:
             while self._waiting:
-                self._answer(self._waiting.popleft(), Fate.UNDONE, refusal)
+                _settle(self._waiting.popleft(), Answer(0, Fate.UNDONE, refusal))
             return
         for worker in self._workers:
             while self._waiting and self._has_room(worker):
@@ -281,8 +293,8 @@ class TaskPool:
                     f"task {self._task.name!r}: teardown failed: {reason} "
                     f"(see {self._log})",
                 )
-            case Answer(number, fate, text):
-                self._answer(worker.in_flight.pop(number), fate, text)
+            case Answer() as answer:
+                _settle(worker.in_flight.pop(answer.id), answer)
             case _:
                 pass
 
@@ -311,7 +323,7 @@ class TaskPool:
             remove_temporaries_of(directory, worker.process.pid)
         for pending in worker.in_flight.values():
             if worker.leaving:
-                self._answer(pending, Fate.UNDONE, _GIVEN_UP)
+                _settle(pending, Answer(0, Fate.UNDONE, _GIVEN_UP))
             else:
                 self._blame(worker, pending, code)
 
@@ -333,20 +345,16 @@ class TaskPool:
         try:
             write_error(job, record, self._run_dir)
         except OutputDirectoryError as error:
-            self._answer(pending, Fate.UNDONE, str(error))
+            _settle(pending, Answer(0, Fate.UNDONE, str(error)))
             return
-        self._answer(pending, Fate.FAILED, f"{message} (see {job.error})")
+        message = f"{message} (see {job.error})"
+        _settle(pending, Answer(0, Fate.FAILED, message))
 
     def _fail(self, reason: str) -> None:
         self.failure = (
             f"task {self._task.name!r} cannot run: {reason} (see {self._log})"
         )
         self._dispatch()
-
-    @staticmethod
-    def _answer(pending: _Pending, fate: Fate, message: str) -> None:
-        if not pending.answer.done():
-            pending.answer.set_result(Answer(0, fate, message))
 
     def _tail(self, worker: _Worker) -> str:
         """Return the last of what was written to the log since the worker started."""
@@ -359,6 +367,11 @@ class TaskPool:
     def _last_line(self, worker: _Worker) -> str:
         lines = self._tail(worker).strip().splitlines()
         return f": {lines[-1]}" if lines else ""
+
+
+def _settle(pending: _Pending, answer: Answer) -> None:
+    if not pending.answer.done():
+        pending.answer.set_result(answer)
 
 
 def _how_it_ended(code: int) -> str:

@@ -74,6 +74,9 @@ class Answer:
     id: int
     fate: Fate
     message: str = ""
+    #: When `run` was called (UTC, ISO 8601 with offset), and for how long it ran.
+    started: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -116,20 +116,28 @@ class PoolSource:
         """Answer the file's request."""
         self.interruptible = False
         if result.failure is None:
-            self._answer(job, Fate.DONE, "")
+            self._answer(job, Fate.DONE, result=result)
             return
         name, summary = printable(job.input.name), _summary(result.failure)
         logger.error("Failed processing: {}: {}", name, summary)
-        self._answer(job, Fate.FAILED, f"{name} failed: {summary} (see {job.error})")
+        message = f"{name} failed: {summary} (see {job.error})"
+        self._answer(job, Fate.FAILED, message, result)
 
     def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
         """Answer that the file is undone and not to blame."""
         self.interruptible = False
         self._answer(job, Fate.UNDONE, str(error))
 
-    def _answer(self, job: FileJob, fate: Fate, message: str) -> None:
+    def _answer(
+        self,
+        job: FileJob,
+        fate: Fate,
+        message: str = "",
+        result: Attempt | None = None,
+    ) -> None:
         number, _ = self._ids.pop(id(job))
-        self.tell(Answer(number, fate, message))
+        started, seconds = _timing(result) if result else ("", 0.0)
+        self.tell(Answer(number, fate, message, started, seconds))
 
     def _read(self) -> None:
         # Whoever is killed with answers unread resets the connection.
@@ -183,6 +191,11 @@ class _ToldLifecycle:
 def _summary(record: ErrorRecord) -> str:
     text = record.summary
     return text if len(text) <= SUMMARY_LIMIT else f"{text[:SUMMARY_LIMIT]}…"
+
+
+def _timing(result: Attempt) -> tuple[str, float]:
+    finished = result.finished or result.started
+    return result.started.isoformat(), (finished - result.started).total_seconds()
 
 
 def main() -> None:

@@ -1,0 +1,129 @@
+"""`tigerflow run`, `tigerflow watch` and `tigerflow stop`."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tigerflow.cli._errors import report_errors
+from tigerflow.compiler.directory import compile_workflow
+from tigerflow.errors import ExitCode, NoRunError
+from tigerflow.layout import STATE
+from tigerflow.lock import find_running
+from tigerflow.log import configure, logger
+from tigerflow.pipeline.spec import load_pipeline
+from tigerflow.process import StopSignals
+from tigerflow.runner import RunnerOptions
+from tigerflow.service import Controls, Service
+from tigerflow.settings import Settings
+
+PipelineFile = Annotated[Path, typer.Argument(help="Pipeline file (YAML)")]
+InputDir = Annotated[Path, typer.Argument(help="Directory of the input files")]
+OutputDir = Annotated[Path, typer.Argument(help="Directory for the results")]
+DeleteInput = Annotated[
+    bool,
+    typer.Option("--delete-input", help="Remove each input file that is done"),
+]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Process the files that failed again"),
+]
+
+
+def run_command(
+    pipeline: PipelineFile,
+    input_dir: InputDir,
+    output_dir: OutputDir,
+    idle_timeout: Annotated[
+        int,
+        typer.Option(min=1, help="Minutes without an unfinished file, then stop"),
+    ] = 10,
+    *,
+    delete_input: DeleteInput = False,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Process what is there and what arrives, until there is nothing left to do."""
+    options = RunnerOptions(
+        idle_timeout_s=idle_timeout * 60,
+        delete_input=delete_input,
+        retry_failed=retry_failed,
+    )
+    _serve(pipeline, input_dir, output_dir, options)
+
+
+def watch_command(  # noqa: PLR0913 -- one for each option
+    pipeline: PipelineFile,
+    input_dir: InputDir,
+    output_dir: OutputDir,
+    idle_timeout: Annotated[
+        int | None,
+        typer.Option(min=1, help="Minutes without an unfinished file, then stop"),
+    ] = None,
+    *,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Process the files that are there, then exit"),
+    ] = False,
+    delete_input: DeleteInput = False,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Process what is there and what arrives, until stopped."""
+    options = RunnerOptions(
+        idle_timeout_s=None if idle_timeout is None else idle_timeout * 60,
+        once=once,
+        delete_input=delete_input,
+        retry_failed=retry_failed,
+    )
+    _serve(pipeline, input_dir, output_dir, options)
+
+
+def stop_command(
+    output_dir: Annotated[Path, typer.Argument(help="Directory of the results")],
+) -> None:
+    """Ask the service of an output directory to finish what it has in hand and end."""
+    with report_errors():
+        state = output_dir / STATE
+        if not state.is_dir():
+            raise NoRunError(output_dir)
+        holder = find_running(state)
+        if holder is None:
+            typer.echo("Pipeline is not running")
+            return
+        if holder.is_here:
+            os.kill(holder.pid, signal.SIGTERM)
+            typer.echo(f"Sent SIGTERM to pipeline (pid {holder.pid})")
+            return
+        (state / "stop").touch()
+        typer.echo(f"Asked pipeline to stop (pid {holder.pid} on {holder.host})")
+
+
+def _serve(
+    pipeline: Path,
+    input_dir: Path,
+    output_dir: Path,
+    options: RunnerOptions,
+) -> None:
+    configure()
+    with report_errors():
+        loaded = load_pipeline(pipeline)
+        workflow = compile_workflow(loaded, input_dir, output_dir)
+        for warning in loaded.warnings:
+            logger.warning("{}", warning)
+        service = Service(loaded, workflow, options, Settings.from_environment())
+        controls: list[Controls] = []
+
+        def stop(number: int) -> None:
+            logger.warning("Received signal {}, initiating shutdown", number)
+            for each in controls:
+                each.stop()
+
+        def stop_at_once(number: int) -> None:
+            logger.warning("Received signal {} again, stopping at once", number)
+
+        with StopSignals(stop, stop_at_once) as signals:
+            code = service.run(controls.append)
+            if signals.received is not None:
+                code = 128 + signals.received
+        raise typer.Exit(code or ExitCode.DONE)

@@ -1,0 +1,1 @@
+"""Snakemake, driven from Python; the only place that knows its API."""

@@ -1,0 +1,71 @@
+"""Calls of `snakemake.api`; all there are. It is not promised stable: see the tests."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from snakemake.api import SnakemakeApi
+from snakemake.exceptions import MissingInputException, WorkflowError
+from snakemake.scheduling.greedy import SchedulerSettings
+from snakemake.settings.types import (
+    DAGSettings,
+    ExecutionSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+    SchedulingSettings,
+)
+
+from tigerflow import workflow
+from tigerflow.engine.window import WindowExit
+
+#: More than any window has jobs: how many run at once is the pools' business.
+PLENTY = 100_000
+
+
+def run_targets(
+    snakefile: Path,
+    run_dir: Path,
+    limits: Sequence[str],
+    targets: Sequence[str],
+    *,
+    keep_metadata: bool,
+) -> WindowExit:
+    """Make `targets` (relative to `run_dir`) as far as possible; tell how it ended.
+
+    `limits` are the names of the rules' resources that bound files in flight.
+    """
+    workflow.targets_are_given = True
+    # Else one log file a window.
+    output = OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)
+    resources: Mapping[str, int] = dict.fromkeys(limits, PLENTY)
+    with SnakemakeApi(output) as api:
+        try:
+            dag = api.workflow(
+                ResourceSettings(cores=PLENTY, resources=resources),
+                snakefile=snakefile,
+                workdir=run_dir,
+            ).dag(DAGSettings(targets=set(targets), force_incomplete=True))
+            dag.execute_workflow(
+                executor="tigerflow",
+                execution_settings=ExecutionSettings(
+                    # Windows are disjoint, and Snakemake's lock files race.
+                    lock=False,
+                    keep_going=True,
+                    keep_metadata=keep_metadata,
+                    # The workers stay for the next window.
+                    no_hooks=True,
+                ),
+                scheduling_settings=SchedulingSettings(scheduler="greedy"),
+                scheduler_settings=SchedulerSettings(),
+                greedy_scheduler_settings=SchedulerSettings(),
+            )
+        except MissingInputException as error:
+            api.print_exception(error)
+            return WindowExit.INPUT_MISSING
+        except WorkflowError as error:
+            api.print_exception(error)
+            return WindowExit.JOBS_FAILED
+        except Exception as error:  # noqa: BLE001 -- a bug of Snakemake's is not the service's end
+            api.print_exception(error)
+            return WindowExit.BROKEN
+    return WindowExit.DONE

@@ -1,0 +1,101 @@
+"""The journal of a run directory: what happened, one JSON object a line, append-only.
+
+A crash loses at most the last, torn line, which `read` drops and the next `append`
+starts behind. One process writes at a time (the one that holds the run's lock); any may
+read meanwhile.
+
+Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
+
+| event | further keys |
+| --- | --- |
+| `run_started` | `pid`, `host`, `version`, `tasks` (name -> parent or null) |
+| `staged` | `files`: names of input files |
+| `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds` |
+| `file_done`, `file_failed` | `file` |
+| `file_forgotten` | `file`: it is to be processed again |
+| `run_stopped` | `reason` |
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+Event = Mapping[str, Any]
+
+
+def now() -> str:
+    """Return the time as the journal writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Journal:
+    """Appends events to a journal file."""
+
+    def __init__(self, path: Path) -> None:
+        """Append to `path`; it is opened on entering."""
+        self._path = path
+
+    def __enter__(self) -> Self:
+        torn = _is_torn(self._path)
+        self._file = self._path.open("ab", buffering=0)
+        if torn:
+            self._file.write(b"\n")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Append one event; it is in the file, if not on the disk, on return.
+
+        Raises:
+            OSError: the journal cannot be written, for example on a full disk.
+        """
+        line = json.dumps({"event": event, "at": now(), **fields}) + "\n"
+        try:
+            # Unbuffered and in one piece: what could not be written is not kept back.
+            self._file.write(line.encode("ascii"))
+        except OSError:
+            # A full disk may have taken part of the line.
+            with contextlib.suppress(OSError):
+                self._file.write(b"\n")
+            raise
+
+
+def read(path: Path) -> Iterator[Event]:
+    """Yield the events of a journal; none if there is no such file.
+
+    Lines that are torn, by a crash or by being written just now, are left out.
+    """
+    try:
+        lines = path.open("rb")
+    except FileNotFoundError:
+        return
+    with lines:
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and "event" in event:
+                yield event
+
+
+def _is_torn(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        # There is none yet, or it is empty.
+        return False

@@ -1,0 +1,107 @@
+"""One service a run directory, also across the hosts of a cluster."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tigerflow.errors import RunningError
+from tigerflow.files import process_is_alive, write_json
+
+#: A service touches its `run.pid` this often; one that is three times as old is dead.
+BEAT_S = 10
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The service that runs, by `run.pid`."""
+
+    pid: int
+    host: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this host."""
+        return self.host == socket.gethostname()
+
+
+class RunLock:
+    """Held by the service of a run directory.
+
+    An flock, which the kernel takes back from a process that dies, and `run.pid` with
+    host and process id, whose time stamp says that the service lives where locks of
+    other hosts cannot be seen.
+    """
+
+    def __init__(self, state: Path) -> None:
+        """Lock the run directory whose state directory this is."""
+        self._lock_path = state / "run.lock"
+        self._pid_path = state / "run.pid"
+
+    def __enter__(self) -> Self:
+        """Take the lock.
+
+        Raises:
+            RunningError: another service has it.
+        """
+        self._file = self._lock_path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise self._running() from error
+        other = read_holder(self._pid_path)
+        if other is not None and not other.is_here and _is_fresh(self._pid_path):
+            self._file.close()
+            raise self._running()
+        write_json(self._pid_path, {"pid": os.getpid(), "host": socket.gethostname()})
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pid_path.unlink(missing_ok=True)
+        self._file.close()
+
+    def beat(self) -> None:
+        """Show other hosts that the service lives."""
+        os.utime(self._pid_path)
+
+    def _running(self) -> RunningError:
+        other = read_holder(self._pid_path)
+        where = f" (pid {other.pid} on {other.host})" if other else ""
+        return RunningError(f"Pipeline is already running{where}")
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return what a `run.pid` says, or None if there is none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(int(value["pid"]), str(value["host"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def find_running(state: Path) -> Holder | None:
+    """Return the service that runs in a run directory, or None."""
+    path = state / "run.pid"
+    holder = read_holder(path)
+    if holder is None:
+        return None
+    alive = process_is_alive(holder.pid) if holder.is_here else _is_fresh(path)
+    return holder if alive else None
+
+
+def _is_fresh(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < 3 * BEAT_S
+    except OSError:
+        return False

@@ -1,0 +1,425 @@
+"""The service's loop: stage what has arrived, run windows of it, record what is done.
+
+A file is *waiting* until the staging steps let it go, *staged* until it is *done* or
+*failed*. A staged file is in at most one window at a time. When a window has ended, the
+file system says what became of its files, and the journal records it.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol
+
+from tigerflow.engine.window import WindowExit, WindowRunner
+from tigerflow.errors import OutputDirectoryError
+from tigerflow.inbox import Arrival, Inbox, InputDirectoryError
+from tigerflow.journal import Journal, now
+from tigerflow.log import logger
+from tigerflow.naming import printable, snakemake_problem, stem_of
+from tigerflow.targets import (
+    Assessment,
+    Mtime,
+    Status,
+    Targets,
+    mtimes_listed,
+    mtimes_on_disk,
+)
+from tigerflow.tasks.execution import ErrorRecord, FileJob, write_error
+
+#: Files in a window: Snakemake's time a file is flat up to here, and grows beyond.
+WINDOW_SIZE = 100
+
+#: Windows at once while workers are short of files: more only share the cores.
+BUSY_WINDOWS = 2
+
+#: Windows at once at the most, while files wait for workers.
+MOST_WINDOWS = 8
+
+#: How often a file is tried whose window ended without a word on it.
+ATTEMPTS = 3
+
+#: How often the staging steps look at waiting files again: ages and companions change.
+STAGING_INTERVAL_S = 1.0
+
+
+@dataclass(eq=False)
+class StagedFile:
+    """A file on its way."""
+
+    arrival: Arrival
+    stem: str
+    attempts: int = 0
+
+
+@dataclass(eq=False)
+class _Window:
+    process: BaseProcess
+    files: list[StagedFile]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many files are in each state."""
+
+    waiting: int = 0
+    staged: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+class Ledger:
+    """Which files are known, by name, and in which state.
+
+    Written by the event loop only; the inbox's thread looks things up in it.
+    """
+
+    def __init__(self) -> None:
+        """Start with no file known."""
+        self.waiting: dict[str, Arrival] = {}
+        self.staged: dict[str, StagedFile] = {}
+        self.settled: dict[str, tuple[Arrival, Status]] = {}
+        self.failed = 0
+
+    def unknown(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
+        """Leave out files that are in hand, or settled and unchanged since."""
+        for arrival in arrivals:
+            if arrival.name in self.staged or self.waiting.get(arrival.name) == arrival:
+                continue
+            settled = self.settled.get(arrival.name)
+            if settled is None or settled[0].signature != arrival.signature:
+                yield arrival
+
+    def settle(self, arrival: Arrival, status: Status) -> None:
+        """Note that a file is done or failed."""
+        self.forget(arrival.name)
+        self.settled[arrival.name] = (arrival, status)
+        self.failed += status is Status.FAILED
+
+    def forget(self, name: str) -> None:
+        """Drop a file from all states."""
+        self.waiting.pop(name, None)
+        self.staged.pop(name, None)
+        previous = self.settled.pop(name, None)
+        self.failed -= previous is not None and previous[1] is Status.FAILED
+
+    def counts(self) -> Counts:
+        """Count the files by state."""
+        done = len(self.settled) - self.failed
+        return Counts(len(self.waiting), len(self.staged), done, self.failed)
+
+
+class Workers(Protocol):
+    """What the runner asks the worker host."""
+
+    @property
+    def stuck(self) -> dict[str, str]:
+        """The tasks that cannot run, with the reason."""
+
+    @property
+    def is_short_of_files(self) -> bool:
+        """Whether no file waits for a worker."""
+
+    def drain(self) -> None:
+        """Take no more files; those in hand are finished."""
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """How the service was asked to behave."""
+
+    #: Stop after so long without an unfinished file; None: never.
+    idle_timeout_s: float | None = None
+    #: Stop when all that is there now is finished.
+    once: bool = False
+    delete_input: bool = False
+    retry_failed: bool = False
+    keep_metadata: bool = True
+
+
+@dataclass
+class RunnerParts:
+    """What a runner joins."""
+
+    targets: Targets
+    run_dir: Path
+    input_dir: Path
+    windows: WindowRunner
+    workers: Workers
+    journal: Journal
+    select: Callable[[list[Arrival], Counts], Collection[Arrival]]
+
+
+@dataclass
+class Runner:
+    """One run of the service over one run directory."""
+
+    parts: RunnerParts
+    options: RunnerOptions
+    ledger: Ledger = field(default_factory=Ledger)
+    #: Files that only wait for a task that cannot run.
+    stuck: dict[str, StagedFile] = field(default_factory=dict)
+    _ready: deque[StagedFile] = field(default_factory=deque)
+    _running: set[_Window] = field(default_factory=set)
+    _event: asyncio.Event = field(default_factory=asyncio.Event)
+    _listed: Mtime | None = None
+    _scanned: bool = False
+    _stopping: bool = False
+
+    async def run(self, inbox: Inbox) -> None:
+        """Serve until stopped, or until the options say that it is over.
+
+        Raises:
+            InputDirectoryError: the input directory cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        failures: list[InputDirectoryError] = []
+        parts = self.parts
+        self._listed = mtimes_listed(parts.run_dir, parts.targets.directories)
+        watching = threading.Thread(
+            target=self._watch,
+            args=(inbox, loop, failures),
+            name="inbox",
+            daemon=True,
+        )
+        watching.start()
+        last_busy = loop.time()
+        while self._running or not (self._stopping or failures):
+            self._event.clear()
+            if not self._stopping:
+                self._stage()
+                self._start_windows()
+            if self._running:
+                last_busy = loop.time()
+            elif self._is_over(loop.time() - last_busy):
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._event.wait(), STAGING_INTERVAL_S)
+        inbox.stop()
+        await asyncio.to_thread(watching.join)
+        for failure in failures:
+            raise failure
+
+    def stop(self) -> None:
+        """Start no more windows; `run` returns when those that run have ended."""
+        self._stopping = True
+        self.parts.workers.drain()
+        self._event.set()
+
+    def _is_over(self, idle_s: float) -> bool:
+        if not self._scanned or self._ready:
+            return False
+        if self.options.once:
+            return not self.ledger.waiting or idle_s > 2 * STAGING_INTERVAL_S
+        timeout = self.options.idle_timeout_s
+        return timeout is not None and idle_s >= timeout
+
+    # Arrival: in the inbox's thread, then in the loop
+
+    def wanted(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
+        """Leave out files that are in hand, settled, or finished by an earlier run.
+
+        At the start the directories say what is finished: by a service that crashed, or
+        by plain Snakemake. For the inbox, in its thread.
+        """
+        for arrival in self.ledger.unknown(arrivals):
+            if self._listed is None or arrival.name in self.ledger.settled:
+                yield arrival
+                continue
+            found = self._assess(arrival, self._listed)
+            if found.status is Status.UNDONE or self._is_retried(found):
+                yield arrival
+            else:
+                self.ledger.settle(arrival, found.status)
+
+    def _watch(
+        self,
+        inbox: Inbox,
+        loop: asyncio.AbstractEventLoop,
+        failures: list[InputDirectoryError],
+    ) -> None:
+        def tell(function: Callable[..., object], *values: object) -> None:
+            # The loop may be over already.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(function, *values)
+
+        try:
+            while (batch := inbox.batch(wait=self._scanned)) is not None:
+                if not batch:
+                    # All that was there at the start is known.
+                    self._scanned = True
+                    self._listed = None
+                tell(self._arrived, batch)
+        except InputDirectoryError as error:
+            failures.append(error)
+            tell(self._event.set)
+
+    def _is_retried(self, found: Assessment) -> bool:
+        return found.status is Status.FAILED and self.options.retry_failed
+
+    def _assess(
+        self,
+        arrival: Arrival,
+        mtime: Callable[[str], int | None] | None = None,
+    ) -> Assessment:
+        parts = self.parts
+        stem = stem_of(arrival.name, parts.targets.input_ext)
+        look = mtime or mtimes_on_disk(parts.run_dir)
+        return parts.targets.assess(stem, arrival.signature[2], look)
+
+    def _arrived(self, batch: list[Arrival]) -> None:
+        for arrival in batch:
+            name, stem = (
+                arrival.name,
+                stem_of(arrival.name, self.parts.targets.input_ext),
+            )
+            problem = snakemake_problem(stem)
+            if problem is None:
+                if name in self.ledger.settled:
+                    # Its results are not of this content, whatever the times say.
+                    self._discard_results(stem)
+                self.ledger.forget(name)
+                self.ledger.waiting[name] = arrival
+            elif name not in self.ledger.settled:
+                logger.error("Skipping {}: {}; rename it", printable(name), problem)
+                self.ledger.settle(arrival, Status.FAILED)
+        self._event.set()
+
+    def _discard_results(self, stem: str) -> None:
+        for path in self.parts.targets.results(stem):
+            (self.parts.run_dir / path).unlink(missing_ok=True)
+
+    # From waiting to a window
+
+    def _stage(self) -> None:
+        waiting = list(self.ledger.waiting.values())
+        if not waiting:
+            return
+        chosen = self.parts.select(waiting, self.ledger.counts())
+        if not chosen:
+            return
+        self.parts.journal.append("staged", files=[each.name for each in chosen])
+        for arrival in chosen:
+            del self.ledger.waiting[arrival.name]
+            stem = stem_of(arrival.name, self.parts.targets.input_ext)
+            staged = StagedFile(arrival, stem)
+            self.ledger.staged[arrival.name] = staged
+            self._ready.append(staged)
+        logger.info("Staged {} new {}", len(chosen), _files(len(chosen)))
+
+    def _start_windows(self) -> None:
+        while self._ready and self._may_start():
+            count = min(WINDOW_SIZE, len(self._ready))
+            files = [self._ready.popleft() for _ in range(count)]
+            targets = [target for file in files for target in self._targets(file)]
+            present = [
+                file for file in files if file.arrival.name in self.ledger.staged
+            ]
+            if not targets:
+                continue
+            process = self.parts.windows.start(
+                targets,
+                keep_metadata=self.options.keep_metadata,
+            )
+            window = _Window(process, present)
+            self._running.add(window)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(process.sentinel, self._ended, window)
+
+    def _may_start(self) -> bool:
+        running = len(self._running)
+        if running < BUSY_WINDOWS:
+            return True
+        return running < MOST_WINDOWS and self.parts.workers.is_short_of_files
+
+    def _targets(self, file: StagedFile) -> tuple[str, ...]:
+        """Return what is still to be made of a file; settle it if that is nothing."""
+        found = self._assess(file.arrival)
+        if self._is_retried(found):
+            found = self._assess(file.arrival, self._without_errors)
+        if found.status is not Status.UNDONE:
+            self._settle(file, found.status)
+        return found.targets
+
+    def _without_errors(self, path: str) -> int | None:
+        return (
+            None if path.endswith(".err") else mtimes_on_disk(self.parts.run_dir)(path)
+        )
+
+    # What became of a window
+
+    def _ended(self, window: _Window) -> None:
+        asyncio.get_running_loop().remove_reader(window.process.sentinel)
+        window.process.join()
+        code = window.process.exitcode
+        window.process.close()
+        self._running.discard(window)
+        done = failed = 0
+        for file in window.files:
+            status = self._judge(file, code)
+            done += status is Status.DONE
+            failed += status is Status.FAILED
+        if done:
+            logger.info("Completed processing {} {}", done, _files(done))
+        if failed:
+            logger.error("{} failed {}", failed, _files(failed))
+        self._event.set()
+
+    def _judge(self, file: StagedFile, code: int | None) -> Status:
+        found = self._assess(file.arrival)
+        if found.status is not Status.UNDONE:
+            self._settle(file, found.status)
+        elif not (self.parts.input_dir / file.arrival.name).exists():
+            logger.warning("{} is gone", printable(file.arrival.name))
+            self.ledger.forget(file.arrival.name)
+        elif self._waits_for_stuck(found):
+            self.stuck[file.arrival.name] = file
+        elif self._stopping or code == WindowExit.INPUT_MISSING:
+            # Not its fault: another's input was gone, or nobody wants it any more.
+            self._ready.append(file)
+        else:
+            self._try_again(file, found)
+        return found.status
+
+    def _waits_for_stuck(self, found: Assessment) -> bool:
+        stuck = self.parts.workers.stuck
+        return bool(found.undone) and all(
+            stuck.keys() & self.parts.targets.lineage(task) for task in found.undone
+        )
+
+    def _try_again(self, file: StagedFile, found: Assessment) -> None:
+        file.attempts += 1
+        if file.attempts < ATTEMPTS:
+            self._ready.append(file)
+            return
+        task, name = found.undone[0], file.arrival.name
+        record = ErrorRecord(
+            file=name,
+            timestamp=now(),
+            exception_type="NoResult",
+            message=f"neither a result nor an error after {ATTEMPTS} tries; "
+            "see .tigerflow/logs/snakemake.log",
+            traceback="",
+            task=task,
+            printed="",
+        )
+        error = self.parts.targets.error_path(task, file.stem)
+        job = FileJob(Path(name), Path(found.targets[0]), error)
+        with contextlib.suppress(OutputDirectoryError):
+            write_error(job, record, self.parts.run_dir)
+        self._settle(file, Status.FAILED)
+
+    def _settle(self, file: StagedFile, status: Status) -> None:
+        name = file.arrival.name
+        self.parts.journal.append(f"file_{status.value}", file=name)
+        self.ledger.settle(file.arrival, status)
+        if status is Status.DONE and self.options.delete_input:
+            (self.parts.input_dir / name).unlink(missing_ok=True)
+
+
+def _files(count: int) -> str:
+    return "file" if count == 1 else "files"

@@ -1,0 +1,150 @@
+"""What is still to be done for a file, judged by what stands in the file system.
+
+That, and not the journal, is the truth: a crash can come between a result and its
+record, and plain Snakemake keeps no record of ours at all.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from tigerflow.layout import error_directory, result_directory
+from tigerflow.naming import error_name, output_name
+from tigerflow.pipeline.spec import Pipeline
+
+#: Path below the run directory -> time of last change in ns, or None.
+Mtime = Callable[[str], int | None]
+
+
+class Status(StrEnum):
+    """What became of a file so far."""
+
+    #: Every output that the pipeline keeps is there.
+    DONE = "done"
+    #: Nothing is left to do, and at least one task failed.
+    FAILED = "failed"
+    #: Some output is missing or older than the input.
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The state of one file."""
+
+    status: Status
+    #: Outputs that are still to be made, relative to the run directory.
+    targets: tuple[str, ...]
+    #: Tasks that failed.
+    failed: tuple[str, ...]
+    #: Tasks whose outputs `targets` are.
+    undone: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
+    name: str
+    parent: str | None
+    results: Path
+    errors: Path
+    extension: str
+    is_target: bool
+
+
+class Targets:
+    """The outputs that a pipeline makes of each file."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Know the outputs of all tasks of `pipeline`."""
+        self.input_ext = pipeline.input_ext
+        self._tasks = tuple(
+            _Task(
+                task.name,
+                task.spec.depends_on,
+                result_directory(task.name, keep_output=task.spec.keep_output),
+                error_directory(task.name),
+                task.spec.output_ext,
+                task.spec.keep_output or task.name in pipeline.leaf_names,
+            )
+            for task in pipeline.tasks
+        )
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Where outputs and errors are, relative to the run directory."""
+        both = [place for task in self._tasks for place in (task.results, task.errors)]
+        return tuple(dict.fromkeys(both))
+
+    def lineage(self, task: str) -> frozenset[str]:
+        """Return the task and all that it depends on."""
+        parents = {each.name: each.parent for each in self._tasks}
+        names = [task]
+        while (parent := parents[names[-1]]) is not None:
+            names.append(parent)
+        return frozenset(names)
+
+    def results(self, stem: str) -> tuple[Path, ...]:
+        """Return all outputs and errors that a file may have."""
+        return tuple(
+            path
+            for task in self._tasks
+            for path in (
+                task.results / output_name(stem, task.extension),
+                task.errors / error_name(stem),
+            )
+        )
+
+    def error_path(self, task: str, stem: str) -> Path:
+        """Return where the task's error for a file goes."""
+        return error_directory(task) / error_name(stem)
+
+    def assess(self, stem: str, input_mtime_ns: int, mtime: Mtime) -> Assessment:
+        """Judge one file: an output or an error counts if not older than the input."""
+
+        def current(path: Path) -> bool:
+            time = mtime(str(path))
+            return time is not None and time >= input_mtime_ns
+
+        failed: list[str] = []
+        blocked: set[str] = set()
+        undone: dict[str, str] = {}
+        for task in self._tasks:
+            output = task.results / output_name(stem, task.extension)
+            if task.parent in blocked:
+                blocked.add(task.name)
+            elif current(task.errors / error_name(stem)) and not current(output):
+                blocked.add(task.name)
+                failed.append(task.name)
+            elif task.is_target and not current(output):
+                undone[task.name] = str(output)
+        finished = Status.FAILED if failed else Status.DONE
+        status = Status.UNDONE if undone else finished
+        return Assessment(status, tuple(undone.values()), tuple(failed), tuple(undone))
+
+
+def mtimes_on_disk(run_dir: Path) -> Mtime:
+    """Return a look-up that asks the file system each time."""
+
+    def look(path: str) -> int | None:
+        try:
+            return (run_dir / path).stat().st_mtime_ns
+        except OSError:
+            return None
+
+    return look
+
+
+def mtimes_listed(run_dir: Path, directories: tuple[Path, ...]) -> Mtime:
+    """Return a look-up that lists the directories once, for many files."""
+    listed: dict[str, int] = {}
+    for directory in directories:
+        try:
+            entries = os.scandir(run_dir / directory)
+        except FileNotFoundError:
+            continue
+        with entries:
+            for entry in entries:
+                listed[f"{directory}/{entry.name}"] = entry.stat().st_mtime_ns
+    lookup: Mapping[str, int] = listed
+    return lookup.get
