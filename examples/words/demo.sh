@@ -17,7 +17,7 @@ show tigerflow compile "$here/pipeline.yaml" "$here/texts" "$out"
 
 status=0
 show snakemake -s "$out/.tigerflow/workflow/Snakefile" \
-    --profile "$out/.tigerflow/workflow/profiles/local" --quiet rules progress || status=$?
+    --profile "$out/.tigerflow/workflow/profiles/local" --quiet all || status=$?
 printf '\nSnakemake ended with %s: one of the files is a picture, not a text.\n' "$status"
 
 show ls "$out" "$out/count"
