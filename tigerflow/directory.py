@@ -121,6 +121,10 @@ class DirectorySource:
         )
         self.succeeded = 0
         self.failed = 0
+        #: Files whose result or error was there before.
+        self.succeeded_earlier = 0
+        self.failed_earlier = 0
+        self._has_told_of_earlier = False
         #: What stopped it, other than `stop`.
         self.error: TigerflowError | None = None
 
@@ -160,15 +164,27 @@ class DirectorySource:
         except InputDirectoryError as error:
             self._stop_for(error)
             return False
+        if self.inbox.first_scan_is_over and not self._has_told_of_earlier:
+            self._tell_of_earlier()
         # An event and a scan may both have told of a file.
         fresh = [arrival for arrival in batch if arrival.name not in self._in_hand]
         self._in_hand.update((arrival.name, arrival) for arrival in fresh)
         self._queue.extend(fresh)
         return bool(batch)
 
+    def _tell_of_earlier(self) -> None:
+        self._has_told_of_earlier = True
+        done, failed = self.succeeded_earlier, self.failed_earlier
+        if done:
+            logger.info("Already processed: {} {}", done, _files(done))
+        if failed:
+            hint = "delete its '.err' to have one processed again"
+            logger.warning("Failed earlier: {} {}; {}", failed, _files(failed), hint)
+
     def started(self, job: FileJob) -> None:
         """Log it."""
         logger.info("Starting processing: {}", printable(job.input.name))
+        self._show_progress()
 
     def finished(self, job: FileJob, result: Attempt) -> None:
         """Log the file's fate, and see whether the input changed meanwhile."""
@@ -179,8 +195,15 @@ class DirectorySource:
             self.failed += 1
             logger.error("Failed processing: {}", printable(job.input.name))
         logger.log(METRICS, "{}", _metrics(result))
-        self._progress(f"{self.succeeded} done, {self.failed} failed, {self._left()}")
         self._settle(job, result)
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        self._progress(
+            f"{self.succeeded} done, {self.failed} failed, "
+            f"{len(self._in_hand) - len(self._queue)} in hand, "
+            f"{len(self._queue)} waiting",
+        )
 
     def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
         """Stop: no later file can fare better."""
@@ -192,9 +215,6 @@ class DirectorySource:
             self.error = error
             logger.error("{}", error)
         self.stop()
-
-    def _left(self) -> str:
-        return f"{len(self._queue)} waiting"
 
     def _settle(self, job: FileJob, result: Attempt) -> None:
         """Have a file that changed meanwhile done again.
@@ -223,9 +243,17 @@ class DirectorySource:
                 continue
             if self._done_anyway.get(arrival.name) == arrival.signature:
                 continue
-            times = _times(self._directories.job(arrival.name))
-            if all(time_ns < arrival.signature[2] for time_ns in times):
+            job = self._directories.job(arrival.name)
+            if all(time_ns < arrival.signature[2] for time_ns in _times(job)):
                 yield arrival
+            elif not self.inbox.first_scan_is_over:
+                has_output = job.output.is_file()
+                self.succeeded_earlier += has_output
+                self.failed_earlier += not has_output
+
+
+def _files(count: int) -> str:
+    return "file" if count == 1 else "files"
 
 
 def _times(job: FileJob) -> Iterator[int]:

@@ -165,7 +165,9 @@ class UnknownTaskError(TigerflowError):
 
 
 class StagingError(TigerflowError):
-    """A callable staging step did what it must not."""
+    """A callable staging step did what it must not, or is not there."""
+
+    exit_code = ExitCode.USAGE
 
     def __init__(self, function: str, reason: str) -> None:
         super().__init__(f"staging function {function} {reason}; nothing was staged")

@@ -19,6 +19,9 @@ from tigerflow.workers import client
 
 __all__ = ["Executor", "common_settings"]
 
+#: Whether a run without a worker host starts one; that of a service ends instead.
+starts_host = True
+
 _LOST = "the worker host died; see .tigerflow/logs/host.log"
 
 
@@ -64,7 +67,7 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
             if self._connection is not None:
                 client.send(self._connection, request)
                 return
-            self._connection = client.open_session(request)
+            self._connection = client.open_session(request, start=starts_host)
         listener = threading.Thread(
             target=self._listen,
             args=(self._connection,),

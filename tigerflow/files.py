@@ -69,7 +69,11 @@ def remove_abandoned_temporaries(directory: Path) -> None:
 def remove_temporaries_of(directory: Path, pid: int) -> None:
     """Remove the temporary files of a process on this host that ends or has ended."""
     owner = (True, pid)
-    _remove_temporaries(directory, lambda entry: temporary_owner(entry.name) == owner)
+    # Gone with its directory: nothing is left to remove.
+    with contextlib.suppress(OSError):
+        _remove_temporaries(
+            directory, lambda entry: temporary_owner(entry.name) == owner
+        )
 
 
 def _remove_temporaries(

@@ -8,6 +8,7 @@ in (event), or when its size and times are the same on two looks.
 
 import contextlib
 import itertools
+import logging
 import os
 import re
 import stat
@@ -114,12 +115,16 @@ class Inbox:
         # A scan that is under way, and what it has cost so far.
         self._scanning: Iterator[Arrival] | None = None
         self._scan_cost_s = 0.0
+        #: Whether all that was there at the start has been seen.
+        self.first_scan_is_over = False
         self._stopped = False
         self._observer: InotifyObserver | None = None
 
     def __enter__(self) -> Self:
         if _is_remote(self._directory, self._mounts):
             return self
+        # It complains on stderr of being stopped while it reads.
+        logging.getLogger("watchdog").addHandler(logging.NullHandler())
         try:
             # Full events: a file that is moved in is told from one being created.
             observer = InotifyObserver(generate_full_events=True)
@@ -207,6 +212,7 @@ class Inbox:
         self._scan_cost_s += took_s
         if len(self._looks) < SCAN_CHUNK:
             self._scanning = None
+            self.first_scan_is_over = True
             self._forget_old_writing()
             pause_s = SCAN_PAUSE_FACTOR * self._scan_cost_s
             with self._wake:

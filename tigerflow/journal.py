@@ -11,12 +11,11 @@ Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
 | `run_started` | `pid`, `host`, `version`, `tasks` (name -> parent or null) |
 | `staged` | `files`: names of input files |
 | `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds` |
-| `file_done`, `file_failed` | `file` |
+| `file_done`, `file_failed` | `file`, `size`, `mtime_ns` of the input |
 | `file_forgotten` | `file`: it is to be processed again |
 | `run_stopped` | `reason` |
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -41,10 +40,8 @@ class Journal:
         self._path = path
 
     def __enter__(self) -> Self:
-        torn = _is_torn(self._path)
+        self._unwritten = b"\n" if _is_torn(self._path) else b""
         self._file = self._path.open("ab", buffering=0)
-        if torn:
-            self._file.write(b"\n")
         return self
 
     def __exit__(
@@ -58,18 +55,34 @@ class Journal:
     def append(self, event: str, **fields: Any) -> None:
         """Append one event; it is in the file, if not on the disk, on return.
 
-        Raises:
-            OSError: the journal cannot be written, for example on a full disk.
+        What a full disk does not take is kept, and written as soon as there is room;
+        `flush` tells whether it was.
         """
         line = json.dumps({"event": event, "at": now(), **fields}) + "\n"
+        self._unwritten += line.encode("ascii")
+        self.flush()
+
+    def flush(self) -> OSError | None:
+        """Write what is still unwritten; return why it cannot be, or None."""
         try:
-            # Unbuffered and in one piece: what could not be written is not kept back.
-            self._file.write(line.encode("ascii"))
-        except OSError:
-            # A full disk may have taken part of the line.
-            with contextlib.suppress(OSError):
-                self._file.write(b"\n")
-            raise
+            while self._unwritten:
+                # A disk that fills up takes a part.
+                taken = self._file.write(self._unwritten)
+                self._unwritten = self._unwritten[taken:]
+        except OSError as error:
+            return error
+        return None
+
+
+def settled_inputs(path: Path) -> dict[str, tuple[int, int]]:
+    """Return (size, mtime in ns) of each input file when it was last done or failed."""
+    settled: dict[str, tuple[int, int]] = {}
+    for event in read(path):
+        if event["event"] in {"file_done", "file_failed"} and "mtime_ns" in event:
+            settled[event["file"]] = (event["size"], event["mtime_ns"])
+        elif event["event"] == "file_forgotten":
+            settled.pop(event["file"], None)
+    return settled
 
 
 def read(path: Path) -> Iterator[Event]:

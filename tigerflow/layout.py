@@ -4,6 +4,7 @@ OUT/<task>/<stem><output_ext>       results
 OUT/<task>/<stem>.err               errors
 OUT/.tigerflow/input                link to the input directory
 OUT/.tigerflow/workflow/            the compiled workflow
+OUT/.tigerflow/pipeline.json        what the pipeline makes of each file; see `plan`
 OUT/.tigerflow/tasks/<task>/        outputs with keep_output: false
 OUT/.tigerflow/logs/<task>.log      what the task's workers print and log
 """
@@ -14,6 +15,10 @@ from pathlib import Path
 STATE = Path(".tigerflow")
 INPUT_LINK = STATE / "input"
 WORKFLOW = STATE / "workflow"
+PLAN = STATE / "pipeline.json"
+JOURNAL = STATE / "journal.jsonl"
+#: Made to ask a running service to take up files whose errors are gone.
+RETRY_REQUEST = STATE / "retry"
 
 
 @dataclass(frozen=True)

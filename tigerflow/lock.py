@@ -1,5 +1,6 @@
 """One service a run directory, also across the hosts of a cluster."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -11,10 +12,12 @@ from types import TracebackType
 from typing import Self
 
 from tigerflow.errors import RunningError
-from tigerflow.files import process_is_alive, write_json
+from tigerflow.files import write_json
 
 #: A service touches its `run.pid` this often; one that is three times as old is dead.
 BEAT_S = 10
+
+_LOCK_NAME = "run.lock"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class RunLock:
 
     def __init__(self, state: Path) -> None:
         """Lock the run directory whose state directory this is."""
-        self._lock_path = state / "run.lock"
+        self._lock_path = state / _LOCK_NAME
         self._pid_path = state / "run.pid"
 
     def __enter__(self) -> Self:
@@ -68,12 +71,18 @@ class RunLock:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the lock back."""
         self._pid_path.unlink(missing_ok=True)
         self._file.close()
 
     def beat(self) -> None:
         """Show other hosts that the service lives."""
-        os.utime(self._pid_path)
+        # Whoever removed the file did no harm to the lock.
+        with contextlib.suppress(OSError):
+            os.utime(self._pid_path)
 
     def _running(self) -> RunningError:
         other = read_holder(self._pid_path)
@@ -96,8 +105,20 @@ def find_running(state: Path) -> Holder | None:
     holder = read_holder(path)
     if holder is None:
         return None
-    alive = process_is_alive(holder.pid) if holder.is_here else _is_fresh(path)
+    alive = _is_locked(state) if holder.is_here else _is_fresh(path)
     return holder if alive else None
+
+
+def _is_locked(state: Path) -> bool:
+    """Tell whether a process of this host has the lock; its id may be another's now."""
+    try:
+        with (state / _LOCK_NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_fresh(path: Path) -> bool:

@@ -7,18 +7,21 @@ file system says what became of its files, and the journal records it.
 
 import asyncio
 import contextlib
+import json
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
-from tigerflow.engine.window import WindowExit, WindowRunner
+from tigerflow.engine.window import WindowError, WindowExit, WindowRunner
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.inbox import Arrival, Inbox, InputDirectoryError
-from tigerflow.journal import Journal, now
+from tigerflow.files import create_temporary, discard
+from tigerflow.inbox import Arrival, Inbox, InputDirectoryError, signature_of
+from tigerflow.journal import Journal, now, settled_inputs
+from tigerflow.layout import STATE
 from tigerflow.log import logger
 from tigerflow.naming import printable, snakemake_problem, stem_of
 from tigerflow.targets import (
@@ -46,6 +49,12 @@ ATTEMPTS = 3
 #: How often the staging steps look at waiting files again: ages and companions change.
 STAGING_INTERVAL_S = 1.0
 
+#: How long nothing is started when results cannot be stored, before the next try.
+STORAGE_PAUSE_S = 2.0
+
+#: Room that there must be for anything to be tried again: a small result, an `.err`.
+PROBE_BYTES = 16 * 1024
+
 
 @dataclass(eq=False)
 class StagedFile:
@@ -54,6 +63,8 @@ class StagedFile:
     arrival: Arrival
     stem: str
     attempts: int = 0
+    #: Whether results that are there are known to be of this content.
+    proven: bool = False
 
 
 @dataclass(eq=False)
@@ -83,6 +94,8 @@ class Ledger:
         self.waiting: dict[str, Arrival] = {}
         self.staged: dict[str, StagedFile] = {}
         self.settled: dict[str, tuple[Arrival, Status]] = {}
+        #: Those of `staged` that only wait for a task that cannot run.
+        self.stuck: set[str] = set()
         self.failed = 0
 
     def unknown(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
@@ -104,13 +117,15 @@ class Ledger:
         """Drop a file from all states."""
         self.waiting.pop(name, None)
         self.staged.pop(name, None)
+        self.stuck.discard(name)
         previous = self.settled.pop(name, None)
         self.failed -= previous is not None and previous[1] is Status.FAILED
 
     def counts(self) -> Counts:
         """Count the files by state."""
         done = len(self.settled) - self.failed
-        return Counts(len(self.waiting), len(self.staged), done, self.failed)
+        staged = len(self.staged) - len(self.stuck)
+        return Counts(len(self.waiting), staged, done, self.failed)
 
 
 class Workers(Protocol):
@@ -126,6 +141,9 @@ class Workers(Protocol):
 
     def drain(self) -> None:
         """Take no more files; those in hand are finished."""
+
+    def stop(self) -> None:
+        """Give up the files in hand."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +169,8 @@ class RunnerParts:
     windows: WindowRunner
     workers: Workers
     journal: Journal
+    #: How long files in hand may still take after a stop.
+    grace_s: float
     select: Callable[[list[Arrival], Counts], Collection[Arrival]]
 
 
@@ -161,14 +181,21 @@ class Runner:
     parts: RunnerParts
     options: RunnerOptions
     ledger: Ledger = field(default_factory=Ledger)
-    #: Files that only wait for a task that cannot run.
-    stuck: dict[str, StagedFile] = field(default_factory=dict)
     _ready: deque[StagedFile] = field(default_factory=deque)
     _running: set[_Window] = field(default_factory=set)
     _event: asyncio.Event = field(default_factory=asyncio.Event)
     _listed: Mtime | None = None
     _scanned: bool = False
     _stopping: bool = False
+    #: Settled by an earlier run, seen by the inbox's thread, on the way to the ledger.
+    _found: list[tuple[Arrival, Status]] = field(default_factory=list)
+    #: Size and time of the inputs that an earlier run has settled.
+    _earlier: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    #: Stems of files whose results could not be stored.
+    _blocked: set[str] = field(default_factory=set)
+    #: Why nothing can be stored, while that is so.
+    _trouble: str | None = None
+    _paused_until: float = 0.0
 
     async def run(self, inbox: Inbox) -> None:
         """Serve until stopped, or until the options say that it is over.
@@ -179,6 +206,8 @@ class Runner:
         loop = asyncio.get_running_loop()
         failures: list[InputDirectoryError] = []
         parts = self.parts
+        journal = parts.run_dir / STATE / "journal.jsonl"
+        self._earlier = await asyncio.to_thread(settled_inputs, journal)
         self._listed = mtimes_listed(parts.run_dir, parts.targets.directories)
         watching = threading.Thread(
             target=self._watch,
@@ -190,7 +219,7 @@ class Runner:
         last_busy = loop.time()
         while self._running or not (self._stopping or failures):
             self._event.clear()
-            if not self._stopping:
+            if not self._stopping and self._can_store():
                 self._stage()
                 self._start_windows()
             if self._running:
@@ -205,9 +234,68 @@ class Runner:
             raise failure
 
     def stop(self) -> None:
-        """Start no more windows; `run` returns when those that run have ended."""
+        """Start no more windows; `run` returns when those that run have ended.
+
+        Files that take longer than the grace time are given up.
+        """
+        if not self._stopping:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.parts.grace_s, self.parts.workers.stop)
         self._stopping = True
         self.parts.workers.drain()
+        self._event.set()
+
+    def blocked(self, stem: str, reason: str) -> None:
+        """Note that a file's result could not be stored; it is not to blame."""
+        self._blocked.add(stem)
+        self._pause(reason)
+
+    def _pause(self, reason: str) -> None:
+        if self._trouble is None:
+            logger.error("{}; waiting for that", reason.removesuffix(_START_AGAIN))
+        self._trouble = reason
+        self._paused_until = asyncio.get_running_loop().time() + STORAGE_PAUSE_S
+
+    def _can_store(self) -> bool:
+        """Tell whether it makes sense to start anything."""
+        if asyncio.get_running_loop().time() < self._paused_until:
+            return False
+        problem = self.parts.journal.flush()
+        if problem is None and self._trouble is not None:
+            problem = self._probe()
+        if problem is not None:
+            self._pause(str(OutputDirectoryError(self.parts.run_dir, problem)))
+        return problem is None
+
+    def _probe(self) -> OSError | None:
+        """Return why nothing can be stored, or None."""
+        try:
+            path = create_temporary(self.parts.run_dir / STATE / "probe")
+        except OSError as error:
+            return error
+        try:
+            path.write_bytes(bytes(PROBE_BYTES))
+        except OSError as error:
+            return error
+        finally:
+            discard(path)
+        return None
+
+    @property
+    def has_scanned(self) -> bool:
+        """Whether all files that were there at the start are known."""
+        return self._scanned
+
+    def retry(self) -> None:
+        """Take up the failed files whose errors have been removed."""
+        for name, (arrival, status) in list(self.ledger.settled.items()):
+            stem = stem_of(name, self.parts.targets.input_ext)
+            if status is not Status.FAILED or snakemake_problem(stem) is not None:
+                continue
+            if self._assess(arrival).status is not Status.FAILED:
+                self.ledger.forget(name)
+                self.ledger.waiting[name] = arrival
+                self.parts.journal.append("file_forgotten", file=name)
         self._event.set()
 
     def _is_over(self, idle_s: float) -> bool:
@@ -216,7 +304,10 @@ class Runner:
         if self.options.once:
             return not self.ledger.waiting or idle_s > 2 * STAGING_INTERVAL_S
         timeout = self.options.idle_timeout_s
-        return timeout is not None and idle_s >= timeout
+        if timeout is None or idle_s < timeout:
+            return False
+        logger.info("Idle timeout reached, initiating shutdown")
+        return True
 
     # Arrival: in the inbox's thread, then in the loop
 
@@ -227,14 +318,24 @@ class Runner:
         by plain Snakemake. For the inbox, in its thread.
         """
         for arrival in self.ledger.unknown(arrivals):
-            if self._listed is None or arrival.name in self.ledger.settled:
+            listed = self._listed
+            if listed is None or self._is_replaced(arrival):
                 yield arrival
                 continue
-            found = self._assess(arrival, self._listed)
-            if found.status is Status.UNDONE or self._is_retried(found):
+            found = self._assess(arrival, listed)
+            to_delete = self.options.delete_input and found.status is Status.DONE
+            if found.status is Status.UNDONE or self._is_retried(found) or to_delete:
                 yield arrival
             else:
-                self.ledger.settle(arrival, found.status)
+                self._found.append((arrival, found.status))
+
+    def _is_replaced(self, arrival: Arrival) -> bool:
+        """Tell whether an earlier run had other content, which times would not say."""
+        _, size, mtime_ns = arrival.signature
+        before = self._earlier.get(arrival.name)
+        if before is None or before == (size, mtime_ns):
+            return False
+        return mtime_ns <= before[1]
 
     def _watch(
         self,
@@ -248,12 +349,14 @@ class Runner:
                 loop.call_soon_threadsafe(function, *values)
 
         try:
-            while (batch := inbox.batch(wait=self._scanned)) is not None:
+            all_known = False
+            while (batch := inbox.batch(wait=all_known)) is not None:
                 if not batch:
                     # All that was there at the start is known.
-                    self._scanned = True
+                    all_known = True
                     self._listed = None
-                tell(self._arrived, batch)
+                found, self._found = self._found, []
+                tell(self._arrived, batch, found, all_known)
         except InputDirectoryError as error:
             failures.append(error)
             tell(self._event.set)
@@ -271,15 +374,20 @@ class Runner:
         look = mtime or mtimes_on_disk(parts.run_dir)
         return parts.targets.assess(stem, arrival.signature[2], look)
 
-    def _arrived(self, batch: list[Arrival]) -> None:
+    def _arrived(
+        self,
+        batch: list[Arrival],
+        found: Iterable[tuple[Arrival, Status]] = (),
+        all_known: bool = True,  # noqa: FBT001, FBT002 -- call_soon has no keywords
+    ) -> None:
+        for arrival, status in found:
+            self.ledger.settle(arrival, status)
         for arrival in batch:
-            name, stem = (
-                arrival.name,
-                stem_of(arrival.name, self.parts.targets.input_ext),
-            )
+            name = arrival.name
+            stem = stem_of(name, self.parts.targets.input_ext)
             problem = snakemake_problem(stem)
             if problem is None:
-                if name in self.ledger.settled:
+                if name in self.ledger.settled or self._is_replaced(arrival):
                     # Its results are not of this content, whatever the times say.
                     self._discard_results(stem)
                 self.ledger.forget(name)
@@ -287,11 +395,14 @@ class Runner:
             elif name not in self.ledger.settled:
                 logger.error("Skipping {}: {}; rename it", printable(name), problem)
                 self.ledger.settle(arrival, Status.FAILED)
+        self._scanned = all_known
         self._event.set()
 
     def _discard_results(self, stem: str) -> None:
         for path in self.parts.targets.results(stem):
-            (self.parts.run_dir / path).unlink(missing_ok=True)
+            # One that cannot be removed cannot be replaced either: that will be said.
+            with contextlib.suppress(OSError):
+                (self.parts.run_dir / path).unlink()
 
     # From waiting to a window
 
@@ -306,7 +417,8 @@ class Runner:
         for arrival in chosen:
             del self.ledger.waiting[arrival.name]
             stem = stem_of(arrival.name, self.parts.targets.input_ext)
-            staged = StagedFile(arrival, stem)
+            known = self._earlier.get(arrival.name) == arrival.signature[1:]
+            staged = StagedFile(arrival, stem, proven=known)
             self.ledger.staged[arrival.name] = staged
             self._ready.append(staged)
         logger.info("Staged {} new {}", len(chosen), _files(len(chosen)))
@@ -321,10 +433,16 @@ class Runner:
             ]
             if not targets:
                 continue
-            process = self.parts.windows.start(
-                targets,
-                keep_metadata=self.options.keep_metadata,
-            )
+            try:
+                process = self.parts.windows.start(
+                    targets,
+                    keep_metadata=self.options.keep_metadata,
+                )
+            except WindowError as error:
+                # The next look tries again.
+                logger.warning("{}", error)
+                self._ready.extendleft(reversed(present))
+                return
             window = _Window(process, present)
             self._running.add(window)
             loop = asyncio.get_running_loop()
@@ -354,36 +472,66 @@ class Runner:
 
     def _ended(self, window: _Window) -> None:
         asyncio.get_running_loop().remove_reader(window.process.sentinel)
-        window.process.join()
-        code = window.process.exitcode
-        window.process.close()
+        code = self.parts.windows.end(window.process)
         self._running.discard(window)
+        if code != WindowExit.DONE and (problem := self._probe()) is not None:
+            # Snakemake itself could not write, perhaps.
+            self._pause(str(OutputDirectoryError(self.parts.run_dir, problem)))
+            self._blocked |= {file.stem for file in window.files}
+        gone = {file.stem for file in window.files if not self._is_there(file)}
         done = failed = 0
         for file in window.files:
-            status = self._judge(file, code)
+            file.proven = True
+            status = self._judge(file, gone)
             done += status is Status.DONE
             failed += status is Status.FAILED
+            self._blocked.discard(file.stem)
         if done:
+            if self._trouble is not None:
+                logger.info("Results can be stored again")
+            self._trouble = None
             logger.info("Completed processing {} {}", done, _files(done))
         if failed:
             logger.error("{} failed {}", failed, _files(failed))
         self._event.set()
 
-    def _judge(self, file: StagedFile, code: int | None) -> Status:
+    def _is_there(self, file: StagedFile) -> bool:
+        return (self.parts.input_dir / file.arrival.name).exists()
+
+    def _judge(self, file: StagedFile, gone: Collection[str]) -> Status:
         found = self._assess(file.arrival)
+        if file.stem in gone and self._has_only_missed_it(file, found):
+            # When it comes back, it is a file like any other.
+            self._discard_errors(file, found)
+            found = self._assess(file.arrival)
         if found.status is not Status.UNDONE:
             self._settle(file, found.status)
-        elif not (self.parts.input_dir / file.arrival.name).exists():
+        elif file.stem in gone:
             logger.warning("{} is gone", printable(file.arrival.name))
             self.ledger.forget(file.arrival.name)
         elif self._waits_for_stuck(found):
-            self.stuck[file.arrival.name] = file
-        elif self._stopping or code == WindowExit.INPUT_MISSING:
-            # Not its fault: another's input was gone, or nobody wants it any more.
+            self.ledger.stuck.add(file.arrival.name)
+        elif self._stopping or gone or file.stem in self._blocked:
+            # Not its fault: nobody wants it any more, another's input was gone and
+            # so nothing was run, or there was no room.
             self._ready.append(file)
         else:
             self._try_again(file, found)
         return found.status
+
+    def _has_only_missed_it(self, file: StagedFile, found: Assessment) -> bool:
+        """Tell whether a task failed because its input file was no longer there."""
+        kinds = set()
+        for task in found.failed:
+            path = self.parts.run_dir / self.parts.targets.error_path(task, file.stem)
+            with contextlib.suppress(OSError, ValueError):
+                kinds.add(json.loads(path.read_bytes()).get("exception_type"))
+        return kinds == {FileNotFoundError.__name__}
+
+    def _discard_errors(self, file: StagedFile, found: Assessment) -> None:
+        for task in found.failed:
+            path = self.parts.targets.error_path(task, file.stem)
+            discard(self.parts.run_dir / path)
 
     def _waits_for_stuck(self, found: Assessment) -> bool:
         stuck = self.parts.workers.stuck
@@ -415,10 +563,28 @@ class Runner:
 
     def _settle(self, file: StagedFile, status: Status) -> None:
         name = file.arrival.name
-        self.parts.journal.append(f"file_{status.value}", file=name)
+        _, size, mtime_ns = file.arrival.signature
+        self.parts.journal.append(
+            f"file_{status.value}", file=name, size=size, mtime_ns=mtime_ns
+        )
         self.ledger.settle(file.arrival, status)
-        if status is Status.DONE and self.options.delete_input:
-            (self.parts.input_dir / name).unlink(missing_ok=True)
+        if status is Status.DONE and self.options.delete_input and file.proven:
+            self._delete_input(file.arrival)
+
+    def _delete_input(self, arrival: Arrival) -> None:
+        path = self.parts.input_dir / arrival.name
+        try:
+            # What was written meanwhile has not been processed.
+            if signature_of(path.stat()) == arrival.signature:
+                path.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            logger.warning("Cannot remove {}: {}", printable(arrival.name), error)
+
+
+#: What the message of a single task's command ends in: here, nobody has to.
+_START_AGAIN = "; nothing is lost, start again when this is mended"
 
 
 def _files(count: int) -> str:

@@ -3,18 +3,27 @@
 import asyncio
 import contextlib
 import os
+import select
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tigerflow import __version__
 from tigerflow.compiler.directory import Workflow, write_workflow
 from tigerflow.compiler.rules import limit_name
 from tigerflow.engine.window import WindowRunner
-from tigerflow.errors import ExitCode, RunningError, StagingError
+from tigerflow.errors import (
+    ExitCode,
+    OutputDirectoryError,
+    RunningError,
+    StagingError,
+)
+from tigerflow.files import remove_temporaries_of
 from tigerflow.inbox import Arrival, Inbox
 from tigerflow.journal import Journal
-from tigerflow.layout import STATE
+from tigerflow.layout import RETRY_REQUEST, STATE
 from tigerflow.lock import BEAT_S, RunLock
 from tigerflow.log import logger
 from tigerflow.naming import printable
@@ -25,11 +34,17 @@ from tigerflow.staging import Staging, StagingContext
 from tigerflow.targets import Targets
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
-from tigerflow.workers.host import Host, only_generation
+from tigerflow.workers.host import Host, Patron, only_generation
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 
 #: How often the service looks for a stop request and shows that it lives.
 LOOK_S = 1.0
+
+#: How often a file is tried again whose worker died.
+WORKER_RETRIES = 2
+
+#: How long processes that were killed are waited for; the kernel takes no time for it.
+KILLED_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -49,19 +64,34 @@ class Service:
         Raises:
             RunningError: another service or Snakemake is at work in the directory.
         """
-        write_workflow(self.workflow)
-        # Clients, workers and Snakemake all have the run directory as their own.
-        os.chdir(self.workflow.output_dir)
-        STATE.joinpath("logs").mkdir(parents=True, exist_ok=True)
-        with RunLock(STATE) as lock, Journal(STATE / "journal.jsonl") as journal:
+        self.pipeline.staging.load(self.pipeline.path.resolve().parent)
+        run_dir = self.workflow.output_dir
+        try:
+            (run_dir / STATE / "logs").mkdir(parents=True, exist_ok=True)
+            # Clients, workers and Snakemake all have the run directory as their own.
+            os.chdir(run_dir)
+            with RunLock(STATE) as lock, Journal(STATE / "journal.jsonl") as journal:
+                return self._run_alone(lock, journal, on_ready)
+        except OSError as error:
+            raise OutputDirectoryError(run_dir, error) from error
+
+    def _run_alone(
+        self,
+        lock: RunLock,
+        journal: Journal,
+        on_ready: Callable[["Controls"], None],
+    ) -> int:
+        try:
             listener = client.claim()
-            if listener is None:
-                message = (
-                    "Snakemake is at work in the output directory; wait for its end"
-                )
-                raise RunningError(message)
-            with listener, only_generation(listener):
-                return asyncio.run(self._serve(listener, lock, journal, on_ready))
+        except client.HostError as error:
+            raise RunningError(str(error)) from error
+        if listener is None:
+            message = "Snakemake is at work in the output directory; wait for its end"
+            raise RunningError(message)
+        with listener, only_generation(listener):
+            # Not before: what is there belongs to whoever is at work.
+            write_workflow(self.workflow)
+            return asyncio.run(self._serve(listener, lock, journal, on_ready))
 
     async def _serve(
         self,
@@ -70,11 +100,15 @@ class Service:
         journal: Journal,
         on_ready: Callable[["Controls"], None],
     ) -> int:
-        windows = self._windows()
+        windows = self._windows(Path(f"{listener.getsockname()}.windows"))
         windows.warm_up()
-        host = Host(listener, self.settings, _Recorder(journal).answered)
+        recorder = _Recorder(journal)
+        patron = Patron(recorder.answered, windows.is_window, WORKER_RETRIES)
+        host = Host(listener, self.settings, patron)
         runner = Runner(self._parts(host, windows, journal), self.options)
-        controls = Controls(asyncio.get_running_loop(), runner, host)
+        recorder.on_blocked = runner.blocked
+        loop = asyncio.get_running_loop()
+        controls = Controls(loop, runner, host, windows, lock)
         on_ready(controls)
         self._record_start(journal)
         serving = asyncio.create_task(host.serve())
@@ -92,17 +126,21 @@ class Service:
             looking.cancel()
             logger.info("Shutting down pipeline")
             host.stop()
-            await serving
-            journal.append("run_stopped", reason="stopped")
-            windows.close()
+            try:
+                await serving
+            finally:
+                windows.close()
+                journal.append("run_stopped", reason="stopped")
         logger.info("Pipeline shutdown complete")
         return self._exit_code(runner, host)
 
-    def _windows(self) -> WindowRunner:
+    def _windows(self, scratch: Path) -> WindowRunner:
         limits = [limit_name(rule.name) for rule in self.workflow.rules]
         run_dir = self.workflow.output_dir
         log = STATE / "logs" / "snakemake.log"
-        return WindowRunner(self.workflow.snakefile, run_dir, limits, run_dir / log)
+        return WindowRunner(
+            self.workflow.snakefile, run_dir, limits, run_dir / log, scratch
+        )
 
     def _parts(
         self, host: Host, windows: WindowRunner, journal: Journal
@@ -114,6 +152,7 @@ class Service:
             windows=windows,
             workers=host,
             journal=journal,
+            grace_s=self.settings.worker_grace,
             select=_Selector(self.pipeline.staging, self.workflow).select,
         )
 
@@ -132,7 +171,7 @@ class Service:
     def _exit_code(runner: Runner, host: Host) -> int:
         for task, reason in host.stuck.items():
             logger.error("[{}] stopped: {}", task, reason)
-        failed = runner.ledger.failed or runner.stuck or host.stuck
+        failed = runner.ledger.failed or runner.ledger.stuck or host.stuck
         return ExitCode.FAILED if failed else ExitCode.DONE
 
 
@@ -143,11 +182,40 @@ class Controls:
     loop: asyncio.AbstractEventLoop
     runner: Runner
     host: Host
+    windows: WindowRunner
+    lock: RunLock
 
     def stop(self) -> None:
         """Finish what is in hand, then end."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.runner.stop)
+
+    def kill(self) -> None:
+        """End all workers and windows at once, so that the process can end too.
+
+        For a thread of its own: the loop may hang. The files in hand stay undone.
+        """
+        pids = [*self.windows.kill(), *self.host.kill()]
+        _wait_for_ends(pids)
+        for directory in self.runner.parts.targets.directories:
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    remove_temporaries_of(directory, pid)
+        for clean_up in (self.windows.abandon, self.host.abandon, self.lock.release):
+            with contextlib.suppress(OSError):
+                clean_up()
+
+
+def _wait_for_ends(pids: list[int]) -> None:
+    """Wait until processes that were killed are dead, though nobody may reap them."""
+    deadline = time.monotonic() + KILLED_S
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            end = os.pidfd_open(pid)
+            poll = select.poll()
+            poll.register(end, select.POLLIN)
+            poll.poll(max(0, deadline - time.monotonic()) * 1000)
+            os.close(end)
 
 
 class _Recorder:
@@ -155,14 +223,18 @@ class _Recorder:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self.on_blocked: Callable[[str, str], None] = lambda _stem, _reason: None
 
     def answered(self, told: WorkerTask, job: FileJob, answer: Answer) -> None:
-        if answer.fate is Fate.UNDONE:
+        stem = job.output.name.removesuffix(told.output_ext)
+        if answer.fate is Fate.BLOCKED:
+            self.on_blocked(stem, answer.message)
+        if answer.fate in {Fate.BLOCKED, Fate.UNDONE}:
             return
         self._journal.append(
             f"task_{answer.fate.value}",
             task=told.name,
-            file=job.output.name.removesuffix(told.output_ext),
+            file=stem,
             started=answer.started,
             seconds=answer.seconds,
         )
@@ -214,6 +286,9 @@ async def _look_after(lock: RunLock, controls: Controls) -> None:
             request.unlink(missing_ok=True)
             logger.warning("Received a stop request, initiating shutdown")
             controls.runner.stop()
+        if controls.runner.has_scanned and RETRY_REQUEST.exists():
+            RETRY_REQUEST.unlink(missing_ok=True)
+            controls.runner.retry()
         if loop.time() >= next_beat:
             next_beat += BEAT_S
             lock.beat()

@@ -4,10 +4,11 @@ import contextlib
 import importlib
 import os
 import re
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -185,23 +186,35 @@ class CallableStep(_Step):
         Raises:
             StagingError: it raised, or returned other than some of the candidates.
         """
-        module, _, name = self.function.partition(":")
         try:
-            function = getattr(importlib.import_module(module), name)
-            chosen = function(list(candidates), context)
-        except Exception as error:
+            chosen = self.load()(list(candidates), context)
+        except (Exception, SystemExit) as error:
             reason = f"raised {type(error).__name__}: {error}"
             raise StagingError(self.function, reason) from error
         if not isinstance(chosen, list | tuple):
-            raise StagingError(
-                self.function, f"returned {chosen!r}, not a list of paths"
-            )
-        if strangers := [each for each in chosen if each not in candidates]:
-            reason = f"returned {strangers[0]!r}, which it was not offered"
+            reason = f"returned {chosen!r}, not a list of paths"
             raise StagingError(self.function, reason)
+        offered = set(candidates)
+        for each in chosen:
+            if not isinstance(each, Path) or each not in offered:
+                reason = f"returned {each!r}, which it was not offered"
+                raise StagingError(self.function, reason)
         if len(set(chosen)) < len(chosen):
             raise StagingError(self.function, "returned a file twice")
         return list(chosen)
+
+    def load(self) -> Callable[[list[Path], StagingContext], Any]:
+        """Return the function.
+
+        Raises:
+            Exception: what its module raises at import, or AttributeError.
+        """
+        module, _, name = self.function.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        if not callable(function):
+            msg = f"{self.function} is not a function"
+            raise TypeError(msg)
+        return cast("Callable[[list[Path], StagingContext], Any]", function)
 
     @field_validator("function")
     @classmethod
@@ -241,6 +254,23 @@ class Staging(BaseModel):
         tuple[Step, ...],
         BeforeValidator(lambda value: () if value is None else value),
     ] = ()
+
+    def load(self, directory: Path) -> None:
+        """Import the functions of callable steps; modules may stand in `directory`.
+
+        Raises:
+            StagingError: one cannot be imported; it is named.
+        """
+        if str(directory) not in sys.path:
+            sys.path.append(str(directory))
+        for step in self.steps:
+            if not isinstance(step, CallableStep):
+                continue
+            try:
+                step.load()
+            except (Exception, SystemExit) as error:
+                reason = f"cannot be imported: {type(error).__name__}: {error}"
+                raise StagingError(step.function, reason) from error
 
     def select(self, candidates: list[Path], context: StagingContext) -> list[Path]:
         """Return the candidates that go now, in order.

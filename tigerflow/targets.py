@@ -4,6 +4,7 @@ That, and not the journal, is the truth: a crash can come between a result and i
 record, and plain Snakemake keeps no record of ours at all.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ def mtimes_listed(run_dir: Path, directories: tuple[Path, ...]) -> Mtime:
             continue
         with entries:
             for entry in entries:
-                listed[f"{directory}/{entry.name}"] = entry.stat().st_mtime_ns
+                # A temporary may go between listing and stat.
+                with contextlib.suppress(OSError):
+                    listed[f"{directory}/{entry.name}"] = entry.stat().st_mtime_ns
     lookup: Mapping[str, int] = listed
     return lookup.get

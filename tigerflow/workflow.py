@@ -91,7 +91,11 @@ def allow_local_jobs(workflow: Any, jobs: int) -> None:
 
 def stop_workers() -> None:
     """Stop the workers of the run in the current directory, and wait for teardown."""
-    for problem in client.stop():
+    try:
+        problems = client.stop()
+    except KeyboardInterrupt:
+        problems = ["not waiting for teardown; the workers end by themselves"]
+    for problem in problems:
         _say(problem)
 
 

@@ -73,6 +73,7 @@ def test_compile_writes_the_workflow_and_tells_how_to_run_it(tmp_path):
     )
     assert list(tree(tmp_path / "out")) == [
         ".tigerflow/input",
+        ".tigerflow/pipeline.json",
         ".tigerflow/workflow/Snakefile",
         ".tigerflow/workflow/profiles/local/profile.yaml",
         ".tigerflow/workflow/profiles/slurm/profile.yaml",
@@ -118,7 +119,10 @@ def test_to_writes_the_workflow_elsewhere(project):
 
     assert result.returncode == 0
     assert (project / "flow" / "Snakefile").is_file()
-    assert list(tree(project / "out")) == [".tigerflow/input"]
+    assert list(tree(project / "out")) == [
+        ".tigerflow/input",
+        ".tigerflow/pipeline.json",
+    ]
 
 
 def test_check_says_that_a_workflow_is_current(compiled):
@@ -139,8 +143,8 @@ def test_check_creates_nothing_when_there_is_no_workflow(project):
     assert result.stderr == (
         f"Error: The workflow in {str(project / 'out/.tigerflow/workflow')!r} is not "
         "current (tasks/first.json, tasks/second.json, profiles/local/profile.yaml, "
-        "profiles/slurm/profile.yaml, Snakefile, .tigerflow/input); "
-        "run `tigerflow compile` again\n"
+        "profiles/slurm/profile.yaml, Snakefile, .tigerflow/input, "
+        ".tigerflow/pipeline.json); run `tigerflow compile` again\n"
     )
     assert not (project / "out").exists()
 
@@ -171,7 +175,10 @@ def _move_input(project):
 @pytest.mark.parametrize(
     ("change", "stale"),
     [
-        (_change_pipeline, "tasks/second.json, Snakefile"),
+        (
+            _change_pipeline,
+            "tasks/second.json, Snakefile, .tigerflow/pipeline.json",
+        ),
         (_edit_by_hand, "Snakefile"),
         (_leave_an_old_task, "tasks/gone.json"),
         (_move_input, ".tigerflow/input"),
@@ -394,8 +401,8 @@ def test_crash_between_files_leaves_each_old_or_new_and_the_snakefile_old(
     written = []
 
     def write_one(path, text):
-        # Stands for SIGKILL: what is behind the first file is never reached.
-        if written:
+        # Stands for SIGKILL: what is behind the workflow's first file is not reached.
+        if "second.json" in written:
             raise KeyboardInterrupt
         written.append(path.name)
         original(path, text)
@@ -406,7 +413,7 @@ def test_crash_between_files_leaves_each_old_or_new_and_the_snakefile_old(
         write_workflow(workflow)
 
     after = tree(workflow_dir)
-    assert written == ["second.json"]
+    assert written == ["pipeline.json", "second.json"]
     assert [name for name in before if after[name] != before[name]] == [
         "tasks/second.json",
     ]

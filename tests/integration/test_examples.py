@@ -61,7 +61,6 @@ def test_speech_pipeline_turns_recordings_into_rows(
     tmp_path: Path,
     embedding_server: str,
 ) -> None:
-    pytest.importorskip("pocketsphinx")
     speech, out = tmp_path / "speech", tmp_path / "out"
     shutil.copytree(EXAMPLES / "speech", speech)
     pipeline = speech / "pipeline.yaml"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 from flows import Flow
 from runs import World, finish, wait_until
@@ -213,7 +214,6 @@ def test_dry_run_starts_nothing(flow):
 
 
 def test_database_is_free_when_snakemake_returns(either):
-    duckdb = pytest.importorskip("duckdb")
     either.add_module("""
         class Work(LocalTask):
             class Params:

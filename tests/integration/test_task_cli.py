@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import duckdb
 import pytest
 from runs import DEADLINE_S, wait_until
 from single_task import LINE, task
@@ -337,8 +338,6 @@ server.serve_forever()
 
 
 def test_embed_and_ingest_pass_embeddings_on_to_a_database(bench):
-    pytest.importorskip("aiohttp")
-    duckdb = pytest.importorskip("duckdb")
     command = [sys.executable, "-c", EMBEDDING_SERVER]
     server = subprocess.Popen(command, stdout=subprocess.PIPE)
     port = int(server.stdout.readline())
@@ -523,7 +522,7 @@ def test_a_terminal_shows_colours_and_progress_and_no_metrics(bench):
     assert process.wait(DEADLINE_S) == 1
     assert "METRICS" not in said
     assert "\x1b[1mINFO    \x1b[0m | Task setup complete" in said
-    assert "30 done, 1 failed, 0 waiting" in said
+    assert "30 done, 1 failed, 0 in hand, 0 waiting" in said
     last_progress = said.rindex("waiting")
     assert "\r\x1b[K" in said[last_progress:]
 

@@ -183,16 +183,30 @@ def test_once_ends_with_0_when_all_files_succeeded(bench):
     assert service.out == "torn down\n"
 
 
-def test_once_ends_with_1_when_a_file_failed_and_with_0_when_nothing_is_left(bench):
+def test_once_ends_with_1_as_long_as_a_failed_file_stands_and_names_its_kind(bench):
     bench.give(a="1", b="x")
     code = task(run="int(input_file.read_text())")
 
     first = bench.once(code)
     second = bench.once(code)
 
-    assert (first.end(), second.end()) == (1, 0)
+    assert (first.end(), second.end()) == (1, 1)
     assert bench.results() == ["a.out", "b.err"]
     assert "Starting processing" not in second.log
+    assert "Already processed: 1 file\n" in second.log
+    warning = "Failed earlier: 1 file; delete its '.err' to have one processed again\n"
+    assert warning in second.log
+
+
+def test_once_ends_with_0_when_a_failed_file_is_mended(bench):
+    bench.give(a="x")
+    code = task(run="int(input_file.read_text())")
+    bench.once(code)
+    (bench.outputs / "a.err").unlink()
+    bench.give(a="1")
+
+    assert bench.once(code).end() == 0
+    assert bench.results() == ["a.out"]
 
 
 def test_once_of_an_empty_directory_sets_up_and_tears_down(bench):

@@ -419,3 +419,19 @@ def _remove_leftovers(run):
     """Only a host removes them, and the test has killed it."""
     for path in run.runtime_files():
         path.unlink()
+
+
+def test_worker_that_dies_with_its_output_directory_leaves_nobody_waiting(world):
+    run = world.run()
+    run.add_task("""
+        import shutil
+        class Work(LocalTask):
+            def run(context, input_file, output_file):
+                shutil.rmtree(output_file.parent)
+                os._exit(3)
+    """)
+
+    code, said = run.process("a")
+
+    assert code == 1
+    assert "Cannot write to output directory" in said

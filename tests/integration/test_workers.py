@@ -131,7 +131,7 @@ def test_failed_file_has_an_err_until_it_succeeds(world):
     record = run.record("a")
     assert record["exception_type"] == "ValueError"
     assert record["message"] == "broken\nsecond line"
-    assert record["printed"] == "looking at a.in\n"
+    assert record["printed"] == f"looking at {run.path}/a.in\n"
     assert record["task"] == "work"
     (run.path / "mended").touch()
     assert run.process("a") == (0, "")
@@ -594,3 +594,18 @@ def test_many_files_at_once_all_get_an_answer(world):
     clients = {f"f{number}": run.start(f"f{number}") for number in range(60)}
     codes = {stem: finish(client)[0] for stem, client in clients.items()}
     assert codes == {stem: int(stem.endswith("7")) for stem in clients}
+
+
+def test_task_may_change_the_current_directory(world):
+    run = world.run()
+    run.add_task("""
+        class Work(LocalTask):
+            def setup(context): os.chdir("/")
+            def run(context, input_file, output_file):
+                output_file.write_text(input_file.read_text())
+                os.chdir("/tmp")
+    """)
+
+    assert run.process("a") == (0, "")
+    assert run.process("b") == (0, "")
+    assert run.output("b").read_text() == "content of 'b'"

@@ -5,6 +5,7 @@ import sys
 import pytest
 from pipelines import Typed, ask_here, mistakes_in, write_pipeline
 
+from tigerflow.errors import PipelineError
 from tigerflow.pipeline.spec import load_pipeline
 from tigerflow.tasks.params import convert
 
@@ -73,6 +74,8 @@ def test_task_with_the_least_keys_gets_the_defaults(load):
         "keep_output": True,
         "params": {},
         "setup_commands": [],
+        "timeout": None,
+        "workers": 1,
     }
     assert pipeline.tasks[0].module == "pipelines:Upper"
     assert pipeline.tasks[0].doc == "Write a text in capitals."
@@ -842,3 +845,23 @@ staging:
     assert mistakes(one_task() + text) == [
         "pipeline.yaml:12: staging.steps[1].bytes: expected a number, found 'none'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("timeout: 0", "greater than 0"),
+        ("timeout: true", "expected a number, found true"),
+        ("timeout: .inf", "finite"),
+        ("workers: 0", "must be at least 1"),
+        ("workers: 1.5", "expected a whole number"),
+    ],
+)
+def test_timeout_and_workers_that_cannot_be_are_refused(load, line, reason):
+    with pytest.raises(PipelineError, match=reason):
+        load(one_task() + f"    {line}\n")
+
+
+def test_timeout_and_workers_are_read(load):
+    spec = load(one_task() + "    timeout: 1.5\n    workers: 3\n").tasks[0].spec
+    assert (spec.timeout, spec.workers) == (1.5, 3)

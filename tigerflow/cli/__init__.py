@@ -6,7 +6,7 @@ import typer
 
 from tigerflow import __version__
 from tigerflow.cli import compile as _compile
-from tigerflow.cli import run, tasks
+from tigerflow.cli import report, retry, run, tasks
 
 app = typer.Typer(
     help="A result or a readable error for every file that arrives.",
@@ -16,6 +16,8 @@ app.add_typer(tasks.app, name="tasks")
 app.command("run")(run.run_command)
 app.command("watch")(run.watch_command)
 app.command("stop")(run.stop_command)
+app.command("report")(report.report_command)
+app.command("retry")(retry.retry_command)
 app.command("compile")(_compile.compile_command)
 
 

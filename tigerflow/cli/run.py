@@ -81,6 +81,11 @@ def watch_command(  # noqa: PLR0913 -- one for each option
 
 def stop_command(
     output_dir: Annotated[Path, typer.Argument(help="Directory of the results")],
+    *,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Give up what it has in hand; kill all workers"),
+    ] = False,
 ) -> None:
     """Ask the service of an output directory to finish what it has in hand and end."""
     with report_errors():
@@ -93,6 +98,9 @@ def stop_command(
             return
         if holder.is_here:
             os.kill(holder.pid, signal.SIGTERM)
+            if force:
+                # Another number: the same, sent twice at once, may arrive only once.
+                os.kill(holder.pid, signal.SIGINT)
             typer.echo(f"Sent SIGTERM to pipeline (pid {holder.pid})")
             return
         (state / "stop").touch()
@@ -106,24 +114,45 @@ def _serve(
     options: RunnerOptions,
 ) -> None:
     configure()
-    with report_errors():
-        loaded = load_pipeline(pipeline)
-        workflow = compile_workflow(loaded, input_dir, output_dir)
-        for warning in loaded.warnings:
-            logger.warning("{}", warning)
-        service = Service(loaded, workflow, options, Settings.from_environment())
-        controls: list[Controls] = []
+    controls: list[Controls] = []
 
-        def stop(number: int) -> None:
-            logger.warning("Received signal {}, initiating shutdown", number)
-            for each in controls:
-                each.stop()
+    def stop(number: int) -> None:
+        logger.warning("Received signal {}, initiating shutdown", number)
+        for each in controls:
+            each.stop()
 
-        def stop_at_once(number: int) -> None:
-            logger.warning("Received signal {} again, stopping at once", number)
+    def stop_at_once(number: int) -> None:
+        logger.warning("Received signal {} again, stopping at once", number)
+        for each in controls:
+            each.kill()
 
-        with StopSignals(stop, stop_at_once) as signals:
-            code = service.run(controls.append)
+    def ready(made: Controls) -> None:
+        controls.append(made)
+        # Before it was there, a signal had nothing to stop.
+        if signals.received is not None:
+            made.stop()
+
+    with StopSignals(stop, stop_at_once) as signals:
+        try:
+            with report_errors():
+                service = _load(pipeline, input_dir, output_dir, options)
+                code = service.run(ready)
+        finally:
             if signals.received is not None:
-                code = 128 + signals.received
-        raise typer.Exit(code or ExitCode.DONE)
+                # Also when an error came of it: a Ctrl-C reaches the helpers too.
+                raise typer.Exit(128 + signals.received)
+    raise typer.Exit(code or ExitCode.DONE)
+
+
+def _load(
+    pipeline: Path,
+    input_dir: Path,
+    output_dir: Path,
+    options: RunnerOptions,
+) -> Service:
+    settings = Settings.from_environment()
+    loaded = load_pipeline(pipeline)
+    workflow = compile_workflow(loaded, input_dir, output_dir)
+    for warning in loaded.warnings:
+        logger.warning("{}", warning)
+    return Service(loaded, workflow, options, settings)

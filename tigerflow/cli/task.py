@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from inspect import Parameter
 from pathlib import Path
@@ -19,7 +20,7 @@ from tigerflow.naming import check_task_name
 from tigerflow.process import StopSignals
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition
-from tigerflow.tasks.execution import Interrupted
+from tigerflow.tasks.execution import Interrupted, user_frames
 from tigerflow.tasks.params import build_command
 from tigerflow.tasks.serving import TaskServer
 
@@ -257,7 +258,8 @@ def _serve(
         logger.info("Task shutdown complete")
         if number is not None:
             return 128 + number
-    return ExitCode.FAILED if source.failed or source.error else ExitCode.DONE
+    failed = source.failed or source.failed_earlier or source.error
+    return ExitCode.FAILED if failed else ExitCode.DONE
 
 
 def _serve_until_stopped(
@@ -273,6 +275,11 @@ def _serve_until_stopped(
         # Stopped during setup: there is nothing to tear down yet.
         logger.info("Stopped during setup")
         return int(interrupt.args[0])
+    except Exception as error:  # noqa: BLE001 -- the task's setup or teardown may raise anything
+        # Its author needs to see where, but not our frames above that.
+        trace = user_frames(error.__traceback__)
+        traceback.print_exception(type(error), error, trace)
+        sys.exit(ExitCode.FAILED)
     finally:
         progress.clear()
     return signals.received

@@ -15,6 +15,7 @@ from tigerflow.errors import (
 )
 from tigerflow.files import remove_abandoned_temporaries, write_atomic
 from tigerflow.layout import (
+    PLAN,
     STATE,
     RunLayout,
     error_directory,
@@ -23,6 +24,7 @@ from tigerflow.layout import (
 )
 from tigerflow.naming import temporary_name
 from tigerflow.pipeline.spec import Pipeline
+from tigerflow.plan import Plan, PlannedTask
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Workflow:
     rules: tuple[Rule, ...]
     #: Path below `directory` -> text.
     files: Mapping[str, str]
+    #: For the run directory, wherever the workflow itself goes.
+    plan: Plan
 
     @property
     def snakefile(self) -> Path:
@@ -79,7 +83,7 @@ def compile_workflow(
         output_dir=str(run_dir),
         workflow_dir=str(target.relative_to(run_dir) if inside else target),
     )
-    return Workflow(target, run_dir, source, rules, files)
+    return Workflow(target, run_dir, source, rules, files, _plan(pipeline))
 
 
 def write_workflow(workflow: Workflow) -> list[str]:
@@ -98,6 +102,7 @@ def write_workflow(workflow: Workflow) -> list[str]:
             directory.mkdir(parents=True, exist_ok=True)
             remove_abandoned_temporaries(directory)
         _link_input(workflow)
+        _write_plan(workflow)
         for name in changed:
             write_atomic(workflow.directory / name, workflow.files[name])
         for path in _old_worker_files(workflow):
@@ -126,6 +131,8 @@ def check_workflow(workflow: Workflow) -> None:
     link = RunLayout(workflow.output_dir).input_link
     if not link.is_symlink() or link.readlink() != workflow.input_dir:
         stale.append(str(link.relative_to(workflow.output_dir)))
+    if _text_of(workflow.output_dir / PLAN) != workflow.plan.text:
+        stale.append(str(PLAN))
     if stale:
         raise StaleWorkflowError(workflow.directory, stale)
 
@@ -202,6 +209,25 @@ def _link_input(workflow: Workflow) -> None:
     fresh = link.with_name(temporary_name(link.name))
     fresh.symlink_to(workflow.input_dir)
     fresh.replace(link)
+
+
+def _plan(pipeline: Pipeline) -> Plan:
+    tasks = tuple(
+        PlannedTask(
+            task.name,
+            task.spec.depends_on,
+            task.spec.output_ext,
+            task.spec.keep_output,
+        )
+        for task in pipeline.tasks
+    )
+    return Plan(pipeline.input_ext, tasks)
+
+
+def _write_plan(workflow: Workflow) -> None:
+    path = workflow.output_dir / PLAN
+    if _text_of(path) != workflow.plan.text:
+        write_atomic(path, workflow.plan.text)
 
 
 def _old_worker_files(workflow: Workflow) -> list[Path]:

@@ -6,7 +6,12 @@ from typing import Any
 
 from tigerflow.layout import INPUT_LINK, result_directory
 from tigerflow.pipeline.resources import slurm_resources
-from tigerflow.pipeline.schema import LocalAsyncTaskSpec, SlurmTaskSpec, TaskSpec
+from tigerflow.pipeline.schema import (
+    LocalAsyncTaskSpec,
+    LocalTaskSpec,
+    SlurmTaskSpec,
+    TaskSpec,
+)
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
 from tigerflow.pipeline.tree import rule_name
 from tigerflow.tasks.base import TaskKind
@@ -80,11 +85,18 @@ def _output(spec: TaskSpec) -> str:
 
 
 def _limit(spec: TaskSpec) -> int:
+    if isinstance(spec, LocalAsyncTaskSpec):
+        return spec.concurrency_limit
+    return workers_of(spec)
+
+
+def workers_of(spec: TaskSpec) -> int:
+    """Return up to how many worker processes a task has."""
     match spec:
-        case LocalAsyncTaskSpec(concurrency_limit=limit):
-            return limit
-        case SlurmTaskSpec(max_workers=limit):
-            return limit
+        case LocalTaskSpec(workers=workers):
+            return workers
+        case SlurmTaskSpec(max_workers=workers):
+            return workers
         case _:
             return 1
 

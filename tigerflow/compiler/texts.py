@@ -1,11 +1,12 @@
 """The texts of a workflow directory's other files: profiles, and what workers read."""
 
 import json
+from typing import Any
 
 from tigerflow._assets import asset
-from tigerflow.compiler.rules import Rule, threads_of
+from tigerflow.compiler.rules import Rule, threads_of, workers_of
 from tigerflow.compiler.snakefile import render_limits
-from tigerflow.pipeline.schema import LocalAsyncTaskSpec, SlurmTaskSpec
+from tigerflow.pipeline.schema import LocalAsyncTaskSpec
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
 
 PROFILES = ("local", "slurm")
@@ -29,8 +30,8 @@ def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
         f"# Made {MARK}, which overwrites changes: make them in a copy.\n"
         f"{text}"
         f"directory: {json.dumps(output_dir)}\n\n"
-        "# Files in flight at once, a rule: a local task has one worker, an async one\n"
-        "# its concurrency_limit, a Slurm one its max_workers.\n"
+        "# Files in flight at once, a rule: a local task has its workers, an async\n"
+        "# one its concurrency_limit, a Slurm one its max_workers.\n"
         f"resources:\n{limits}"
     )
 
@@ -38,19 +39,20 @@ def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
 def worker_text(pipeline: Pipeline, task: PipelineTask) -> str:
     """Return what the task's workers are told, as JSON; see `WorkerTask`."""
     spec = task.spec
-    workers = spec.max_workers if isinstance(spec, SlurmTaskSpec) else 1
     limit = spec.concurrency_limit if isinstance(spec, LocalAsyncTaskSpec) else 1
-    told = {
+    told: dict[str, Any] = {
         "name": spec.name,
         "module": task.module,
         "directory": str(pipeline.path.resolve().parent),
         "params": task.param_texts,
         "setup_commands": spec.setup_commands,
         "output_ext": spec.output_ext,
-        "workers": workers,
+        "workers": workers_of(spec),
         "concurrency_limit": limit,
         "threads": threads_of(spec),
     }
+    if spec.timeout is not None:
+        told["timeout"] = spec.timeout
     return json.dumps(told, indent=2) + "\n"
 
 

@@ -15,7 +15,7 @@ from snakemake.settings.types import (
     SchedulingSettings,
 )
 
-from tigerflow import workflow
+from tigerflow import executor, workflow
 from tigerflow.engine.window import WindowExit
 
 #: More than any window has jobs: how many run at once is the pools' business.
@@ -35,8 +35,10 @@ def run_targets(
     `limits` are the names of the rules' resources that bound files in flight.
     """
     workflow.targets_are_given = True
-    # Else one log file a window.
-    output = OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)
+    executor.starts_host = False
+    # Errors only; and else there would be one log file a window.
+    quiet = set(Quietness) - {Quietness.ALL}
+    output = OutputSettings(quiet=quiet, enable_file_logging=False)
     resources: Mapping[str, int] = dict.fromkeys(limits, PLENTY)
     with SnakemakeApi(output) as api:
         try:

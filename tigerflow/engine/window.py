@@ -4,15 +4,24 @@ Snakemake's imports take a second, so a fork server does them once; a child of i
 one window and ends, so that nothing leaks from one to the next.
 """
 
+import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from enum import IntEnum
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+#: Where Snakemake marks outputs that are being made.
+_INCOMPLETE = Path(".snakemake") / "incomplete"
+
+#: What multiprocessing says when the fork server died, and its children live on.
+_UNKNOWN_EXIT = 255
 
 
 class WindowExit(IntEnum):
@@ -27,6 +36,10 @@ class WindowExit(IntEnum):
     BROKEN = 4
 
 
+class WindowError(Exception):
+    """A window could not be started just now."""
+
+
 class WindowRunner:
     """Starts windows of one workflow."""
 
@@ -36,33 +49,100 @@ class WindowRunner:
         run_dir: Path,
         limits: Sequence[str],
         log: Path,
+        scratch: Path,
     ) -> None:
         """Run targets of `snakefile` in `run_dir`; what Snakemake says goes to `log`.
 
-        `limits` are the names of the rules' resources that bound files in flight.
+        `limits` are the names of the rules' resources that bound files in flight. The
+        fork server's socket is in the directory `scratch`, which is ours.
         """
         self._arguments = (snakefile, run_dir, tuple(limits), log)
+        self._run_dir = run_dir
+        self._scratch = scratch
+        self._running: dict[int, BaseProcess] = {}
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tigerflow.engine.preload"])
 
     def warm_up(self) -> None:
         """Start the fork server, which imports Snakemake while other things happen."""
+        self._clean()
+        self._scratch.mkdir(mode=0o700)
+        # No public way: by default it makes a directory that a SIGKILL would leave.
+        config = multiprocessing.current_process()._config  # type: ignore[attr-defined] # noqa: SLF001
+        config["tempdir"] = str(self._scratch)
         forkserver.ensure_running()
 
     def close(self) -> None:
-        """End the fork server."""
+        """End the fork server, and the windows that run."""
+        self.kill()
         # No public way: it ends by itself with this process, but others wait for that.
-        forkserver._forkserver._stop()  # type: ignore[attr-defined] # noqa: SLF001
+        with contextlib.suppress(OSError):
+            forkserver._forkserver._stop()  # type: ignore[attr-defined] # noqa: SLF001
+        self._clean()
 
     def start(self, targets: Sequence[str], *, keep_metadata: bool) -> BaseProcess:
-        """Start a window; its `sentinel` is ready and its `exitcode` set at the end."""
+        """Start a window; its `sentinel` is ready at its end.
+
+        Raises:
+            WindowError: the fork server just died, or no process can be made.
+        """
         process = self._context.Process(
             target=_run,
             args=(*self._arguments, tuple(targets), keep_metadata),
             name="window",
         )
-        process.start()
+        try:
+            process.start()
+        except (OSError, EOFError) as error:
+            msg = f"cannot start a window: {error!r}"
+            raise WindowError(msg) from error
+        assert process.pid is not None  # noqa: S101 -- it is started
+        self._running[process.pid] = process
         return process
+
+    def end(self, process: BaseProcess) -> int:
+        """Take leave of a window whose sentinel is ready; return its exit code."""
+        process.join()
+        code, pid = process.exitcode, process.pid
+        process.close()
+        assert code is not None  # noqa: S101 -- it has ended
+        assert pid is not None  # noqa: S101 -- it was started
+        del self._running[pid]
+        if code == _UNKNOWN_EXIT:
+            _kill(pid)
+        return code
+
+    def is_window(self, pid: int) -> bool:
+        """Tell whether a process of ours that runs has this id."""
+        return pid in self._running
+
+    def kill(self) -> list[int]:
+        """Kill all windows; return their process ids."""
+        pids = list(self._running)
+        for pid in pids:
+            _kill(pid)
+        return pids
+
+    def abandon(self) -> None:
+        """Kill the fork server and wait for nothing: this process ends at once."""
+        pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined] # noqa: SLF001
+        if pid is not None:
+            _kill(pid)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _clean(self) -> None:
+        """Remove what a killed service left; no window may run.
+
+        Outputs appear whole, so one that is there is complete, whatever Snakemake
+        remembers of the job that made it.
+        """
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        shutil.rmtree(self._run_dir / _INCOMPLETE, ignore_errors=True)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _run(
@@ -71,10 +151,11 @@ def _run(
     limits: tuple[str, ...],
     log: Path,
     targets: tuple[str, ...],
-    keep_metadata: bool,  # noqa: FBT001 -- passed through a process boundary
+    keep_metadata: bool,  # noqa: FBT001
 ) -> None:
     # Ctrl-C is for the service: it decides what becomes of the window.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_service, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -87,5 +168,13 @@ def _run(
         targets,
         keep_metadata=keep_metadata,
     )
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)
+
+
+def _die_with_service() -> None:
+    service = multiprocessing.parent_process()
+    assert service is not None  # noqa: S101 -- this is a child of it
+    connection.wait([service.sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -60,6 +60,9 @@ def _checked_by(check: Callable[..., object]) -> AfterValidator:
 _Extension = Annotated[str, AfterValidator(check_extension)]
 _Text = Annotated[str, BeforeValidator(_number_as_text)]
 _Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+_Seconds = Annotated[
+    float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
+]
 _Params = Annotated[dict[str, Any], BeforeValidator(_no_params_if_null)]
 _Commands = Annotated[tuple[str, ...], BeforeValidator(_commands)]
 
@@ -94,12 +97,15 @@ class TaskSpec(BaseModel):
     keep_output: bool = True
     params: _Params = Field(default_factory=dict)
     setup_commands: _Commands = ()
+    #: For how many seconds `run` may take.
+    timeout: _Seconds | None = None
 
 
 class LocalTaskSpec(TaskSpec):
-    """One file at a time on this machine."""
+    """One file at a time on this machine, or in each of several processes."""
 
     kind: Literal[TaskKind.LOCAL]
+    workers: _Count = 1
 
 
 class LocalAsyncTaskSpec(TaskSpec):

@@ -273,19 +273,23 @@ def _format(exception: BaseException) -> str:
             traceback.format_exception(
                 type(exception),
                 exception,
-                _user_frames(exception.__traceback__),
+                user_frames(exception.__traceback__),
             ),
         )
     except BaseException:  # noqa: BLE001 -- see _message
         return "".join(traceback.format_tb(exception.__traceback__))
 
 
-def _user_frames(trace: TracebackType | None) -> TracebackType | None:
+# And the event loop's, between ours.
+_OWN_MODULES = ("tigerflow.tasks", "tigerflow.cli", "asyncio")
+
+
+def user_frames(trace: TracebackType | None) -> TracebackType | None:
     """Leave out our own frames above the task's code; keep all if there is no other."""
     start = trace
     while trace is not None:
-        own = trace.tb_frame.f_globals.get("__name__", "").startswith("tigerflow.tasks")
-        if not own:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if not module.startswith(_OWN_MODULES):
             return trace
         trace = trace.tb_next
     return start

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tigerflow.context import SetupContext
@@ -59,13 +60,20 @@ class TaskServer:
         name: str,
         params: dict[str, Any],
         concurrency_limit: int = 1,
+        *,
+        timeout_s: float | None = None,
     ) -> None:
-        """Serve `task` as `name`; an async one with up to `concurrency_limit` files."""
+        """Serve `task` as `name`; an async one with up to `concurrency_limit` files.
+
+        A run of an async task that takes longer than `timeout_s` is cancelled. That of
+        another can be ended only from outside, with its process.
+        """
         self._task = cast("Any", task)
         self._kind = task.kind
         self._name = name
         self._params = params
         self._limit = concurrency_limit
+        self._timeout_s = timeout_s
 
     def serve(self, source: JobSource, lifecycle: Lifecycle) -> None:
         """Set up, run the source's files until it has no more, tear down.
@@ -183,11 +191,31 @@ class TaskServer:
         source.started(job)
         try:
             with attempt(self._name, job) as this:
-                await self._task.run(context, job.input, this.temporary)
+                await self._run_in_time(context, job, this.temporary)
         except OutputDirectoryError as error:
             source.broken(job, error)
         else:
             source.finished(job, this)
+
+    async def _run_in_time(
+        self,
+        context: SetupContext,
+        job: FileJob,
+        output: Path,
+    ) -> None:
+        limit = asyncio.timeout(self._timeout_s)
+        try:
+            async with limit:
+                await self._task.run(context, job.input, output)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimeoutError(timeout_message(self._timeout_s)) from error
+
+
+def timeout_message(timeout_s: float | None) -> str:
+    """Return what an `.err` says of a run that took too long."""
+    return f"run took longer than the timeout of {timeout_s:g} s"
 
 
 @contextlib.contextmanager

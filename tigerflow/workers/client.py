@@ -60,7 +60,7 @@ def stop() -> list[str]:
     return [field.decode(errors="replace") for field in answer[1:]]
 
 
-def open_session(request: Fields) -> socket.socket:
+def open_session(request: Fields, *, start: bool = True) -> socket.socket:
     """Send a request to the run's host, started if need be; return the connection.
 
     The host has accepted the request. More may follow on the connection, each `run`
@@ -68,11 +68,12 @@ def open_session(request: Fields) -> socket.socket:
     A host gives up what a connection asked for when it is closed.
 
     Raises:
-        HostError: there is no host and none can be started.
+        HostError: there is no host, and none can or, without `start`, shall be started.
     """
-    connection = _try_session(request, start=True)
+    connection = _try_session(request, start=start)
     if connection is None:
-        msg = "the worker host does not stay up; see .tigerflow/logs/host.log"
+        stays = "does not stay up" if start else "is gone"
+        msg = f"the worker host {stays}; see .tigerflow/logs/host.log"
         raise HostError(msg)
     return connection
 

@@ -17,12 +17,14 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import remove_abandoned_temporaries
 from tigerflow.layout import error_directory, worker_file
 from tigerflow.log import configure, logger
-from tigerflow.naming import error_name
+from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
@@ -32,9 +34,19 @@ from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 #: Where the kernel cannot tell of a process's end (before Linux 5.3).
 RUN_POLL_S = 0.5
 
+_BESIDE = b"a TigerFlow service is at work in the output directory; stop it first"
 
-#: Told of a file's task, its job, and what became of it.
-Observer = Callable[[WorkerTask, FileJob, Answer], None]
+
+@dataclass(frozen=True)
+class Patron:
+    """The service that a host is part of."""
+
+    #: Told of a file's task, its job, and what became of it.
+    answered: Callable[[WorkerTask, FileJob, Answer], None]
+    #: Whether a process of this id may send files; a Snakemake of the user's may not.
+    admits: Callable[[int], bool]
+    #: How often a file is tried again whose worker died.
+    retries: int
 
 
 class Host:
@@ -44,14 +56,14 @@ class Host:
         self,
         listener: socket.socket,
         settings: Settings,
-        observer: Observer | None = None,
+        patron: Patron | None = None,
     ) -> None:
         """Serve those who connect to `listener`.
 
-        With an `observer`, which is told of every answer, the host is part of a
-        service: it ends when that calls `stop`, not with the runs that it has served.
+        With a `patron`, it ends when that calls `stop`, not with the runs that it has
+        served, nor because somebody else asks for it.
         """
-        self._observer = observer
+        self._patron = patron
         self._listener = listener
         self._socket_path = listener.getsockname()
         self._settings = settings
@@ -65,7 +77,7 @@ class Host:
 
     async def serve(self) -> None:
         """Serve until it is over, then stop all workers."""
-        if self._observer is None:
+        if self._patron is None:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGTERM, self._over.set)
         server = await asyncio.start_unix_server(
@@ -92,6 +104,11 @@ class Host:
     def stop(self) -> None:
         """Make `serve` stop all workers and return; files in hand are given up."""
         self._over.set()
+
+    def kill(self) -> list[int]:
+        """Kill all workers at once, without teardown; return their process ids."""
+        pools = list(self._pools.values())
+        return [pid for pool in pools for pid in pool.kill()]
 
     def drain(self) -> None:
         """Take no more files; those in hand are finished."""
@@ -120,6 +137,11 @@ class Host:
                 Path(self._socket_path).unlink()
             Path(path).unlink()
 
+    def abandon(self) -> None:
+        """Remove what a host leaves outside the run directory: nobody serves it."""
+        self._leave()
+        Path(f"{self._socket_path}.alive").unlink(missing_ok=True)
+
     async def _talk(
         self,
         reader: asyncio.StreamReader,
@@ -129,8 +151,13 @@ class Host:
         assert current is not None  # noqa: S101 -- in a coroutine there is one
         self._talks.add(current)
         try:
-            if _is_owner(writer):
+            pid, uid = _peer(writer)
+            if uid != os.getuid():
+                return
+            if self._patron is None or self._patron.admits(pid):
                 await self._answer(reader, writer)
+            else:
+                await _refuse(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -178,7 +205,11 @@ class Host:
         number, *words = request[1:]
         workflow_dir, run, task, *paths = map(os.fsdecode, words)
         self._watch_run(int(run))
-        answer = await self._process(Path(workflow_dir) / worker_file(task), paths)
+        try:
+            answer = await self._process(Path(workflow_dir) / worker_file(task), paths)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, somebody waits for an answer
+            logger.exception("No answer for {}", printable(paths[0]))
+            answer = Answer(0, Fate.UNDONE, f"internal error: {error!r}")
         message = answer.message.encode(errors="backslashreplace").replace(b"\0", b"")
         _send(writer, [answer.fate.value.encode(), number, message])
 
@@ -188,15 +219,17 @@ class Host:
         except (OSError, ValueError, TypeError) as error:
             message = f"{error}; run `tigerflow compile` again"
             return Answer(0, Fate.UNDONE, message)
+        job = _job(told, *paths)
         try:
-            job = _job(told, *paths)
             pool = self._pool(told, job)
-        except OSError as error:
+        except (OSError, OutputDirectoryError) as error:
             message = f"cannot write to the output directory: {error}"
-            return Answer(0, Fate.UNDONE, message)
-        answer = await pool.process(job)
-        if self._observer is not None:
-            self._observer(told, job, answer)
+            return self._tell(told, job, Answer(0, Fate.BLOCKED, message))
+        return self._tell(told, job, await pool.process(job))
+
+    def _tell(self, told: WorkerTask, job: FileJob, answer: Answer) -> Answer:
+        if self._patron is not None:
+            self._patron.answered(told, job, answer)
         return answer
 
     def _read_worker_task(self, path: Path) -> WorkerTask:
@@ -215,11 +248,14 @@ class Host:
                 if directory.is_dir():
                     remove_abandoned_temporaries(directory)
             alive = Path(f"{self._socket_path}.alive")
-            self._pools[key] = TaskPool(told, Path.cwd(), self._settings, alive)
+            retries = self._patron.retries if self._patron else 0
+            self._pools[key] = TaskPool(
+                told, Path.cwd(), self._settings, alive, retries
+            )
         return self._pools[key]
 
     def _watch_run(self, pid: int) -> None:
-        if pid not in self._runs and self._observer is None:
+        if pid not in self._runs and self._patron is None:
             self._runs[pid] = asyncio.create_task(self._wait_for_end(pid))
 
     async def _wait_for_end(self, pid: int) -> None:
@@ -235,7 +271,7 @@ class Host:
             # Pools let their workers go after the idle time; then the host may go.
             # One that failed its setup stays, so that it isn't tried for every file.
             failed = any(pool.failure for pool in self._pools.values())
-            if idle and not failed and self._observer is None:
+            if idle and not failed and self._patron is None:
                 self._over.set()
 
 
@@ -267,13 +303,26 @@ def _state(pid: int) -> str:
         return ""
 
 
-def _is_owner(writer: asyncio.StreamWriter) -> bool:
-    """Tell whether the other side runs as our user: struct ucred of unix(7)."""
+def _peer(writer: asyncio.StreamWriter) -> tuple[int, int]:
+    """Return the other side's process and user id: struct ucred of unix(7)."""
     connection = writer.get_extra_info("socket")
     size = struct.calcsize("3i")
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _, uid, _ = struct.unpack("3i", raw)
-    return bool(uid == os.getuid())
+    pid, uid, _ = struct.unpack("3i", raw)
+    return pid, uid
+
+
+async def _refuse(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """Fail the files of a Snakemake that runs beside a service."""
+    request = await _receive(reader)
+    _send(writer, [b"accepted"])
+    while request[0] != b"stop":
+        _send(writer, [Fate.UNDONE.value.encode(), request[1], _BESIDE])
+        request = await _receive(reader)
+    _send(writer, [b"stopped"])
 
 
 async def _receive(reader: asyncio.StreamReader) -> client.Fields:

@@ -17,10 +17,12 @@ from typing import BinaryIO
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import RunLayout
+from tigerflow.log import logger
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import PRINTED_TAIL, ErrorRecord, FileJob, write_error
 from tigerflow.tasks.launch import launch_environment, setup_script
+from tigerflow.tasks.serving import timeout_message
 from tigerflow.workers.protocol import (
     Answer,
     Fate,
@@ -60,6 +62,22 @@ _GIVEN_UP = "given up: the run has ended"
 class _Pending:
     job: FileJob
     answer: asyncio.Future[Answer]
+    #: How many workers have died under it.
+    deaths: int = 0
+    #: Runs while a worker has it, when the task has a timeout.
+    timer: asyncio.TimerHandle | None = None
+    is_late: bool = False
+
+    def settle(self, answer: Answer) -> None:
+        """Give the answer, unless nobody waits for it any more."""
+        self.stop_timer()
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 @dataclass(eq=False)
@@ -99,9 +117,10 @@ class _Worker:
 class TaskPool:
     """The worker processes of one task in one run directory, on this host.
 
-    A worker that dies under files fails them, with an `.err` that names the signal or
-    exit code; later files get a fresh one. A setup that fails stops the task: no file
-    is blamed, and none is tried again in this pool.
+    A file under which a worker died is tried again, alone on a worker, so that one that
+    kills its worker takes no others with it. After the retries it fails, with an `.err`
+    that names the signal or exit code. A setup that fails stops the task: no file is
+    blamed, and none is tried again in this pool.
     """
 
     def __init__(
@@ -110,21 +129,26 @@ class TaskPool:
         run_dir: Path,
         settings: Settings,
         alive: Path,
+        retries: int = 0,
     ) -> None:
         """Serve `task` in `run_dir`; workers start with the first file.
 
-        They hold a shared lock on the file `alive` for as long as they live.
+        They hold a shared lock on the file `alive` for as long as they live. A file is
+        tried again up to `retries` times when its worker dies.
         """
         self._task = task
         self._run_dir = run_dir
         self._alive = alive
         self._settings = settings
+        self._retries = retries
         self._log = RunLayout(run_dir).task_log(task.name)
         self._waiting: deque[_Pending] = deque()
         self._workers: set[_Worker] = set()
         self._caretakers: set[asyncio.Task[None]] = set()
         self._starting = 0
         self._next_id = 0
+        #: How many workers were killed before they were ready.
+        self._early_deaths = 0
         self._stopped = False
         #: Why no more files are taken.
         self._refusal: str | None = None
@@ -171,15 +195,22 @@ class TaskPool:
         if self._caretakers:
             await asyncio.wait(self._caretakers)
 
+    def kill(self) -> list[int]:
+        """Kill all workers at once, without teardown; return their process ids."""
+        workers = list(self._workers)
+        for worker in workers:
+            worker.kill()
+        return [worker.process.pid for worker in workers]
+
     def _dispatch(self) -> None:
         """Give waiting files to workers with room; start one more if there is none."""
         refusal = self._refusal or self.failure
         if refusal is not None:
             while self._waiting:
-                _settle(self._waiting.popleft(), Answer(0, Fate.UNDONE, refusal))
+                self._waiting.popleft().settle(Answer(0, Fate.UNDONE, refusal))
             return
         for worker in self._workers:
-            while self._waiting and self._has_room(worker):
+            while self._waiting and self._has_room(worker, self._waiting[0]):
                 self._give(worker, self._waiting.popleft())
         expected = self._starting * self._task.concurrency_limit
         if len(self._waiting) > expected and len(self._caretakers) < self._task.workers:
@@ -193,9 +224,12 @@ class TaskPool:
         # Its place is free only now: files may have waited for a fresh worker.
         self._dispatch()
 
-    def _has_room(self, worker: _Worker) -> bool:
-        busy = len(worker.in_flight) >= self._task.concurrency_limit
-        return worker.ready and not worker.leaving and not busy
+    def _has_room(self, worker: _Worker, pending: _Pending) -> bool:
+        in_flight = worker.in_flight.values()
+        # A file that may have killed a worker has one for itself.
+        alone = pending.deaths or any(other.deaths for other in in_flight)
+        limit = 1 if alone else self._task.concurrency_limit
+        return worker.ready and not worker.leaving and len(in_flight) < limit
 
     def _give(self, worker: _Worker, pending: _Pending) -> None:
         worker.stop_timer()
@@ -208,7 +242,25 @@ class TaskPool:
             str(job.output),
             str(job.error),
         )
+        if len(worker.in_flight) == 1:
+            # What it prints from here on is this file's, and that of its company.
+            worker.log_start = self._log.stat().st_size
         worker.requests.write(encode(request))
+        if self._task.timeout is not None:
+            # An async worker cancels the run itself, unless something blocks its loop.
+            patience = self._settings.worker_grace if self._is_shared else 0
+            pending.timer = asyncio.get_running_loop().call_later(
+                self._task.timeout + patience, self._end_late, worker, pending
+            )
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._task.concurrency_limit > 1
+
+    def _end_late(self, worker: _Worker, pending: _Pending) -> None:
+        """End a worker whose file took too long; what becomes of it is seen then."""
+        pending.is_late = True
+        worker.dismiss(self._settings.worker_grace)
 
     async def _take_care(self) -> None:
         """Start one worker, and see it through to its end."""
@@ -294,7 +346,7 @@ class TaskPool:
                     f"(see {self._log})",
                 )
             case Answer() as answer:
-                _settle(worker.in_flight.pop(answer.id), answer)
+                worker.in_flight.pop(answer.id).settle(answer)
             case _:
                 pass
 
@@ -309,10 +361,8 @@ class TaskPool:
 
     def _see_off(self, worker: _Worker, code: int) -> None:
         """Settle the files that a worker had in hand when it ended."""
-        if not worker.ready and not worker.leaving and self.failure is None:
-            # It ended in the setup commands, or died in setup.
-            ending = f"{_how_it_ended(code)} before it was ready"
-            self._fail(f"its worker {ending}{self._last_line(worker)}")
+        if not (worker.ready or worker.leaving or self.failure):
+            self._see_early_end(worker, code)
         if worker.leaving and code < 0:
             self.problems.append(
                 f"task {self._task.name!r}: a worker {_how_it_ended(code)} before its "
@@ -321,22 +371,58 @@ class TaskPool:
         jobs = [pending.job for pending in worker.in_flight.values()]
         for directory in {self._run_dir / job.output.parent for job in jobs}:
             remove_temporaries_of(directory, worker.process.pid)
-        for pending in worker.in_flight.values():
-            if worker.leaving:
-                _settle(pending, Answer(0, Fate.UNDONE, _GIVEN_UP))
+        in_flight = list(worker.in_flight.values())
+        late = any(pending.is_late for pending in in_flight)
+        for pending in reversed(in_flight):
+            pending.stop_timer()
+            if pending.is_late:
+                message = timeout_message(self._task.timeout)
+                self._blame(worker, pending, "TimeoutError", message)
+            elif late:
+                # It only was in the company of the one that took too long.
+                self._put_back(pending)
+            elif worker.leaving:
+                pending.settle(Answer(0, Fate.UNDONE, _GIVEN_UP))
             else:
-                self._blame(worker, pending, code)
+                self._see_death(worker, pending, code)
 
-    def _blame(self, worker: _Worker, pending: _Pending, code: int) -> None:
-        job = pending.job
-        name = printable(job.input.name)
+    def _see_early_end(self, worker: _Worker, code: int) -> None:
+        """Stop the task: a worker ended in the setup commands, or died in setup."""
+        if code < 0 and self._early_deaths < self._retries:
+            # Killed from outside, perhaps; the files that wait get a fresh one.
+            self._early_deaths += 1
+            return
+        ending = f"{_how_it_ended(code)} before it was ready"
+        self._fail(f"its worker {ending}{self._last_line(worker)}")
+
+    def _put_back(self, pending: _Pending) -> None:
+        if not pending.answer.done():
+            self._waiting.appendleft(pending)
+
+    def _see_death(self, worker: _Worker, pending: _Pending, code: int) -> None:
+        name = printable(pending.job.input.name)
         others = len(worker.in_flight) - 1
         company = f" and {others} other files" if others else ""
         message = f"the worker {_how_it_ended(code)} while processing {name}{company}"
+        pending.deaths += 1
+        if pending.deaths > self._retries:
+            self._blame(worker, pending, "WorkerDied", message)
+            return
+        logger.warning("[{}] {}; it is tried again", self._task.name, message)
+        self._put_back(pending)
+
+    def _blame(
+        self,
+        worker: _Worker,
+        pending: _Pending,
+        exception_type: str,
+        message: str,
+    ) -> None:
+        job = pending.job
         record = ErrorRecord(
             file=job.input.name,
             timestamp=datetime.now(UTC).isoformat(),
-            exception_type="WorkerDied",
+            exception_type=exception_type,
             message=message,
             traceback="",
             task=self._task.name,
@@ -345,10 +431,12 @@ class TaskPool:
         try:
             write_error(job, record, self._run_dir)
         except OutputDirectoryError as error:
-            _settle(pending, Answer(0, Fate.UNDONE, str(error)))
+            pending.settle(Answer(0, Fate.BLOCKED, str(error)))
             return
+        if exception_type == "TimeoutError":
+            message = f"{printable(job.input.name)} failed: {exception_type}: {message}"
         message = f"{message} (see {job.error})"
-        _settle(pending, Answer(0, Fate.FAILED, message))
+        pending.settle(Answer(0, Fate.FAILED, message))
 
     def _fail(self, reason: str) -> None:
         self.failure = (
@@ -367,11 +455,6 @@ class TaskPool:
     def _last_line(self, worker: _Worker) -> str:
         lines = self._tail(worker).strip().splitlines()
         return f": {lines[-1]}" if lines else ""
-
-
-def _settle(pending: _Pending, answer: Answer) -> None:
-    if not pending.answer.done():
-        pending.answer.set_result(answer)
 
 
 def _how_it_ended(code: int) -> str:

@@ -33,6 +33,8 @@ class WorkerTask:
     concurrency_limit: int
     #: Cores of each worker, for the libraries that ask; 0 leaves it to them.
     threads: int
+    #: For how many seconds `run` may take; None is for ever.
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ class Fate(StrEnum):
     DONE = "done"
     #: It has an `.err`.
     FAILED = "failed"
-    #: It could not be stored, and is still undone.
+    #: Nobody ran it, or its run was given up; it is still undone.
     UNDONE = "undone"
+    #: Its result could not be stored: no room, or no right. It is still undone.
+    BLOCKED = "blocked"
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ class PoolSource:
 
     def __init__(self, requests: BinaryIO, answers: BinaryIO, grace_s: int) -> None:
         """Read requests and write answers; end the process `grace_s` after the end."""
+        # A task may change the directory; the requests' paths start at this one.
+        self._run_dir = Path.cwd()
         self._requests = requests
         self._answers = answers
         self._grace_s = grace_s
@@ -91,7 +93,8 @@ class PoolSource:
         request = self._queue.get()
         if request is None or self.stopped:
             return None
-        job = FileJob(Path(request.input), Path(request.output), Path(request.error))
+        paths = (request.input, request.output, request.error)
+        job = FileJob(*(self._run_dir / path for path in paths))
         self._ids[id(job)] = (request.id, job)
         return job
 
@@ -119,14 +122,15 @@ class PoolSource:
             self._answer(job, Fate.DONE, result=result)
             return
         name, summary = printable(job.input.name), _summary(result.failure)
+        place = job.error.relative_to(self._run_dir)
         logger.error("Failed processing: {}: {}", name, summary)
-        message = f"{name} failed: {summary} (see {job.error})"
+        message = f"{name} failed: {summary} (see {place})"
         self._answer(job, Fate.FAILED, message, result)
 
     def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
         """Answer that the file is undone and not to blame."""
         self.interruptible = False
-        self._answer(job, Fate.UNDONE, str(error))
+        self._answer(job, Fate.BLOCKED, str(error))
 
     def _answer(
         self,
@@ -245,7 +249,13 @@ def _serve(
     host = os.getppid()
     source.start(task.kind)
     lifecycle = _ToldLifecycle(source)
-    server = TaskServer(task, told.name, params, told.concurrency_limit)
+    server = TaskServer(
+        task,
+        told.name,
+        params,
+        told.concurrency_limit,
+        timeout_s=told.timeout,
+    )
     try:
         server.serve(source, lifecycle)
     except Interrupted:

@@ -1,0 +1,493 @@
+"""`tigerflow report` on real runs: by the service, by plain Snakemake, and on none."""
+
+import contextlib
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from types import SimpleNamespace
+
+import pytest
+from runs import DEADLINE_S, World, wait_until
+from services import HEAD, LEFT, RIGHT, TREE, Watched
+
+SLOW = """
+class Slow(LocalTask):
+    def run(context, input_file, output_file):
+        note(f"slow {input_file.stem}")
+        wait_for("go")
+        output_file.write_text("slow")
+"""
+TIGERFLOW = [sys.executable, "-m", "tigerflow"]
+
+
+@pytest.fixture
+def world(weird_tmp_path):
+    world = World(weird_tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def flow(world):
+    """A tree of tasks, and files of which one fails in the head, one on the left."""
+    flow = Watched(world)
+    flow.add_module(TREE)
+    flow.add_inputs("a", "bad", "left")
+    return flow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The same, processed by the service; to be looked at only."""
+    world = World(tmp_path_factory.mktemp('it\'s "$(x)" & {y} é'))
+    flow = Watched(world)
+    flow.add_module(TREE)
+    flow.add_inputs("a", "bad", "left")
+    flow.write(HEAD, LEFT, RIGHT)
+    assert flow.once() == 1
+    yield flow
+    world.close()
+
+
+def report(flow, *options):
+    """Run the command; return its exit code and what it printed."""
+    done = subprocess.run(
+        [*TIGERFLOW, "report", str(flow.out), *options],
+        cwd=flow.root,
+        env=flow.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def values(flow, *options):
+    code, text = report(flow, "--json", *options)
+    assert code == 0, text
+    return json.loads(text)
+
+
+def counts(flow):
+    return values(flow)["progress"]["pipeline"]
+
+
+# What the JSON says
+
+
+def test_a_finished_run_of_the_service_is_reported_in_full(finished):
+    found = values(finished)
+
+    assert list(found) == ["status", "progress", "metrics", "errors"]
+    assert found["status"] == {"running": False, "pid": None}
+    assert found["progress"] == {
+        "pipeline": {
+            "finished": 1,
+            "in_progress": 0,
+            "staged": 0,
+            "errored": 2,
+            "total": 3,
+        },
+        "tasks": [
+            {"name": "head", "processed": 2, "staged": 0, "failed": 1},
+            {"name": "left", "processed": 1, "staged": 0, "failed": 1},
+            {"name": "right", "processed": 2, "staged": 0, "failed": 0},
+        ],
+    }
+    assert list(found["metrics"]) == ["head", "left", "right"]
+    assert {task: m["count"] for task, m in found["metrics"].items()} == {
+        "head": 2,
+        "left": 1,
+        "right": 2,
+    }
+
+
+def test_metrics_have_the_keys_and_types_that_tools_read(finished):
+    metrics = values(finished)["metrics"]["head"]
+
+    assert list(metrics) == [
+        "count",
+        "avg_ms",
+        "min_ms",
+        "max_ms",
+        "durations",
+        "files",
+    ]
+    assert len(metrics["durations"]) == metrics["count"] == 2
+    assert 0 < metrics["min_ms"] <= metrics["avg_ms"] <= metrics["max_ms"]
+    files = {each["file"]: each for each in metrics["files"]}
+    assert {name: each["status"] for name, each in files.items()} == {
+        "a.txt": "success",
+        "bad.txt": "error",
+        "left.txt": "success",
+    }
+    one = files["a.txt"]
+    took = datetime.fromisoformat(one["finished_at"]) - datetime.fromisoformat(
+        one["started_at"]
+    )
+    assert took.total_seconds() * 1000 == pytest.approx(one["duration_ms"], abs=0.01)
+    assert one["started_at"].endswith("+00:00")
+
+
+def test_errors_are_what_the_err_files_say(finished):
+    errors = values(finished)["errors"]
+
+    assert list(errors) == ["head", "left"]
+    (error,) = errors["head"]
+    assert list(error) == [
+        "file",
+        "path",
+        "timestamp",
+        "exception_type",
+        "message",
+        "traceback",
+    ]
+    assert (error["file"], error["exception_type"]) == ("bad.txt", "ValueError")
+    assert error["message"] == "this one is bad"
+    assert error["path"] == str(finished.out / "head" / "bad.err")
+    assert "raise ValueError" in error["traceback"]
+    assert datetime.fromisoformat(error["timestamp"]).tzinfo is not None
+
+
+def test_an_err_file_that_is_not_ours_is_shown_as_it_is(flow):
+    flow.write(HEAD)
+    flow.once()
+    (flow.out / "head" / "bad.err").write_text("Segmentation fault\n")
+
+    (error,) = values(flow)["errors"]["head"]
+
+    assert (error["file"], error["message"]) == ("bad.txt", "Segmentation fault\n")
+    assert (error["timestamp"], error["exception_type"]) == (None, "")
+
+
+def test_include_chooses_sections(finished):
+    both = values(finished, "--include", "errors, Status")
+
+    assert list(both) == ["status", "errors"]
+    assert list(values(finished, "-i", "progress")) == ["progress"]
+    assert report(finished, "-i", "status") == (
+        0,
+        f"Status:   ○ stopped\nOutput:   {finished.out}\n",
+    )
+
+
+def test_an_output_directory_may_be_given_through_a_link(finished, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(finished.out)
+    through = SimpleNamespace(out=link, root=tmp_path, environment=finished.environment)
+
+    (error,) = values(through)["errors"]["head"]
+
+    assert error["path"] == str(link / "head" / "bad.err")
+
+
+# At any time
+
+
+@pytest.mark.snakemake
+def test_a_run_of_plain_snakemake_is_counted_by_its_files(flow):
+    flow.compile(HEAD, LEFT, RIGHT)
+    before = counts(flow)
+    flow.snakemake()
+
+    found = values(flow)
+
+    assert before == {
+        "finished": 0,
+        "in_progress": 0,
+        "staged": 3,
+        "errored": 0,
+        "total": 3,
+    }
+    assert found["status"] == {"running": False, "pid": None}
+    assert found["progress"]["pipeline"] == {
+        "finished": 1,
+        "in_progress": 0,
+        "staged": 0,
+        "errored": 2,
+        "total": 3,
+    }
+    assert found["metrics"] == {}
+    assert [error["file"] for error in found["errors"]["head"]] == ["bad.txt"]
+
+
+@pytest.mark.snakemake
+def test_intermediate_outputs_that_are_not_kept_are_counted(flow):
+    flow.compile(HEAD | {"keep_output": False}, LEFT, RIGHT | {"keep_output": False})
+    flow.snakemake()
+
+    found = values(flow)["progress"]
+
+    assert flow.names("head") == ["bad.err"]
+    assert found["pipeline"]["finished"] == 1
+    assert [task["processed"] for task in found["tasks"]] == [2, 1, 2]
+
+
+@pytest.mark.snakemake
+def test_a_workflow_that_is_compiled_elsewhere_has_a_report(flow):
+    flow.compile(HEAD)
+    workflow = flow.out / ".tigerflow" / "workflow"
+    words = [flow.pipeline, flow.inputs, flow.root / "other", "--to", flow.root / "w"]
+    subprocess.run(
+        [*TIGERFLOW, "compile", *map(str, words)],
+        env=flow.environment,
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE_S,
+    )
+    assert workflow.is_dir()
+    flow.out = flow.root / "other"
+
+    assert counts(flow)["total"] == 3
+
+
+def test_a_running_service_is_reported_while_it_works(flow):
+    flow.add_module(SLOW)
+    flow.write({"name": "slow", "module": "tasks.py:Slow"})
+    service = flow.watch()
+    wait_until(lambda: flow.noted("slow"), "the first file is begun")
+
+    found = values(flow)
+    code, text = report(flow)
+    (flow.root / "go").touch()
+    wait_until(lambda: counts(flow)["finished"] == 3, "all are done")
+    flow.stop(service)
+
+    assert found["status"] == {"running": True, "pid": service.pid}
+    assert found["progress"]["pipeline"] == {
+        "finished": 0,
+        "in_progress": 3,
+        "staged": 0,
+        "errored": 0,
+        "total": 3,
+    }
+    assert found["metrics"] == {}
+    assert (code, f"running (pid {service.pid})" in text) == (0, True)
+    assert values(flow)["status"] == {"running": False, "pid": None}
+
+
+def test_a_killed_service_is_not_running(flow):
+    flow.write(HEAD)
+    service = flow.watch()
+    flow.until("head/bad.err", "head/a.out", "head/left.out")
+    service.kill()
+    service.wait(DEADLINE_S)
+
+    found = values(flow)
+    flow.once()  # It clears up after the other.
+
+    assert found["status"] == {"running": False, "pid": None}
+    assert found["progress"]["pipeline"]["finished"] == 2
+
+
+def test_a_torn_journal_takes_nothing_from_the_counts(flow):
+    flow.write(HEAD)
+    flow.once()
+    before = counts(flow)
+    path = flow.out / ".tigerflow" / "journal.jsonl"
+    text = path.read_bytes()
+    for cut in (len(text) - 7, len(text) // 2, 10, 0):
+        path.write_bytes(text[:cut])
+        assert counts(flow) == before
+    path.unlink()
+    assert counts(flow) == before
+
+
+def test_inputs_that_are_gone_do_not_make_done_files_undone(flow):
+    flow.write(HEAD)
+    flow.once()
+    flow.inputs.rename(flow.root / "unmounted")
+
+    assert counts(flow)["finished"] == 2
+    assert counts(flow)["errored"] == 1
+
+
+# What is no run, and mistakes
+
+
+@pytest.mark.parametrize("name", ["nowhere", "in"])
+def test_a_directory_that_is_no_run_is_an_error(finished, name):
+    other = SimpleNamespace(
+        out=finished.root / name, root=finished.root, environment=finished.environment
+    )
+    sentence = f"{str(other.out)!r} is not the output directory of a pipeline"
+
+    code, text = report(other, "--json")
+
+    assert (code, json.loads(text)) == (1, {"error": sentence})
+    assert report(other) == (1, f"Error: {sentence}\n")
+    assert report(other, "--watch") == (1, f"Error: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--watch", "--json"], "--watch cannot be used with --json"),
+        (["-j", "-i", "eror"], "no section 'eror'; did you mean 'errors'?"),
+        (["-j", "-i", "xyz"], "choose from status, progress, metrics, errors"),
+    ],
+)
+def test_mistakes_in_the_options_are_usage_errors(finished, options, sentence):
+    code, text = report(finished, *options)
+
+    assert code == 2
+    assert sentence in " ".join(text.replace("│", " ").split())
+
+
+# The screen
+
+
+@pytest.mark.snakemake
+def test_the_text_without_a_terminal_is_plain(flow):
+    flow.compile(HEAD, LEFT, RIGHT)
+    flow.snakemake()
+
+    code, text = report(flow)
+
+    assert code == 0
+    part, rest = "━" * 13, "─"
+    assert text == (
+        "Status:   ○ stopped\n"
+        f"Output:   {flow.out}\n"
+        "\n"
+        "Progress: 1 of 3 done, 2 failed\n"
+        f"  files  {part}{'x' * 27}  1 of 3, 2 failed\n"
+        f"  head   {part * 2}{'x' * 14}  2 of 3, 1 failed\n"
+        f"  left   {'━' * 12}{'x' * 14}{rest * 14}  1 of 3, 1 failed\n"
+        f"  right  {part * 2}{rest * 14}  2 of 3\n"
+        "\n"
+        "Errors:   2 in 2 files\n"
+        "  head/bad.err\n"
+        "    ValueError: this one is bad\n"
+        "  left/left.err\n"
+        "    ValueError: not to the left\n"
+    )
+
+
+def test_the_text_has_metrics_and_the_first_five_errors(flow):
+    flow.write(HEAD)
+    for stem in "bcdefg":
+        (flow.inputs / f"{stem}.txt").write_text("bad")
+    flow.once()
+
+    text = report(flow)[1]
+
+    assert "Metrics:  time that a file took\n  head   " in text
+    assert " avg)\n" in text
+    assert "Errors:   7 in 7 files\n" in text
+    assert text.count(".err\n") == 5
+    assert text.endswith("  and 2 more: tigerflow report --json\n")
+
+
+def test_a_long_reason_is_cut_on_a_terminal_only(flow):
+    flow.add_module(TREE.replace("this one is bad", "why " * 50))
+    flow.write(HEAD)
+    flow.once()
+
+    assert f"    ValueError: {'why ' * 49}why\n" in report(flow)[1]
+    code, screen = _on_a_terminal(flow)
+    assert code == 0
+    lines = screen.replace("\r", "").split("\n")
+    assert max(len(_plain(line)) for line in lines if "/" not in line) <= 80
+
+
+def test_a_console_without_such_characters_gets_others(flow):
+    flow.add_inputs("é")
+    flow.write(HEAD)
+    flow.environment |= {"PYTHONIOENCODING": "ascii"}
+    (flow.inputs / "é.txt").write_text("bad")
+    flow.once()
+
+    code, text = report(flow)
+
+    assert code == 0
+    assert text.isascii()
+    assert "head/\\xe9.err" in text
+
+
+def test_watch_refreshes_until_ctrl_c(flow):
+    flow.write(HEAD)
+    flow.compile(HEAD)
+    with _terminal(flow, "--watch") as (process, read):
+        first = read("0 of 3 done")
+        flow.once()
+        second = read("2 of 3 done, 1 failed")
+        process.send_signal(signal.SIGINT)
+        code = process.wait(DEADLINE_S)
+        rest = read("\x1b[?25h")
+
+    assert code == 0
+    assert "Traceback" not in first + second + rest
+
+
+def test_a_journal_of_20000_files_is_read_in_two_seconds(flow):
+    flow.compile(HEAD)
+    results = flow.out / "head"
+    results.mkdir(exist_ok=True)
+    at = "2026-11-22T05:00:00.000+00:00"
+    with (flow.out / ".tigerflow" / "journal.jsonl").open("w") as journal:
+        for number in range(20_000):
+            stem = f"{number:05}"
+            (flow.inputs / f"{stem}.txt").touch()
+            (results / f"{stem}.out").touch()
+            task = {"task": "head", "file": stem, "started": at, "seconds": 0.1}
+            for event in (
+                {"event": "task_done", "at": at} | task,
+                {"event": "file_done", "at": at, "file": f"{stem}.txt"},
+            ):
+                journal.write(json.dumps(event) + "\n")
+
+    started = time.monotonic()
+    code, text = report(flow)
+    took_s = time.monotonic() - started
+
+    assert (code, "20000 of 20003 done" in text) == (0, True)
+    assert took_s < 2
+    assert values(flow)["metrics"]["head"]["count"] == 20_000
+
+
+@contextlib.contextmanager
+def _terminal(flow, *options):
+    """Run the command on a terminal of 80 columns; give it, and a way to read on."""
+    controller, terminal = pty.openpty()
+    words = [*TIGERFLOW, "report", str(flow.out), *options]
+    environment = flow.environment | {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
+    process = subprocess.Popen(
+        words, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+
+    def read(text):
+        found = ""
+        end = time.monotonic() + DEADLINE_S
+        while text not in found and text not in _plain(found):
+            assert time.monotonic() < end, found
+            if select.select([controller], [], [], 0.1)[0]:
+                found += os.read(controller, 65536).decode(errors="replace")
+        return found
+
+    try:
+        yield process, read
+    finally:
+        process.kill()
+        process.wait()
+        os.close(controller)
+
+
+def _on_a_terminal(flow):
+    with _terminal(flow) as (process, read):
+        text = read("left.err" if (flow.out / "left/left.err").exists() else "why")
+        return process.wait(DEADLINE_S), text
+
+
+def _plain(line):
+    """Return a line without its colours."""
+    parts = line.split("\x1b[")
+    return parts[0] + "".join(part.partition("m")[2] for part in parts[1:])

@@ -1,0 +1,290 @@
+"""`tigerflow retry`: failed files go again, under a running service or at the next."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from runs import DEADLINE_S, World, wait_until
+from services import Watched
+
+#: "bad…" fails in the head, "fork…" in both branches, until there is a file "mended".
+CODE = """
+def check(input_file, word):
+    mended = (pathlib.Path({root!r}) / "mended").exists()
+    if input_file.stem.startswith(word) and not mended:
+        raise ValueError("not yet")
+
+
+class Head(LocalTask):
+    def run(context, input_file, output_file):
+        note(f"head {{input_file.stem}}")
+        check(input_file, "bad")
+        output_file.write_text("head")
+
+
+class Left(LocalTask):
+    def run(context, input_file, output_file):
+        note(f"left {{input_file.stem}}")
+        check(input_file, "fork")
+        output_file.write_text("left")
+
+
+class Right(LocalTask):
+    def run(context, input_file, output_file):
+        note(f"right {{input_file.stem}}")
+        if input_file.stem.startswith("slow"):
+            wait_for("go")
+        check(input_file, "fork")
+        output_file.write_text("right")
+"""
+BRANCH = {"depends_on": "head", "input_ext": ".out"}
+TASKS = [
+    {"name": "head", "module": "tasks.py:Head"},
+    BRANCH | {"name": "left", "module": "tasks.py:Left", "output_ext": ".md"},
+    BRANCH | {"name": "right", "module": "tasks.py:Right", "output_ext": ".csv"},
+]
+ERRORS = ["head/bad.err", "left/fork.err", "right/fork.err"]
+
+
+@pytest.fixture
+def flow(weird_tmp_path):
+    world = World(weird_tmp_path)
+    flow = Watched(world)
+    flow.add_module(CODE.format(root=str(flow.root)))
+    flow.add_inputs("a", "bad", "fork")
+    flow.write(*TASKS)
+    yield flow
+    world.close()
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory):
+    """A run with failed files; tests put back the errors that they remove."""
+    world = World(tmp_path_factory.mktemp("failed"))
+    flow = Watched(world)
+    flow.add_module(CODE.format(root=str(flow.root)))
+    flow.add_inputs("a", "bad", "fork")
+    flow.write(*TASKS)
+    assert flow.once() == 1
+    yield flow
+    world.close()
+
+
+@pytest.fixture
+def stopped(failed):
+    kept = {name: (failed.out / name).read_text() for name in ERRORS}
+    yield failed
+    (failed.out / ".tigerflow" / "retry").unlink(missing_ok=True)
+    for name, text in kept.items():
+        (failed.out / name).write_text(text)
+
+
+def call(flow, command, *words):
+    """Run a command; return its exit code and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tigerflow", command, str(flow.out), *map(str, words)],
+        cwd=flow.root,
+        env=flow.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def retry(flow, *words):
+    return call(flow, "retry", *words)
+
+
+def errors(flow):
+    paths = flow.out.glob("*/*.err")
+    return sorted(str(path.relative_to(flow.out)) for path in paths)
+
+
+def counts(flow):
+    return json.loads(call(flow, "report", "--json")[1])["progress"]["pipeline"]
+
+
+# What goes again
+
+
+def test_all_failed_files_go_again_at_the_next_run(flow):
+    flow.once()
+    flow.forget()
+
+    said = retry(flow)
+
+    assert said == (0, "2 files will be processed again at the next run\n")
+    assert errors(flow) == []
+    (flow.root / "mended").touch()
+    assert flow.once() == 0
+    # What was done is not done again.
+    assert flow.noted("head") == ["head bad"]
+    assert flow.noted("left") == ["left bad", "left fork"]
+    assert counts(flow)["finished"] == 3
+
+
+@pytest.mark.snakemake
+def test_plain_snakemake_takes_them_up_as_well(flow):
+    flow.compile(*TASKS)
+    flow.snakemake()
+    before = errors(flow)
+    (flow.root / "mended").touch()
+
+    retry(flow)
+    flow.snakemake()
+
+    assert before == ERRORS
+    assert (errors(flow), counts(flow)["finished"]) == ([], 3)
+
+
+@pytest.mark.parametrize("file", ["fork.txt", "fork", "in/fork.txt"])
+def test_a_file_is_given_by_name_stem_or_path(stopped, file):
+    said = retry(stopped, file)
+
+    assert said == (0, "1 file will be processed again at the next run\n")
+    assert errors(stopped) == ["head/bad.err"]
+
+
+def test_a_task_chooses_its_own_errors(stopped):
+    said = retry(stopped, "--task", "left")
+
+    assert said == (0, "1 file will be processed again at the next run\n")
+    assert errors(stopped) == ["head/bad.err", "right/fork.err"]
+
+
+def test_a_task_and_a_file_choose_together(stopped):
+    code, text = retry(stopped, "--task", "right", "fork.txt")
+
+    assert (code, text[:6]) == (0, "1 file")
+    assert errors(stopped) == ["head/bad.err", "left/fork.err"]
+
+
+def test_nothing_goes_again_when_nothing_failed(stopped):
+    retry(stopped)
+
+    assert retry(stopped) == (0, "No file has failed\n")
+
+
+def test_a_file_without_input_stays_as_it_is(stopped):
+    source = stopped.inputs / "bad.txt"
+    source.rename(stopped.root / "bad.txt")
+    try:
+        named = retry(stopped, "bad.txt")
+        everything = retry(stopped)
+    finally:
+        (stopped.root / "bad.txt").rename(source)
+
+    assert named == (
+        2,
+        "Error: 'bad.txt' cannot go again: the input file is gone\n",
+    )
+    code, text = everything
+    assert (code, text.splitlines()) == (
+        0,
+        [
+            "Left as it is: bad.txt: the input file is gone",
+            "1 file will be processed again at the next run",
+        ],
+    )
+    assert errors(stopped) == ["head/bad.err"]
+
+
+# Mistakes change nothing
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["bat.txt"], "No file 'bat.txt' has failed; did you mean 'bad.txt'?"),
+        (["a.txt"], "No file 'a.txt' has failed"),
+        (["bad.txt", "zzz"], "No file 'zzz' has failed"),
+        (["--task", "left", "bad.txt"], "No file 'bad.txt' has failed in task 'left'"),
+        (["--task", "rigt"], "The pipeline has no task 'rigt'; did you mean 'right'?"),
+        (
+            ["--task", "zzz"],
+            "The pipeline has no task 'zzz'; its tasks are head, left, right",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_changes_nothing(stopped, words, sentence):
+    said = retry(stopped, *words)
+
+    assert said == (2, f"Error: {sentence}\n")
+    assert errors(stopped) == ERRORS
+    assert not (stopped.out / ".tigerflow" / "retry").exists()
+
+
+def test_a_directory_that_is_no_run_is_an_error(stopped):
+    where = str(stopped.inputs)
+    done = subprocess.run(
+        [sys.executable, "-m", "tigerflow", "retry", where],
+        env=stopped.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+
+    sentence = f"Error: {where!r} is not the output directory of a pipeline\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
+# Under a running service
+
+
+def test_a_running_service_takes_them_up(flow):
+    service = flow.watch()
+    flow.until(*ERRORS)
+    wait_until(lambda: counts(flow)["errored"] == 2, "both have failed")
+    (flow.root / "mended").touch()
+
+    said = retry(flow)
+    flow.until("left/bad.md", "right/bad.csv", "left/fork.md", "right/fork.csv")
+    wait_until(lambda: counts(flow)["finished"] == 3, "all are done")
+    flow.stop(service)
+
+    pid = service.pid
+    assert said == (
+        0,
+        f"2 files will be processed again by the running pipeline (pid {pid})\n",
+    )
+    assert errors(flow) == []
+    assert not (flow.out / ".tigerflow" / "retry").exists()
+    # Their heads, and that of the file that was done, were not done again.
+    assert flow.noted("head") == ["head a", "head bad", "head bad", "head fork"]
+
+
+def test_a_file_that_fails_again_is_failed_again(flow):
+    service = flow.watch()
+    flow.until(*ERRORS)
+    wait_until(lambda: counts(flow)["errored"] == 2, "both have failed")
+
+    retry(flow, "bad.txt")
+    wait_until(lambda: flow.noted("head bad") == ["head bad"] * 2, "it was tried")
+    wait_until(lambda: counts(flow)["errored"] == 2, "both have failed")
+    code = flow.stop(service)
+
+    assert code != 0
+    assert errors(flow) == ERRORS
+
+
+def test_a_file_in_hand_goes_again_when_its_other_branch_is_done(flow):
+    flow.add_module(
+        CODE.format(root=str(flow.root)).replace('"fork")', '("fork", "slow"))', 1)
+    )
+    flow.add_inputs("slow")
+    service = flow.watch()
+    flow.until("left/slow.err")
+    wait_until(lambda: flow.noted("right slow"), "the other branch is at it")
+    (flow.root / "mended").touch()
+
+    code, _ = retry(flow, "slow.txt")
+    (flow.root / "go").touch()
+    flow.until("left/slow.md", "right/slow.csv")
+    flow.stop(service)
+
+    assert code == 0
+    assert flow.noted("right slow") == ["right slow"]

@@ -1,0 +1,331 @@
+"""A service whose processes die, whose disk fills up, whose inputs vanish."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from runs import DEADLINE_S, World, wait_until
+from services import HEAD, LEFT, NOTHING_TO_DO, RIGHT, TREE, Watched, kill
+
+pytestmark = pytest.mark.snakemake
+
+WORK = {"name": "work", "module": "tasks.py:Work"}
+
+FAULTY = """
+class Work(LocalTask):
+    def setup(context): note("setup")
+    def run(context, input_file, output_file):
+        note(f"run {input_file.stem}")
+        if input_file.stem.startswith("poison"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if input_file.stem.startswith("wait"):
+            output_file.write_text("half")
+            wait_for("go")
+        output_file.write_text(input_file.read_text())
+"""
+
+
+@pytest.fixture(autouse=True)
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def flow(world):
+    return Watched(world)
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, kilobytes: int) -> Iterator[None]:
+    """Mount a tmpfs that is soon full, where that is allowed."""
+    path.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(path)]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_service_killed_again_and_again_ends_with_each_file_once(flow, seed):
+    moments = random.Random(seed)
+    flow.add_module(TREE)
+    flow.write(HEAD, LEFT, RIGHT)
+    stems = [f"f{number:03}" for number in range(198)]
+    flow.add_inputs("bad", "left", *stems)
+    for steps in sorted(moments.sample(range(560), 5)):
+        process = flow.watch("--once")
+        wait_until(
+            lambda n=steps, p=process: len(flow.noted()) >= n or p.poll() is not None
+        )
+        assert process.poll() is None, flow.said
+        kill(process.pid)
+        process.wait()
+    assert flow.once() == 1, flow.said
+    flow.until_nothing_is_left()
+    assert flow.names("head") == ["bad.err", *(f"{s}.out" for s in stems), "left.out"]
+    assert flow.names("left") == [*(f"{s}.md" for s in stems), "left.err"]
+    assert flow.texts("right") == {
+        f"{stem}.out": f"{stem.upper()}>" for stem in [*stems, "left"]
+    }
+    assert all(flow.texts("left")[f"{s}.md"] == f"{s.upper()}<" for s in stems)
+    assert "Traceback" not in flow.said
+    assert "Traceback" not in flow.worker_logs
+    # Each kill repeats what was in flight, and nothing else.
+    runs = [line for line in flow.noted() if "setup" not in line]
+    assert len(runs) < 598 + 5 * 10
+
+
+def test_after_a_kill_and_a_restart_snakemake_has_nothing_to_do(world, flow):
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("a", "wait", "z")
+    process = flow.watch()
+    wait_until(lambda: "run wait" in flow.noted())
+    kill(process.pid)
+    process.wait()
+    wait_until(lambda: not world.processes(), "all have noticed")
+    (flow.root / "go").touch()
+    assert flow.once() == 0, flow.said
+    assert NOTHING_TO_DO in flow.dry_run()
+
+
+def test_file_is_tried_again_when_its_worker_is_killed(world, flow):
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("a", "wait", "z")
+    process = flow.watch("--once")
+    for tries in (1, 2):
+        wait_until(lambda n=tries: len(flow.noted("run wait")) == n)
+        for pid in world.processes("workers.worker"):
+            kill(pid)
+    wait_until(lambda: len(flow.noted("run wait")) == 3)
+    (flow.root / "go").touch()
+    assert process.wait(DEADLINE_S) == 0, flow.said
+    assert flow.names("work") == ["a.out", "wait.out", "z.out"]
+    assert flow.texts("work")["wait.out"] == "wait"
+    assert flow.said.count("while processing wait.txt; it is tried again") == 2
+
+
+@pytest.mark.parametrize("kind", ["local", "local_async"])
+def test_file_that_always_kills_its_worker_fails_and_others_are_done(flow, kind):
+    code = FAULTY
+    keys = {}
+    if kind == "local_async":
+        code = FAULTY.replace("LocalTask", "LocalAsyncTask").replace("def", "async def")
+        keys = {"kind": kind, "concurrency_limit": 8}
+    flow.add_module(code)
+    flow.write(WORK | keys)
+    stems = [f"f{number:02}" for number in range(50)]
+    flow.add_inputs("poison", *stems)
+    assert flow.once() == 1
+    assert flow.names("work") == [*(f"{s}.out" for s in stems), "poison.err"]
+    record = json.loads((flow.out / "work" / "poison.err").read_text())
+    assert record["exception_type"] == "WorkerDied"
+    assert "SIGKILL" in record["message"]
+    assert flow.noted("run poison") == ["run poison"] * 3
+
+
+@pytest.mark.parametrize("victim", ["window", "forkserver", "workers"])
+def test_helper_that_is_killed_is_replaced(world, flow, victim):
+    flow.add_module(TREE.replace("class Left", WAITING_LEFT + "class Unused"))
+    flow.write(HEAD, LEFT, RIGHT)
+    flow.add_inputs(*(f"f{number:02}" for number in range(30)))
+    process = flow.watch()
+    wait_until(lambda: flow.noted("left"))
+    victims = VICTIMS[victim](world, process.pid)
+    assert victims
+    for pid in victims:
+        kill(pid)
+    (flow.root / "go").touch()
+    flow.until(*(f"left/f{number:02}.md" for number in range(30)))
+    flow.add_inputs("later")
+    flow.until("left/later.md", "right/later.out")
+    assert flow.stop(process) == 130
+    assert "Traceback" not in flow.said
+    assert not [name for name in flow.names("left") if name.endswith(".err")]
+    flow.until_nothing_is_left()
+
+
+def test_worker_that_is_killed_in_setup_is_replaced(flow):
+    flow.add_module("""
+        class Work(LocalTask):
+            def setup(context):
+                note("setup")
+                if not os.path.exists("killed"):
+                    open("killed", "x").close()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            def run(context, input_file, output_file): pass
+    """)
+    flow.write(WORK)
+    flow.add_inputs("a", "b")
+    assert flow.once() == 0, flow.said
+    assert flow.noted() == ["setup", "setup"]
+    assert flow.names("work") == ["a.out", "b.out"]
+
+
+WAITING_LEFT = """
+class Left(LocalTask):
+    def run(context, input_file, output_file):
+        note(f"left {input_file.stem}")
+        wait_for("go")
+        output_file.write_text("left")
+
+"""
+
+
+def _parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _fork_servers(world, service):
+    servers = world.processes("multiprocessing.forkserver")
+    return [pid for pid in servers if _parent(pid) == service]
+
+
+def _windows(world, service):
+    servers = _fork_servers(world, service)
+    children = world.processes("multiprocessing.forkserver")
+    return [pid for pid in children if _parent(pid) in servers]
+
+
+VICTIMS = {
+    "window": _windows,
+    "forkserver": _fork_servers,
+    "workers": lambda world, _: world.processes("workers.worker"),
+}
+
+
+def test_full_disk_pauses_and_goes_on_when_there_is_room(flow):
+    flow.add_module("""
+        class Work(LocalTask):
+            def run(context, input_file, output_file):
+                output_file.write_bytes(bytes(40_000))
+    """)
+    flow.write(WORK)
+    stems = [f"f{number:02}" for number in range(12)]
+    flow.add_inputs(*stems)
+    with small_disk(flow.out / "work", 200):
+        process = flow.watch("--once")
+        flow.until_said("No space left on device; waiting for that")
+        wait_until(lambda: len(flow.names("work")) >= 4)
+        assert process.poll() is None
+        moved = 0
+        while process.poll() is None and moved < 20:
+            # The user makes room: results go elsewhere.
+            for path in (flow.out / "work").glob("*.out"):
+                os.truncate(path, 0)
+                moved += 1
+            wait_until(
+                lambda: (
+                    process.poll() is not None
+                    or any(p.stat().st_size for p in (flow.out / "work").glob("*.out"))
+                )
+            )
+        assert process.wait(DEADLINE_S) == 0, flow.said
+        assert flow.names("work") == [f"{stem}.out" for stem in stems]
+    assert "Results can be stored again" in flow.said
+
+
+def test_full_state_directory_pauses_and_goes_on_when_there_is_room(flow):
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("a")
+    state = flow.out / ".tigerflow"
+    with small_disk(state, 400):
+        process = flow.watch()
+        flow.until_said("Completed processing 1 file")
+        filler = state / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(512))
+        # More names than fit into what is left of the journal's last block.
+        stems = [f"{number:03}" * 60 + "x" for number in range(40)]
+        flow.add_inputs(*stems)
+        flow.until_said("No space left on device; waiting for that")
+        filler.unlink()
+        flow.until(*(f"work/{stem}.out" for stem in stems))
+        names = {f"{stem}.txt" for stem in stems}
+        wait_until(lambda: _journaled(state, "file_done") >= names)
+        assert flow.stop(process) == 130
+    flow.until_nothing_is_left()
+    assert "Traceback" not in flow.said
+
+
+def _journaled(state, event):
+    lines = (state / "journal.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    return {each["file"] for each in events if each["event"] == event}
+
+
+def test_input_that_vanishes_while_it_waits_harms_no_other(flow):
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("a", "gone1", "gone2", "wait", "z")
+    process = flow.watch("--once")
+    wait_until(lambda: "run wait" in flow.noted() or "run gone1" in flow.noted())
+    for name in ("gone1", "gone2"):
+        (flow.inputs / f"{name}.txt").unlink()
+    (flow.root / "go").touch()
+    process.wait(DEADLINE_S)
+    assert {"a.out", "wait.out", "z.out"} <= set(flow.names("work"))
+    assert "Traceback" not in flow.said
+
+
+def test_input_directory_replaced_by_an_empty_one_forgets_nothing(flow):
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("a", "b")
+    process = flow.watch("--delete-input")
+    flow.until("work/a.out", "work/b.out")
+    wait_until(lambda: not [*flow.inputs.iterdir()])
+    flow.add_inputs("c", "wait")
+    wait_until(lambda: "run wait" in flow.noted())
+    away = flow.root / "away"
+    flow.inputs.rename(away)
+    flow.inputs.mkdir()
+    (flow.root / "go").touch()
+    flow.until_said("wait.txt is gone")
+    assert {"a.out", "b.out"} <= set(flow.names("work"))
+    flow.inputs.rmdir()
+    away.rename(flow.inputs)
+    flow.add_inputs("later")
+    flow.until("work/later.out", "work/c.out", "work/wait.out")
+    flow.stop(process)
+    assert flow.names("work") == ["a.out", "b.out", "c.out", "later.out", "wait.out"]
+    assert flow.noted("run a") == ["run a"]
+
+
+def test_two_thousand_files_at_once_are_all_done(world):
+    flow = Watched(world)
+    flow.add_module("""
+        class Work(LocalTask):
+            def run(context, input_file, output_file):
+                output_file.write_text(input_file.read_text())
+    """)
+    flow.write(WORK)
+    process = flow.watch()
+    flow.until_said("Starting pipeline execution")
+    ready = flow.root / "ready"
+    ready.mkdir()
+    for number in range(2000):
+        (ready / f"f{number:04}.txt").write_text(str(number))
+    started = time.monotonic()
+    for path in ready.iterdir():
+        path.rename(flow.inputs / path.name)
+    wait_until(lambda: len(flow.names("work")) >= 2000)
+    took = time.monotonic() - started
+    print(f"2,000 files in {took:.1f} s")
+    assert flow.stop(process, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert len(flow.names("work")) == 2000

@@ -1,0 +1,380 @@
+"""A journal and the names of files -> a report."""
+
+import itertools
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tigerflow.errors import NoRunError
+from tigerflow.journal import read
+from tigerflow.lock import Holder
+from tigerflow.plan import Plan, PlannedTask, read_plan
+from tigerflow.progress import FileState, Judge, Listed, TaskState
+from tigerflow.report import Journaled, Timing, as_json, build_report, digest
+from tigerflow.targets import Status, Targets
+
+TREE = Plan(
+    ".txt",
+    (
+        PlannedTask("head", None, ".out", keep_output=False),
+        PlannedTask("left", "head", ".md", keep_output=True),
+        PlannedTask("right", "head", ".csv", keep_output=False),
+    ),
+)
+CHAIN = Plan(
+    ".txt",
+    (
+        PlannedTask("head", None, ".out", keep_output=True),
+        PlannedTask("middle", "head", ".mid", keep_output=False),
+        PlannedTask("end", "middle", ".md", keep_output=True),
+    ),
+)
+TWO_ROOTS = Plan(
+    ".txt",
+    (
+        PlannedTask("one", None, ".out", keep_output=True),
+        PlannedTask("two", None, ".out", keep_output=True),
+    ),
+)
+AT = "2026-11-22T05:00:00.000+00:00"
+LATER = "2026-11-22T05:00:01.500000+00:00"
+PROCESSED, STAGED, FAILED, WAITING, BLOCKED = TaskState
+
+
+def event(kind, **fields):
+    return {"event": kind, "at": AT, **fields}
+
+
+def timed(kind, task, stem, seconds=1.5):
+    return event(kind, task=task, file=stem, started=AT, seconds=seconds)
+
+
+def listed(plan, inputs="", **files):
+    """Return a listing: `inputs="a b"`, `head="a"`, `head_err="b"`; all of one age."""
+    return Listed(
+        inputs=dict.fromkeys(inputs.split(), 1),
+        outputs={
+            task.name: dict.fromkeys(files.get(task.name, "").split(), 2)
+            for task in plan.tasks
+        },
+        errors={
+            task.name: dict.fromkeys(files.get(f"{task.name}_err", "").split(), 2)
+            for task in plan.tasks
+        },
+    )
+
+
+def report(plan, listing, *events, running=False):
+    holder = Holder(7, "here") if running else None
+    return build_report(Path("/out"), plan, listing, digest(events), holder)
+
+
+def progress(plan, listing, *events, running=False):
+    return as_json(report(plan, listing, *events, running=running))["progress"]
+
+
+# How far each file is
+
+
+@pytest.mark.parametrize(
+    ("listing", "head", "left", "right"),
+    [
+        ({}, STAGED, WAITING, WAITING),
+        ({"head": "a"}, PROCESSED, STAGED, STAGED),
+        ({"head": "a", "left_err": "a"}, PROCESSED, FAILED, STAGED),
+        ({"head_err": "a"}, FAILED, BLOCKED, BLOCKED),
+        # The intermediate output is gone, as it should be.
+        ({"left": "a", "right": "a"}, PROCESSED, PROCESSED, PROCESSED),
+        ({"left": "a", "right_err": "a"}, PROCESSED, PROCESSED, FAILED),
+        ({"left": "a"}, PROCESSED, PROCESSED, STAGED),
+        # A stale error beside an output.
+        ({"head": "a", "head_err": "a"}, PROCESSED, STAGED, STAGED),
+    ],
+)
+def test_each_task_is_as_far_as_its_files_say(listing, head, left, right):
+    judge = Judge(TREE, listed(TREE, "a", **listing))
+
+    assert judge.tasks("a") == {"head": head, "left": left, "right": right}
+
+
+def _as_pipeline(plan):
+    tasks = [SimpleNamespace(name=task.name, spec=task) for task in plan.tasks]
+    parents = {task.depends_on for task in plan.tasks}
+    leaves = frozenset(task.name for task in plan.tasks) - parents
+    return SimpleNamespace(input_ext=plan.input_ext, tasks=tasks, leaf_names=leaves)
+
+
+@pytest.mark.parametrize("plan", [TREE, CHAIN, TWO_ROOTS])
+def test_a_report_judges_each_file_as_the_service_does(plan):
+    targets = Targets(_as_pipeline(plan))
+    names = [task.name for task in plan.tasks]
+    for times in itertools.product((None, 1, 3), repeat=2 * len(names)):
+        outputs = dict(zip(names, times[: len(names)], strict=True))
+        errors = dict(zip(names, times[len(names) :], strict=True))
+        listing = Listed(
+            inputs={"a": 2},
+            outputs={n: {} if t is None else {"a": t} for n, t in outputs.items()},
+            errors={n: {} if t is None else {"a": t} for n, t in errors.items()},
+        )
+        on_disk = {}
+        for task, each in zip(plan.tasks, targets._tasks, strict=True):
+            on_disk[f"{each.results}/a{task.output_ext}"] = outputs[task.name]
+            on_disk[f"{each.errors}/a.err"] = errors[task.name]
+        judge = Judge(plan, listing)
+
+        expected = targets.assess("a", 2, on_disk.get)
+        states = judge.tasks("a")
+        found = judge.file(states, in_hand=False)
+
+        as_status = {
+            FileState.FINISHED: Status.DONE,
+            FileState.ERRORED: Status.FAILED,
+        }
+        assert as_status.get(found, Status.UNDONE) is expected.status
+        failed = [name for name in names if states[name] is FAILED]
+        assert tuple(failed) == expected.failed
+        undone = [n for n in plan.targets if states[n] in {STAGED, WAITING}]
+        assert sorted(undone) == sorted(expected.undone)
+
+
+def test_an_output_older_than_its_input_does_not_count():
+    listing = Listed({"a": 3}, {"one": {"a": 2}, "two": {}}, {"one": {}, "two": {}})
+
+    assert Judge(TWO_ROOTS, listing).tasks("a") == {"one": STAGED, "two": STAGED}
+
+
+# Counts
+
+
+def test_every_file_is_counted_in_one_state():
+    listing = listed(
+        TREE, "a b c d e f", head="b c", left="d e", right="d", right_err="e c"
+    )
+
+    assert progress(TREE, listing)["pipeline"] == {
+        "finished": 1,  # d
+        "in_progress": 2,  # b; c: one branch failed, the other goes on
+        "staged": 2,  # a, f
+        "errored": 1,  # e
+        "total": 6,
+    }
+
+
+def test_a_file_that_fails_in_two_branches_counts_once():
+    listing = listed(TREE, "a b", left_err="a", right_err="a")
+
+    found = as_json(report(TREE, listing))
+
+    assert found["progress"]["pipeline"]["errored"] == 1
+    assert found["progress"]["pipeline"]["total"] == 2
+    assert {task: len(errors) for task, errors in found["errors"].items()} == {
+        "left": 1,
+        "right": 1,
+    }
+
+
+def test_tasks_are_counted_in_order_of_the_plan():
+    listing = listed(TREE, "a b c", head="b", left="c", right_err="c", left_err="b")
+
+    assert progress(TREE, listing)["tasks"] == [
+        {"name": "head", "processed": 2, "staged": 1, "failed": 0},
+        {"name": "left", "processed": 1, "staged": 0, "failed": 1},
+        {"name": "right", "processed": 0, "staged": 1, "failed": 1},
+    ]
+
+
+def test_done_files_count_when_their_inputs_are_deleted():
+    listing = listed(TREE, "", left="a b", right="a", head="c", left_err="d")
+
+    counts = progress(TREE, listing)["pipeline"]
+
+    # What is half done and has no input will never be done.
+    assert counts == {
+        "finished": 1,
+        "in_progress": 0,
+        "staged": 0,
+        "errored": 0,
+        "total": 1,
+    }
+
+
+def test_what_a_running_service_has_in_hand_is_in_progress():
+    listing = listed(TREE, "a b c", left="c", right="c")
+    events = [
+        event("run_started", tasks={}),
+        event("staged", files=["a.txt", "c.txt"]),
+        event("file_done", file="c.txt"),
+    ]
+
+    running = progress(TREE, listing, *events, running=True)["pipeline"]
+    stopped = progress(TREE, listing, *events)["pipeline"]
+
+    assert (running["in_progress"], running["staged"]) == (1, 1)
+    assert (stopped["in_progress"], stopped["staged"]) == (0, 2)
+
+
+@pytest.mark.parametrize("kind", ["file_done", "file_failed", "file_forgotten"])
+def test_a_settled_file_is_no_longer_in_hand(kind):
+    events = [event("staged", files=["a", "b"]), event(kind, file="a")]
+
+    assert digest(events).in_hand == {"b"}
+
+
+def test_a_new_run_has_nothing_of_the_last_in_hand():
+    events = [event("staged", files=["a"]), event("run_started")]
+
+    assert digest(events).in_hand == set()
+
+
+def test_a_name_that_snakemake_cannot_carry_is_an_error():
+    found = as_json(report(TREE, Listed({"{x}": 1}, *_nothing(TREE))))
+
+    assert found["progress"]["pipeline"]["errored"] == 1
+    assert found["progress"]["tasks"][0]["failed"] == 1
+    assert found["errors"] == {
+        "head": [
+            {
+                "file": "{x}.txt",
+                "path": "/out/.tigerflow/input/{x}.txt",
+                "timestamp": None,
+                "exception_type": "UnusableName",
+                "message": "Snakemake reads the {...} in its name as a wildcard; "
+                "rename it",
+                "traceback": "",
+            },
+        ],
+    }
+
+
+def _nothing(plan):
+    return [{task.name: {} for task in plan.tasks} for _ in range(2)]
+
+
+# Metrics
+
+
+def test_metrics_are_of_the_successes_and_list_every_file():
+    events = [
+        timed("task_done", "head", "a", 1.5),
+        timed("task_failed", "head", "b", 9),
+        timed("task_done", "head", "c", 0.5),
+    ]
+
+    found = as_json(report(TREE, listed(TREE, "a b c"), *events))["metrics"]
+
+    assert list(found) == ["head"]
+    files = found["head"].pop("files")
+    assert found["head"] == {
+        "count": 2,
+        "avg_ms": 1000.0,
+        "min_ms": 500.0,
+        "max_ms": 1500.0,
+        "durations": [1500.0, 500.0],
+    }
+    assert files[0] == {
+        "file": "a.txt",
+        "started_at": AT,
+        "finished_at": LATER,
+        "duration_ms": 1500.0,
+        "status": "success",
+    }
+    assert [each["status"] for each in files] == ["success", "error", "success"]
+
+
+def test_metrics_name_the_file_that_the_task_got():
+    events = [timed("task_done", "left", "a")]
+
+    found = as_json(report(TREE, listed(TREE, "a"), *events))["metrics"]
+
+    assert [each["file"] for each in found["left"]["files"]] == ["a.out"]
+
+
+def test_metrics_without_a_success_have_zeros():
+    events = [timed("task_failed", "head", "a")]
+
+    found = as_json(report(TREE, listed(TREE, "a"), *events))["metrics"]["head"]
+
+    assert found["durations"] == []
+    assert [found[key] for key in ("count", "avg_ms", "min_ms", "max_ms")] == [0] * 4
+
+
+def test_of_a_file_that_went_again_the_last_try_counts():
+    events = [
+        timed("task_failed", "head", "a", 1),
+        timed("task_done", "head", "b", 2),
+        timed("task_done", "head", "a", 3),
+    ]
+
+    assert digest(events).timings == {
+        "head": {"b": Timing(AT, 2, succeeded=True), "a": Timing(AT, 3, succeeded=True)}
+    }
+    assert list(digest(events).timings["head"]) == ["b", "a"]
+
+
+def test_a_try_without_a_start_has_the_time_of_its_record():
+    events = [event("task_failed", task="head", file="a", started="", seconds=0.0)]
+
+    assert digest(events).timings["head"]["a"] == Timing(AT, 0.0, succeeded=False)
+
+
+def test_events_of_other_forms_are_left_out():
+    events = [
+        {"event": "task_done"},
+        {"event": "staged", "files": 7},
+        {"event": "file_done", "file": ["a"]},
+        {"event": "from the future", "at": AT},
+        {"event": None},
+    ]
+
+    assert digest(events) == Journaled()
+
+
+def test_a_torn_journal_loses_its_torn_lines_alone(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    whole = json.dumps(timed("task_done", "head", "a")).encode()
+    path.write_bytes(whole + b"\n" + whole[:30] + b"\n\x00\xff\n[]\n" + whole[:50])
+
+    assert digest(read(path)).timings == {
+        "head": {"a": Timing(AT, 1.5, succeeded=True)}
+    }
+
+
+# Sections, and what is no run
+
+
+def test_sections_come_in_their_order_and_only_those_asked_for():
+    found = report(TREE, listed(TREE, "a"), running=True)
+
+    assert list(as_json(found)) == ["status", "progress", "metrics", "errors"]
+    assert as_json(found, ["errors", "status"]) == {
+        "status": {"running": True, "pid": 7},
+        "errors": {},
+    }
+
+
+def test_a_stopped_run_has_no_pid():
+    found = as_json(report(TREE, listed(TREE)), ["status"])
+
+    assert found == {"status": {"running": False, "pid": None}}
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    (tmp_path / ".tigerflow").mkdir()
+    (tmp_path / ".tigerflow" / "pipeline.json").write_text(TREE.text)
+
+    assert read_plan(tmp_path) == TREE
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"tasks": 1}', '{"tasks": [1]}'])
+def test_a_directory_without_a_plan_is_no_run(tmp_path, text):
+    if text is not None:
+        (tmp_path / ".tigerflow").mkdir()
+        (tmp_path / ".tigerflow" / "pipeline.json").write_text(text)
+
+    with pytest.raises(NoRunError) as caught:
+        read_plan(tmp_path)
+
+    expected = f"{str(tmp_path)!r} is not the output directory of a pipeline"
+    assert str(caught.value) == expected

@@ -1,0 +1,306 @@
+"""The service's loop, with windows and workers that do as they are told."""
+
+import asyncio
+import json
+import os
+import queue
+import time
+from types import SimpleNamespace
+
+import pytest
+from test_targets import pipeline_of
+
+from tigerflow import runner as module
+from tigerflow.engine.window import WindowError, WindowExit
+from tigerflow.inbox import Arrival, signature_of
+from tigerflow.journal import Journal, read
+from tigerflow.runner import Counts, Ledger, Runner, RunnerOptions, RunnerParts
+from tigerflow.targets import Status, Targets
+
+#: Far more than anything takes here.
+DEADLINE_S = 20
+
+
+class Windows:
+    """Windows that call `run` with their targets, and end with what it returns."""
+
+    def __init__(self, run):
+        self.run = run
+        self.windows = []
+        self.failures = 0
+
+    def start(self, targets, *, keep_metadata):
+        assert keep_metadata
+        if self.failures:
+            self.failures -= 1
+            message = "just died"
+            raise WindowError(message)
+        self.windows.append(list(targets))
+        reader, writer = os.pipe()
+        code = self.run(targets)
+        if code is not None:
+            os.close(writer)
+        return SimpleNamespace(sentinel=reader, code=code)
+
+    def end(self, process):
+        os.close(process.sentinel)
+        return process.code
+
+
+class Workers:
+    def __init__(self):
+        self.stuck = {}
+        self.is_short_of_files = True
+        self.calls = []
+
+    def drain(self):
+        self.calls.append("drain")
+
+    def stop(self):
+        self.calls.append("stop")
+
+
+class Inbox:
+    """Files that come one batch after the other; an empty batch ends the first scan."""
+
+    def __init__(self, *batches):
+        self.batches = queue.SimpleQueue()
+        for batch in batches:
+            self.batches.put(batch)
+
+    def batch(self, *, wait):
+        del wait
+        return self.batches.get(timeout=DEADLINE_S)
+
+    def stop(self):
+        self.batches.put(None)
+
+
+class Scene:
+    """A run directory with one task, `work`."""
+
+    def __init__(self, path, monkeypatch):
+        monkeypatch.setattr(module, "STAGING_INTERVAL_S", 0.02)
+        monkeypatch.setattr(module, "STORAGE_PAUSE_S", 0.02)
+        self.inputs = path / "in"
+        self.out = path / "out"
+        self.inputs.mkdir()
+        (self.out / ".tigerflow").mkdir(parents=True)
+        (self.out / "work").mkdir()
+        self.windows = Windows(self.make)
+        self.workers = Workers()
+        self.select = lambda waiting, _counts: waiting
+        self.runner = None
+
+    def add(self, *names):
+        arrivals = []
+        for name in names:
+            path = self.inputs / name
+            path.write_text(name)
+            arrivals.append(Arrival(name, signature_of(path.stat())))
+        return arrivals
+
+    def make(self, targets):
+        for target in targets:
+            (self.out / target).write_text("made")
+        return WindowExit.DONE
+
+    def serve(self, *batches, **options):
+        options = {"once": True} | options
+
+        async def run():
+            with Journal(self.out / ".tigerflow" / "journal.jsonl") as journal:
+                parts = RunnerParts(
+                    targets=Targets(pipeline_of(("work", None, True))),
+                    run_dir=self.out,
+                    input_dir=self.inputs,
+                    windows=self.windows,
+                    workers=self.workers,
+                    journal=journal,
+                    grace_s=0.05,
+                    select=self.select,
+                )
+                self.runner = Runner(parts, RunnerOptions(**options))
+                inbox = Inbox(*batches, [])
+                await asyncio.wait_for(self.runner.run(inbox), DEADLINE_S)
+
+        asyncio.run(run())
+        return self.runner.ledger.counts()
+
+    def events(self, kind):
+        journal = read(self.out / ".tigerflow" / "journal.jsonl")
+        return [event for event in journal if event["event"] == kind]
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    return Scene(tmp_path, monkeypatch)
+
+
+def test_files_are_staged_made_and_recorded(scene):
+    assert scene.serve(scene.add("a.tar.gz", "b.tar.gz")) == Counts(done=2)
+    assert scene.windows.windows == [["work/a.out", "work/b.out"]]
+    assert scene.events("staged")[0]["files"] == ["a.tar.gz", "b.tar.gz"]
+    assert [e["file"] for e in scene.events("file_done")] == ["a.tar.gz", "b.tar.gz"]
+
+
+def test_windows_have_at_most_their_size_and_are_disjoint(scene):
+    names = [f"f{number:03}.tar.gz" for number in range(250)]
+    assert scene.serve(scene.add(*names)).done == 250
+    assert [len(each) for each in scene.windows.windows] == [100, 100, 50]
+    assert len({target for each in scene.windows.windows for target in each}) == 250
+
+
+def test_window_that_cannot_be_started_is_started_later(scene):
+    scene.windows.failures = 2
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
+
+
+def test_file_without_a_result_gets_an_error_after_three_tries(scene):
+    scene.windows.run = lambda _targets: WindowExit.BROKEN
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(failed=1)
+    assert len(scene.windows.windows) == 3
+    record = json.loads((scene.out / "work" / "a.err").read_text())
+    assert (record["exception_type"], record["file"]) == ("NoResult", "a.tar.gz")
+
+
+def test_file_that_could_not_be_stored_is_tried_until_it_can_be(scene):
+    def run(targets):
+        if len(scene.windows.windows) < 6:
+            scene.runner.blocked("a", "no room")
+            return WindowExit.JOBS_FAILED
+        return scene.make(targets)
+
+    scene.windows.run = run
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
+    assert not (scene.out / "work" / "a.err").exists()
+
+
+def test_file_that_is_gone_is_forgotten_and_the_others_are_made(scene):
+    arrivals = scene.add("a.tar.gz", "b.tar.gz")
+    (scene.inputs / "a.tar.gz").unlink()
+
+    def run(targets):
+        return WindowExit.INPUT_MISSING if len(targets) == 2 else scene.make(targets)
+
+    scene.windows.run = run
+    assert scene.serve(arrivals) == Counts(done=1)
+    assert scene.windows.windows[1:] == [["work/b.out"]]
+
+
+def test_failure_because_the_input_vanished_is_none(scene):
+    arrivals = scene.add("a.tar.gz", "b.tar.gz")
+
+    def run(_targets):
+        for stem, kind in (("a", "FileNotFoundError"), ("b", "ValueError")):
+            (scene.inputs / f"{stem}.tar.gz").unlink()
+            error = scene.out / "work" / f"{stem}.err"
+            error.write_text(json.dumps({"exception_type": kind}))
+        return WindowExit.JOBS_FAILED
+
+    scene.windows.run = run
+    assert scene.serve(arrivals) == Counts(failed=1)
+    assert [path.name for path in (scene.out / "work").iterdir()] == ["b.err"]
+
+
+def test_task_that_cannot_run_leaves_its_files_pending_without_a_hang(scene):
+    def run(_targets):
+        scene.workers.stuck["work"] = "no licence"
+        return WindowExit.JOBS_FAILED
+
+    scene.windows.run = run
+    scene.serve(scene.add("a.tar.gz"))
+    assert scene.runner.ledger.stuck == {"a.tar.gz"}
+    assert scene.runner.ledger.counts() == Counts()
+    assert [*(scene.out / "work").iterdir()] == []
+
+
+def test_idle_timeout_ends_the_run_and_not_before(scene):
+    started = time.monotonic()
+    counts = scene.serve(scene.add("a.tar.gz"), once=False, idle_timeout_s=0.3)
+    assert counts == Counts(done=1)
+    assert time.monotonic() - started >= 0.3
+
+
+def test_idle_time_does_not_count_while_a_window_runs(scene):
+    writers = []
+
+    scene.windows.run = lambda _targets: None
+    scene.windows.end = lambda _process: WindowExit.DONE
+    real = scene.windows.start
+
+    def start(targets, *, keep_metadata):
+        process = real(targets, keep_metadata=keep_metadata)
+        scene.make(targets)
+        reader, writer = os.pipe()
+        writers.append(writer)
+        process.sentinel = reader
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5, os.close, writer)
+        return process
+
+    scene.windows.start = start
+    started = time.monotonic()
+    counts = scene.serve(scene.add("a.tar.gz"), once=False, idle_timeout_s=0.1)
+    assert counts == Counts(done=1)
+    assert time.monotonic() - started >= 0.6
+
+
+def test_files_that_the_steps_hold_back_do_not_hold_up_the_end(scene):
+    scene.select = lambda waiting, _counts: waiting[:1] if len(waiting) > 1 else []
+    assert scene.serve(scene.add("a.tar.gz", "b.tar.gz")) == Counts(waiting=1, done=1)
+
+
+def test_file_done_by_an_earlier_run_is_not_done_again(scene):
+    arrivals = scene.add("a.tar.gz")
+    assert scene.serve(arrivals).done == 1
+    scene.windows.windows.clear()
+    runner = scene.runner
+    runner._listed = lambda _path: 2**63
+    assert list(runner.wanted(scene.add("z.tar.gz"))) == []
+    assert [arrival.name for arrival, _ in runner._found] == ["z.tar.gz"]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_input_that_changed_meanwhile_is_not_deleted(scene, changed):
+    arrivals = scene.add("a.tar.gz")
+
+    def run(targets):
+        if changed:
+            (scene.inputs / "a.tar.gz").write_text("something else")
+        return scene.make(targets)
+
+    scene.windows.run = run
+    scene.serve(arrivals, delete_input=True)
+    assert (scene.inputs / "a.tar.gz").exists() == changed
+
+
+def test_input_whose_results_may_be_of_another_file_is_not_deleted(scene):
+    (scene.out / "work" / "a.out").write_text("of an earlier one")
+    arrivals = scene.add("a.tar.gz")
+    os.utime(scene.inputs / "a.tar.gz", (1, 1))
+    arrival = Arrival("a.tar.gz", signature_of((scene.inputs / "a.tar.gz").stat()))
+    del arrivals
+    assert scene.serve([arrival], delete_input=True) == Counts(done=1)
+    assert (scene.inputs / "a.tar.gz").exists()
+    assert scene.windows.windows == []
+
+
+def test_name_that_snakemake_cannot_carry_is_left_alone(scene):
+    assert scene.serve(scene.add("{w}.tar.gz", "a.tar.gz")) == Counts(done=1, failed=1)
+    assert scene.windows.windows == [["work/a.out"]]
+    assert [path.name for path in (scene.out / "work").iterdir()] == ["a.out"]
+
+
+def test_known_files_are_wanted_again_only_when_they_change():
+    ledger = Ledger()
+    arrival = Arrival("a", (1, 2, 3))
+    assert list(ledger.unknown([arrival])) == [arrival]
+    ledger.settle(arrival, Status.FAILED)
+    assert list(ledger.unknown([arrival])) == []
+    changed = Arrival("a", (1, 2, 4))
+    assert list(ledger.unknown([changed])) == [changed]
+    ledger.settle(changed, Status.DONE)
+    assert ledger.counts() == Counts(done=1)
+    ledger.forget("a")
+    assert ledger.counts() == Counts()

@@ -1,0 +1,105 @@
+"""What is still to be done for a file, by what stands in the file system."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tigerflow.targets import Status, Targets, mtimes_listed, mtimes_on_disk
+
+
+def pipeline_of(*tasks):
+    """Return what `Targets` reads of a pipeline: (name, parent, keep_output) each."""
+    parents = {parent for _, parent, _ in tasks}
+    return SimpleNamespace(
+        input_ext=".tar.gz",
+        leaf_names={name for name, _, _ in tasks} - parents,
+        tasks=[
+            SimpleNamespace(
+                name=name,
+                spec=SimpleNamespace(
+                    depends_on=parent,
+                    keep_output=keep,
+                    output_ext=".out",
+                ),
+            )
+            for name, parent, keep in tasks
+        ],
+    )
+
+
+TREE = (("head", None, True), ("left", "head", True), ("right", "head", True))
+HIDDEN = (("head", None, False), ("left", "head", True), ("right", "head", False))
+
+
+def assess(tasks, times, at=10):
+    return Targets(pipeline_of(*tasks)).assess("a", at, times.get)
+
+
+def test_file_of_which_nothing_is_there_is_all_to_do():
+    found = assess(TREE, {})
+    assert found.status is Status.UNDONE
+    assert found.targets == ("head/a.out", "left/a.out", "right/a.out")
+
+
+def test_output_as_old_as_the_input_is_done_and_an_older_one_is_not():
+    done = {"head/a.out": 10, "left/a.out": 11, "right/a.out": 12}
+    assert assess(TREE, done).status is Status.DONE
+    assert assess(TREE, done, at=11).undone == ("head",)
+
+
+def test_error_blocks_what_depends_on_it_and_nothing_else():
+    found = assess(TREE, {"head/a.err": 10})
+    assert (found.status, found.failed, found.targets) == (
+        Status.FAILED,
+        ("head",),
+        (),
+    )
+    found = assess(TREE, {"head/a.out": 10, "left/a.err": 10})
+    assert (found.status, found.failed, found.undone) == (
+        Status.UNDONE,
+        ("left",),
+        ("right",),
+    )
+
+
+def test_error_beside_an_output_or_older_than_the_input_does_not_count():
+    times = {"head/a.out": 10, "left/a.out": 10, "right/a.out": 10}
+    assert assess(TREE, times | {"left/a.err": 11}).status is Status.DONE
+    found = assess(TREE, {"head/a.err": 9})
+    assert (found.status, found.failed) == (Status.UNDONE, ())
+
+
+def test_output_that_is_not_kept_is_no_target_but_that_of_a_leaf_is():
+    hidden = ".tigerflow/tasks/right/a.out"
+    assert assess(HIDDEN, {}).targets == ("left/a.out", hidden)
+    assert assess(HIDDEN, {"left/a.out": 10, hidden: 10}).status is Status.DONE
+    assert assess(HIDDEN, {"head/a.err": 10}).status is Status.FAILED
+
+
+def test_results_and_lineage_of_a_file():
+    targets = Targets(pipeline_of(*HIDDEN))
+    assert targets.lineage("left") == {"head", "left"}
+    assert {str(path) for path in targets.results("a.b")} == {
+        ".tigerflow/tasks/head/a.b.out",
+        "head/a.b.err",
+        "left/a.b.out",
+        "left/a.b.err",
+        ".tigerflow/tasks/right/a.b.out",
+        "right/a.b.err",
+    }
+
+
+@pytest.mark.parametrize("name", ["a.out", "two words.out", "\udcff.out"])
+def test_times_are_the_same_looked_up_and_listed(tmp_path, name):
+    directory = tmp_path / "head"
+    directory.mkdir()
+    (directory / name).touch()
+    os.utime(directory / name, ns=(5, 7))
+    (directory / "dangling").symlink_to("nowhere")
+    listed = mtimes_listed(tmp_path, (Path("head"), Path("none")))
+    looked = mtimes_on_disk(tmp_path)
+    for path in (f"head/{name}", "head/dangling", "none/x"):
+        assert listed(path) == looked(path)
+    assert listed(f"head/{name}") == 7

@@ -1,0 +1,107 @@
+"""`tigerflow report`."""
+
+import io
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from tigerflow.cli._errors import report_errors
+from tigerflow.cli._screen import Screen
+from tigerflow.errors import NoRunError, did_you_mean
+from tigerflow.report import SECTIONS, as_json, read_report
+
+#: Seconds between two looks; a look that takes long is followed by as long a pause.
+REFRESH_S = 1.0
+
+
+def report_command(
+    output_dir: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT_DIR", help="Directory of the results"),
+    ],
+    include: Annotated[
+        str | None,
+        typer.Option(
+            "--include",
+            "-i",
+            metavar="SECTIONS",
+            help=f"Only these, with commas between: {', '.join(SECTIONS)}",
+        ),
+    ] = None,
+    *,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", help="Refresh every second until Ctrl-C"),
+    ] = False,
+    use_json: Annotated[
+        bool,
+        typer.Option("--json", "-j", help="Print JSON"),
+    ] = False,
+) -> None:
+    """Show what is done, what failed and why, and how long it took."""
+    if watch and use_json:
+        message = "--watch cannot be used with --json; call it again for a fresh report"
+        raise typer.BadParameter(message)
+    sections = _sections(include)
+    if use_json:
+        _print_json(output_dir, sections)
+        return
+    with report_errors():
+        console = _console()
+        if watch:
+            _watch(output_dir, sections, console)
+            return
+        screen = Screen(read_report(output_dir), console, sections)
+        console.print(screen, crop=console.is_terminal)
+
+
+def _sections(include: str | None) -> tuple[str, ...]:
+    if include is None:
+        return SECTIONS
+    chosen = [word.strip().lower() for word in include.split(",") if word.strip()]
+    for word in chosen:
+        if word not in SECTIONS:
+            hint = did_you_mean(word, SECTIONS) or f"; choose from {_LISTED}"
+            message = f"--include has no section {word!r}{hint}"
+            raise typer.BadParameter(message)
+    return tuple(chosen) or SECTIONS
+
+
+_LISTED = ", ".join(SECTIONS)
+
+
+def _print_json(output_dir: Path, sections: tuple[str, ...]) -> None:
+    try:
+        values = as_json(read_report(output_dir), sections)
+    except NoRunError as error:
+        typer.echo(json.dumps({"error": str(error)}))
+        sys.exit(error.exit_code)
+    typer.echo(json.dumps(values, indent=2))
+
+
+def _console() -> Console:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the encoding has no such characters, a file's name still comes out.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return Console(highlight=False)
+
+
+def _watch(output_dir: Path, sections: tuple[str, ...], console: Console) -> None:
+    """Show a fresh report until Ctrl-C, which is the way to end it: exit code 0."""
+    pause = threading.Event()
+    try:
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                started = time.monotonic()
+                screen = Screen(read_report(output_dir), console, sections)
+                live.update(screen, refresh=True)
+                pause.wait(max(REFRESH_S, time.monotonic() - started))
+    except KeyboardInterrupt:
+        pass

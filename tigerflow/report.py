@@ -1,0 +1,387 @@
+"""What stands in a run directory, as one report, whether or not a service runs.
+
+How far each file is, the file system says, as it does for the service itself: so plain
+Snakemake's work is counted like the service's. The journal adds what files cannot tell:
+how long each took, and which of them a running service has in hand. A journal that is
+torn or not there takes away only that.
+
+`as_json` returns these keys; counts are of input files, each in one state only::
+
+    status    {running: bool, pid: int | null}
+    progress  {pipeline: {finished, in_progress, staged, errored, total: int},
+               tasks: [{name: str, processed, staged, failed: int}]}
+    metrics   {task: {count: int, avg_ms, min_ms, max_ms: float, durations: [float],
+                      files: [{file, started_at, finished_at: str,
+                               duration_ms: float, status: "success" | "error"}]}}
+    errors    {task: [{file, path: str, timestamp: str | null,
+                       exception_type, message, traceback: str}]}
+
+- *finished*: every output that the pipeline keeps is there. *errored*: nothing is left
+  to do, and at least one task failed. *in_progress*: a running service has it in hand,
+  or it has some of its results. *staged*: not begun. *total*: the sum of the four.
+- A task's *staged* files wait for it, or are with it: what comes before is done.
+- *tasks*: each after the one it depends on. *metrics* and *errors* have only tasks with
+  some. *count* to *durations* are of successes, in milliseconds; of each file, *files*
+  has the last try. *file* is the name of the task's input file. Times are ISO 8601,
+  UTC.
+"""
+
+import contextlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tigerflow.journal import Event, read
+from tigerflow.layout import (
+    INPUT_LINK,
+    JOURNAL,
+    STATE,
+    error_directory,
+    result_directory,
+)
+from tigerflow.lock import Holder, find_running
+from tigerflow.naming import (
+    ERROR_EXT,
+    error_name,
+    is_input_name,
+    snakemake_problem,
+)
+from tigerflow.plan import Plan, PlannedTask, read_plan
+from tigerflow.progress import FileState, Judge, Listed, TaskState, Times
+
+SECTIONS = ("status", "progress", "metrics", "errors")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A task's last try at a file."""
+
+    #: UTC, ISO 8601 with offset.
+    started: str
+    seconds: float
+    succeeded: bool
+
+    @property
+    def milliseconds(self) -> float:
+        """How long it took."""
+        return round(1000 * self.seconds, 3)
+
+    @property
+    def finished(self) -> str:
+        """When it ended, as `started`."""
+        try:
+            started = datetime.fromisoformat(self.started)
+        except ValueError:
+            return self.started
+        return (started + timedelta(seconds=self.seconds)).isoformat()
+
+
+@dataclass(frozen=True)
+class ErrorText:
+    """What an `.err` says; the keys of the JSON."""
+
+    file: str
+    path: str
+    timestamp: str | None
+    exception_type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that a task failed on, or that Snakemake cannot carry."""
+
+    stem: str
+    #: The names of the pipeline's and of the task's input file.
+    origin: str
+    file: str
+    #: The `.err`; without one, the input file.
+    path: Path
+    #: Why Snakemake cannot carry the file, which has no `.err` then.
+    problem: str | None
+    #: Whether the pipeline's input file is still there.
+    has_input: bool
+
+    def read(self) -> ErrorText:
+        """Read the `.err`, also one that is not of our making, or has gone."""
+        if self.problem is not None:
+            kind = "UnusableName"
+            return ErrorText(
+                self.file, str(self.path), None, kind, f"{self.problem}; rename it", ""
+            )
+        text, found = "", {}
+        with contextlib.suppress(OSError):
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        with contextlib.suppress(ValueError):
+            value = json.loads(text)
+            found = value if isinstance(value, dict) else {}
+        timestamp = found.get("timestamp")
+        return ErrorText(
+            file=str(found.get("file", self.file)),
+            path=str(self.path),
+            timestamp=timestamp if isinstance(timestamp, str) else None,
+            exception_type=str(found.get("exception_type", "")),
+            message=str(found.get("message", text)),
+            traceback=str(found.get("traceback", "")),
+        )
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task: its counts of files, and what there is to say of each."""
+
+    name: str
+    processed: int
+    staged: int
+    #: By the name of the task's input file, the latest last.
+    timings: Mapping[str, Timing]
+    failures: tuple[Failure, ...]
+
+    @property
+    def failed(self) -> int:
+        """How many files failed."""
+        return len(self.failures)
+
+    @property
+    def durations_ms(self) -> list[float]:
+        """How long each success took, the latest last."""
+        timings = self.timings.values()
+        return [each.milliseconds for each in timings if each.succeeded]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run directory at one moment."""
+
+    #: Absolute.
+    output_dir: Path
+    #: The service that runs, or None.
+    holder: Holder | None
+    files: Mapping[FileState, int]
+    tasks: tuple[TaskReport, ...]
+
+    @property
+    def total(self) -> int:
+        """How many files there are."""
+        return sum(self.files.values())
+
+
+@dataclass
+class Journaled:
+    """What a journal adds to the file system."""
+
+    #: Task -> stem -> the last try, the latest last.
+    timings: dict[str, dict[str, Timing]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    #: Names of the files that the last service took and has not settled.
+    in_hand: set[str] = field(default_factory=set)
+
+
+def read_report(output_dir: Path) -> RunReport:
+    """Read a run directory.
+
+    Raises:
+        NoRunError: it is none.
+    """
+    plan = read_plan(output_dir)
+    place = Path(os.path.abspath(output_dir))  # noqa: PTH100 -- resolve() follows links
+    holder = find_running(place / STATE)
+    journaled = digest(read(place / JOURNAL))
+    return build_report(place, plan, list_files(place, plan), journaled, holder)
+
+
+def digest(events: Iterable[Event]) -> Journaled:
+    """Return what a journal's events come to; those of other forms are left out."""
+    found = Journaled()
+    for event in events:
+        match event:
+            case {
+                "event": "task_done" | "task_failed" as kind,
+                "task": str(task),
+                "file": str(stem),
+                "seconds": int() | float() as seconds,
+            }:
+                # At the end, also when it was tried before.
+                found.timings[task].pop(stem, None)
+                started = event.get("started") or event.get("at", "")
+                succeeded = kind == "task_done"
+                found.timings[task][stem] = Timing(started, seconds, succeeded)
+            case {"event": "staged", "files": [*names]}:
+                found.in_hand.update(map(str, names))
+            case {
+                "event": "file_done" | "file_failed" | "file_forgotten",
+                "file": str(name),
+            }:
+                found.in_hand.discard(name)
+            case {"event": "run_started"}:
+                found.in_hand.clear()
+            case _:
+                pass
+    return found
+
+
+def list_files(run_dir: Path, plan: Plan) -> Listed:
+    """List the input directory and those of the results; one that is gone is empty."""
+    outputs, errors = {}, {}
+    for task in plan.tasks:
+        results = result_directory(task.name, keep_output=task.keep_output)
+        outputs[task.name] = _times(run_dir / results, task.output_ext)
+        errors[task.name] = _times(run_dir / error_directory(task.name), ERROR_EXT)
+    return Listed(_times(run_dir / INPUT_LINK, plan.input_ext), outputs, errors)
+
+
+def build_report(
+    place: Path,
+    plan: Plan,
+    listed: Listed,
+    journaled: Journaled,
+    holder: Holder | None,
+) -> RunReport:
+    """Join what is known of a run; `place` is its absolute path."""
+    in_hand = journaled.in_hand if holder else frozenset()
+    sorting = _Sorting(plan, listed, in_hand)
+    for stem in listed.stems:
+        sorting.add(stem)
+    tasks = []
+    for task in plan.tasks:
+        extension = plan.input_ext_of(task)
+        timings = journaled.timings.get(task.name, {})
+        failed = sorting.stems[task.name, TaskState.FAILED]
+        report = TaskReport(
+            name=task.name,
+            processed=len(sorting.stems[task.name, TaskState.PROCESSED]),
+            staged=len(sorting.stems[task.name, TaskState.STAGED]),
+            timings={stem + extension: timing for stem, timing in timings.items()},
+            failures=tuple(_failure(place, plan, task, listed, s) for s in failed),
+        )
+        tasks.append(report)
+    return RunReport(place, holder, sorting.files, tuple(tasks))
+
+
+def as_json(
+    report: RunReport, sections: Collection[str] = SECTIONS
+) -> dict[str, Mapping[str, Any]]:
+    """Return the report as JSON values; see the module's docstring."""
+    makers = {
+        "status": _status,
+        "progress": _progress,
+        "metrics": _metrics,
+        "errors": _errors,
+    }
+    return {name: makers[name](report) for name in SECTIONS if name in sections}
+
+
+class _Sorting:
+    """The files of a run, by state."""
+
+    def __init__(self, plan: Plan, listed: Listed, in_hand: Collection[str]) -> None:
+        self.files = dict.fromkeys(FileState, 0)
+        #: By task and state.
+        self.stems: dict[tuple[str, TaskState], list[str]] = defaultdict(list)
+        self._plan = plan
+        self._inputs = listed.inputs
+        self._in_hand = in_hand
+        self._judge = Judge(plan, listed)
+
+    def add(self, stem: str) -> None:
+        if snakemake_problem(stem) is not None:
+            self.files[FileState.ERRORED] += 1
+            self.stems[self._plan.tasks[0].name, TaskState.FAILED].append(stem)
+            return
+        states = self._judge.tasks(stem)
+        in_hand = stem + self._plan.input_ext in self._in_hand
+        state = self._judge.file(states, in_hand=in_hand)
+        unfinished = state in {FileState.STAGED, FileState.IN_PROGRESS}
+        if unfinished and stem not in self._inputs:
+            # Its input is gone: nothing will become of it any more.
+            return
+        self.files[state] += 1
+        for each in states.items():
+            self.stems[each].append(stem)
+
+
+def _times(directory: Path, extension: str) -> Times:
+    times: dict[str, int] = {}
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if is_input_name(entry.name, extension):
+                # It may go between listing and stat; a link may lead nowhere.
+                with contextlib.suppress(OSError):
+                    stem = entry.name.removesuffix(extension)
+                    times[stem] = entry.stat().st_mtime_ns
+    return times
+
+
+def _failure(
+    place: Path, plan: Plan, task: PlannedTask, listed: Listed, stem: str
+) -> Failure:
+    origin = stem + plan.input_ext
+    problem = snakemake_problem(stem)
+    error = place / error_directory(task.name) / error_name(stem)
+    return Failure(
+        stem=stem,
+        origin=origin,
+        file=stem + plan.input_ext_of(task),
+        path=error if problem is None else place / INPUT_LINK / origin,
+        problem=problem,
+        has_input=stem in listed.inputs,
+    )
+
+
+def _status(report: RunReport) -> dict[str, Any]:
+    holder = report.holder
+    return {"running": holder is not None, "pid": holder.pid if holder else None}
+
+
+def _progress(report: RunReport) -> dict[str, Any]:
+    counts = {state.value: count for state, count in report.files.items()}
+    tasks = [
+        {
+            "name": task.name,
+            "processed": task.processed,
+            "staged": task.staged,
+            "failed": task.failed,
+        }
+        for task in report.tasks
+    ]
+    return {"pipeline": {**counts, "total": report.total}, "tasks": tasks}
+
+
+def _metrics(report: RunReport) -> dict[str, Any]:
+    return {task.name: _task_metrics(task) for task in report.tasks if task.timings}
+
+
+def _task_metrics(task: TaskReport) -> dict[str, Any]:
+    durations = task.durations_ms
+    return {
+        "count": len(durations),
+        "avg_ms": sum(durations) / len(durations) if durations else 0,
+        "min_ms": min(durations, default=0),
+        "max_ms": max(durations, default=0),
+        "durations": durations,
+        "files": [
+            {
+                "file": file,
+                "started_at": timing.started,
+                "finished_at": timing.finished,
+                "duration_ms": timing.milliseconds,
+                "status": "success" if timing.succeeded else "error",
+            }
+            for file, timing in task.timings.items()
+        ],
+    }
+
+
+def _errors(report: RunReport) -> dict[str, Any]:
+    return {
+        task.name: [asdict(failure.read()) for failure in task.failures]
+        for task in report.tasks
+        if task.failures
+    }
