@@ -42,6 +42,6 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Run the `tigerflow` command."""
-    from tigerflow.cli import main as run  # noqa: PLC0415 -- see the module docstring
+    from tigerflow.cli.root import main as run  # noqa: PLC0415 -- see the module docstring
 
     run()

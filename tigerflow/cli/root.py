@@ -1,0 +1,48 @@
+"""The `tigerflow` command."""
+
+from typing import Annotated
+
+import typer
+
+from tigerflow import __version__
+from tigerflow.cli import compile as _compile
+from tigerflow.cli import report, retry, run, tasks
+
+app = typer.Typer(
+    help="A result or a readable error for every file that arrives.",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(tasks.app, name="tasks")
+app.command("run")(run.run_command)
+app.command("watch")(run.watch_command)
+app.command("stop")(run.stop_command)
+app.command("report")(report.report_command)
+app.command("retry")(retry.retry_command)
+app.command("compile")(_compile.compile_command)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 -- Typer's callback
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """A result or a readable error for every file that arrives."""
+
+
+def main() -> None:
+    """Run the command with the process's arguments."""
+    app()
