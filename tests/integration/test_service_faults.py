@@ -14,6 +14,8 @@ import pytest
 from runs import DEADLINE_S, World, wait_until
 from services import HEAD, LEFT, NOTHING_TO_DO, RIGHT, TREE, Watched, kill
 
+from tigerflow import journal
+
 pytestmark = pytest.mark.snakemake
 
 WORK = {"name": "work", "module": "tasks.py:Work"}
@@ -264,8 +266,8 @@ def test_full_state_directory_pauses_and_goes_on_when_there_is_room(flow):
 
 
 def _journaled(state, event):
-    lines = (state / "journal.jsonl").read_text().splitlines()
-    events = [json.loads(line) for line in lines]
+    # The last line may be in the middle of being written.
+    events = journal.read(state / "journal.jsonl")
     return {each["file"] for each in events if each["event"] == event}
 
 
