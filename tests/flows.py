@@ -14,6 +14,24 @@ from runs import DEADLINE_S, World, finish, lines, module_text, runtime_files
 _BIN = Path(sys.executable).parent
 SNAKEMAKE = shutil.which("snakemake", path=str(_BIN)) or "snakemake"
 
+#: A task, and two that both go on from it.
+HEAD = {"name": "head", "module": "tasks.py:Head"}
+LEFT = {
+    "name": "left",
+    "module": "tasks.py:Left",
+    "depends_on": "head",
+    "input_ext": ".out",
+    "output_ext": ".md",
+}
+RIGHT = {
+    "name": "right",
+    "module": "tasks.py:Right",
+    "kind": "local_async",
+    "concurrency_limit": 4,
+    "depends_on": "head",
+    "input_ext": ".out",
+}
+
 
 class Flow:
     """A pipeline, its input and output directories, and the runs of it."""

@@ -44,22 +44,6 @@ class Right(LocalAsyncTask):
         note(f"right {input_file.stem}")
         output_file.write_text(input_file.read_text() + ">")
 """
-HEAD = {"name": "head", "module": "tasks.py:Head"}
-LEFT = {
-    "name": "left",
-    "module": "tasks.py:Left",
-    "depends_on": "head",
-    "input_ext": ".out",
-    "output_ext": ".md",
-}
-RIGHT = {
-    "name": "right",
-    "module": "tasks.py:Right",
-    "kind": "local_async",
-    "concurrency_limit": 4,
-    "depends_on": "head",
-    "input_ext": ".out",
-}
 
 
 class Watched(Flow):

@@ -13,8 +13,9 @@ from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
+from flows import HEAD, LEFT, RIGHT
 from runs import DEADLINE_S, World, wait_until
-from services import HEAD, LEFT, RIGHT, TREE, Watched
+from services import TREE, Watched
 
 SLOW = """
 class Slow(LocalTask):

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flows import HEAD, LEFT, RIGHT
 from runs import DEADLINE_S, World, wait_until
-from services import HEAD, LEFT, NOTHING_TO_DO, RIGHT, TREE, Watched, kill
+from services import NOTHING_TO_DO, TREE, Watched, kill
 
 from tigerflow import journal
 

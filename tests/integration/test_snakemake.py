@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from flows import Flow
+from flows import HEAD, LEFT, RIGHT, Flow
 from runs import World, finish, wait_until
 
 pytestmark = pytest.mark.snakemake
@@ -51,22 +51,6 @@ class Right(LocalAsyncTask):
         output_file.write_text(input_file.read_text() + "!")
     async def teardown(context): note("teardown right")
 """
-HEAD = {"name": "head", "module": "tasks.py:Head"}
-LEFT = {
-    "name": "left",
-    "module": "tasks.py:Left",
-    "depends_on": "head",
-    "input_ext": ".out",
-    "output_ext": ".md",
-}
-RIGHT = {
-    "name": "right",
-    "module": "tasks.py:Right",
-    "kind": "local_async",
-    "concurrency_limit": 4,
-    "depends_on": "head",
-    "input_ext": ".out",
-}
 SLURM = {
     "kind": "slurm",
     "max_workers": 3,
