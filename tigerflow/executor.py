@@ -5,10 +5,14 @@ connection, and Snakemake goes on; the host's answer ends the job. All other job
 Snakemake's local executor runs them.
 """
 
+import functools
+import logging
 import os
+import re
 import shlex
 import socket
 import threading
+from datetime import datetime
 from typing import Any
 
 from snakemake.executors.local import Executor as LocalExecutor
@@ -21,6 +25,9 @@ __all__ = ["Executor", "common_settings"]
 
 #: Whether a run without a worker host starts one; that of a service ends instead.
 starts_host = True
+
+#: The command of a rule of ours.
+_COMMAND = re.compile(r"\{RUN\} (?P<task>\S+) \{input:q\} \{output:q\}")
 
 _LOST = "the worker host died; see .tigerflow/logs/host.log"
 
@@ -35,16 +42,30 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         self._jobs: dict[bytes, SubmittedJobInfo] = {}
         # Jobs are sent by Snakemake's thread and ended by the one that listens.
         self._lock = threading.Lock()
+        #: Output -> when its run was called, in seconds since the epoch.
+        self._starts: dict[str, float] = {}
+        # No public way. Snakemake takes the time of the mark that it sets on an output
+        # in the making: that would count the time that a file waits for its worker.
+        persistence = self.workflow.persistence
+        self._recorded_start = persistence._get_recorded_starttime  # noqa: SLF001
+        persistence._get_recorded_starttime = self._start_of  # noqa: SLF001
 
-    def run_job(self, job: Any) -> None:
-        """Hand the job over, or run it here when it is none of ours."""
-        words = _client_words(job)
-        if words is None:
-            super().run_job(job)
-            return
-        self.workflow.async_run(job.prepare())
+    def run_jobs(self, jobs: list[Any]) -> None:
+        """Hand over our jobs, and run here those that are none of ours."""
+        ours = [(job, words) for job in jobs if (words := _client_words(job))]
+        # All at once: starting and ending an event loop takes longer than one job.
+        self.workflow.async_run(_prepare([job for job, _ in ours]))
+        for job, words in ours:
+            if self.logger.isEnabledFor(logging.INFO):
+                self.run_job_pre(job)
+            self._hand_over(job, words)
+        handed = {job for job, _ in ours}
+        super().run_jobs([job for job in jobs if job not in handed])
+
+    def _hand_over(self, job: Any, words: client.Fields) -> None:
         info = SubmittedJobInfo(job=job)
-        self.report_job_submission(info)
+        # Not marked as being made: an output of ours is there whole or not at all.
+        self.report_job_submission(info, register_job=False)
         number = str(job.jobid).encode()
         self._jobs[number] = info
         try:
@@ -93,13 +114,19 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
                 self._connection = None
         self._lose(_LOST)
 
-    def _end(self, fate: bytes, number: bytes, message: bytes) -> None:
+    def _end(self, fate: bytes, number: bytes, message: bytes, started: bytes) -> None:
         info = self._jobs.pop(number)
         if fate == b"done":
+            moment = datetime.fromisoformat(started.decode("ascii")).timestamp()
+            self._starts[str(info.job.output[0])] = moment
             self.report_job_success(info)
         else:
             text = message.decode(errors="backslashreplace")
             self.report_job_error(info, msg=f"tigerflow: {text}\n")
+
+    def _start_of(self, output: str) -> float | None:
+        start = self._starts.pop(output, None)
+        return self._recorded_start(output) if start is None else start
 
     def _lose(self, reason: str) -> None:
         """Fail all jobs that nobody will answer."""
@@ -108,12 +135,28 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
             self.report_job_error(info, msg=f"tigerflow: {reason}\n")
 
 
+async def _prepare(jobs: list[Any]) -> None:
+    for job in jobs:
+        await job.prepare()
+
+
 def _client_words(job: Any) -> client.Fields | None:
-    """Return the client's arguments in a job's command, or None for another command."""
-    command = job.shellcmd or ""
-    if client.__file__ not in command:
+    """Return the client's arguments in a job's command, or None for another command.
+
+    By the rule's text, not by the command that Snakemake would make of it: formatting
+    and splitting that takes more time than all else here.
+    """
+    if job.is_group():
         return None
-    words = shlex.split(command)
-    workflow_dir, _, *rest = words[words.index(client.__file__) + 1 :]
-    run = str(os.getpid())
-    return [os.fsencode(word) for word in (workflow_dir, run, *rest)]
+    run = str(job.rule.workflow.globals.get("RUN", ""))
+    shape = _COMMAND.fullmatch((job.rule.shellcmd or "").strip())
+    if shape is None or client.__file__ not in run:
+        return None
+    words = (_workflow_dir(run), str(os.getpid()), shape["task"])
+    return [os.fsencode(word) for word in (*words, job.input[0], job.output[0])]
+
+
+@functools.cache
+def _workflow_dir(run: str) -> str:
+    words = shlex.split(run)
+    return words[words.index(client.__file__) + 1]

@@ -1,14 +1,18 @@
 """What TigerFlow uses of Snakemake's inside is still there, and means the same."""
 
 import itertools
+import json
 import random
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from flows import Flow
 from runs import World
+from services import Watched
 
 # First: Snakemake's modules import each other, and only in this order.
 import snakemake.api  # isort: skip
@@ -113,3 +117,76 @@ def test_pool_of_threads_reads_its_size_at_each_submission():
         barrier_passed = [pool.submit(lambda: None) for _ in range(2)]
         assert [future.result() for future in barrier_passed] == [None, None]
         assert pool._max_workers == 2
+
+
+def test_metadata_has_the_time_that_a_run_took_without_that_before_it(tmp_path: Path):
+    world = World(tmp_path)
+    flow = Watched(world)
+    flow.add_module(TIMED)
+    flow.write({"name": "work", "module": "tasks.py:Work"})
+    flow.add_inputs("a", "b")
+    code = flow.once()
+    world.close()
+    assert code == 0, flow.said
+    metadata = flow.out / ".snakemake" / "metadata"
+    records = [json.loads(path.read_text()) for path in metadata.iterdir()]
+    assert len(records) == 2, flow.said
+    for record in records:
+        (name,) = record["input"]
+        began = float((flow.out / f"{Path(name).stem}.began").read_text())
+        # Its own clock, to the millisecond.
+        assert abs(record["starttime"] - began) < 0.1
+        assert record["endtime"] >= began
+        assert record["rule"] == "work"
+
+
+TIMED = """
+class Work(LocalTask):
+    def run(context, input_file, output_file):
+        with open(f"{input_file.stem}.began", "w") as file:
+            file.write(str(time.time()))
+        # The second file waits for the first.
+        for _ in range(40):
+            time.sleep(0.01)
+        output_file.touch()
+"""
+
+#: Runs a window that has nothing to do, and tells what it imported.
+LATE_IMPORTS = """
+import sys
+from pathlib import Path
+
+import tigerflow.engine.preload
+from tigerflow.engine.snakemake import run_targets
+
+before = set(sys.modules)
+run = Path(sys.argv[1])
+code = run_targets(
+    run / ".tigerflow/workflow/Snakefile",
+    run,
+    ["work_files"],
+    ["work/a.out"],
+    keep_metadata=True,
+)
+late = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(code.name, sorted(late - sys.stdlib_module_names))
+"""
+
+
+def test_window_imports_nothing_that_was_not_imported_before_it(tmp_path: Path):
+    world = World(tmp_path)
+    flow = Watched(world)
+    flow.add_module(TIMED)
+    flow.write({"name": "work", "module": "tasks.py:Work"})
+    flow.add_inputs("a")
+    assert flow.once() == 0, flow.said
+    done = subprocess.run(
+        [sys.executable, "-c", LATE_IMPORTS, flow.out],
+        cwd=flow.out,
+        env=flow.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    world.close()
+    assert done.stdout.splitlines()[-1:] == ["DONE []"], done.stderr

@@ -1,10 +1,12 @@
 """Calls of `snakemake.api`; all there are. It is not promised stable: see the tests."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from snakemake.api import SnakemakeApi
 from snakemake.exceptions import MissingInputException, WorkflowError
+from snakemake.logging import logger
 from snakemake.scheduling.greedy import SchedulerSettings
 from snakemake.settings.types import (
     DAGSettings,
@@ -39,11 +41,17 @@ def run_targets(
     # Errors only; and else there would be one log file a window.
     quiet = set(Quietness) - {Quietness.ALL}
     output = OutputSettings(quiet=quiet, enable_file_logging=False)
-    resources: Mapping[str, int] = dict.fromkeys(limits, PLENTY)
     with SnakemakeApi(output) as api:
+        # Nobody reads more; else each job would still be described, for nobody.
+        logger.setLevel(logging.WARNING)
         try:
             dag = api.workflow(
-                ResourceSettings(cores=PLENTY, resources=resources),
+                ResourceSettings(
+                    cores=PLENTY,
+                    resources=dict.fromkeys(limits, PLENTY),
+                    # Not even `tmpdir`, which would be found out for each job.
+                    default_resources={},
+                ),
                 snakefile=snakefile,
                 workdir=run_dir,
             ).dag(DAGSettings(targets=set(targets), force_incomplete=True))

@@ -79,7 +79,7 @@ def open_session(request: Fields, *, start: bool = True) -> socket.socket:
 
 
 def receive_answer(connection: socket.socket) -> Fields:
-    """Return the next answer.
+    """Return the next answer: the fate, the number, a message, when `run` was called.
 
     Raises:
         HostError: the host died.

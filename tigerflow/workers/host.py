@@ -211,7 +211,8 @@ class Host:
             logger.exception("No answer for {}", printable(paths[0]))
             answer = Answer(0, Fate.UNDONE, f"internal error: {error!r}")
         message = answer.message.encode(errors="backslashreplace").replace(b"\0", b"")
-        _send(writer, [answer.fate.value.encode(), number, message])
+        started = answer.started.encode()
+        _send(writer, [answer.fate.value.encode(), number, message, started])
 
     async def _process(self, told_file: Path, paths: list[str]) -> Answer:
         try:
