@@ -8,8 +8,9 @@ file system says what became of its files, and the journal records it.
 import asyncio
 import contextlib
 import json
+import os
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -27,6 +28,7 @@ from tigerflow.naming import printable, snakemake_problem, stem_of
 from tigerflow.targets import (
     Assessment,
     Mtime,
+    Reach,
     Status,
     Targets,
     mtimes_listed,
@@ -37,11 +39,12 @@ from tigerflow.tasks.execution import ErrorRecord, FileJob, write_error
 #: Files in a window: Snakemake's time a file is flat up to here, and grows beyond.
 WINDOW_SIZE = 100
 
-#: Windows at once while workers are short of files: more only share the cores.
-BUSY_WINDOWS = 2
+#: Windows at once that plan, or that are all there is for the workers to do: more
+#: would only share the cores.
+BUSY_WINDOWS = min(max(2, len(os.sched_getaffinity(0))), 4)
 
-#: Windows at once at the most, while files wait for workers.
-MOST_WINDOWS = 8
+#: Windows at once at the most; the others wait for slow tasks, and hold 15 MB each.
+MOST_WINDOWS = 24
 
 #: How often a file is tried whose window ended without a word on it.
 ATTEMPTS = 3
@@ -63,6 +66,8 @@ class StagedFile:
     arrival: Arrival
     stem: str
     attempts: int = 0
+    #: The tasks whose outputs its window was asked for.
+    asked: tuple[str, ...] = ()
     #: Whether results that are there are known to be of this content.
     proven: bool = False
 
@@ -136,8 +141,8 @@ class Workers(Protocol):
         """The tasks that cannot run, with the reason."""
 
     @property
-    def is_short_of_files(self) -> bool:
-        """Whether no file waits for a worker."""
+    def crowded(self) -> Collection[str]:
+        """The tasks that have more files than their workers take at once."""
 
     def drain(self) -> None:
         """Take no more files; those in hand are finished."""
@@ -182,6 +187,10 @@ class Runner:
     options: RunnerOptions
     ledger: Ledger = field(default_factory=Ledger)
     _ready: deque[StagedFile] = field(default_factory=deque)
+    #: By task: files of which there is nothing to do before it takes more files.
+    _held: dict[str, deque[StagedFile]] = field(
+        default_factory=lambda: defaultdict(deque)
+    )
     _running: set[_Window] = field(default_factory=set)
     _event: asyncio.Event = field(default_factory=asyncio.Event)
     _listed: Mtime | None = None
@@ -299,7 +308,7 @@ class Runner:
         self._event.set()
 
     def _is_over(self, idle_s: float) -> bool:
-        if not self._scanned or self._ready:
+        if not self._scanned or self._ready or self._held:
             return False
         if self.options.once:
             return not self.ledger.waiting or idle_s > 2 * STAGING_INTERVAL_S
@@ -424,15 +433,12 @@ class Runner:
         logger.info("Staged {} new {}", len(chosen), _files(len(chosen)))
 
     def _start_windows(self) -> None:
-        while self._ready and self._may_start():
-            count = min(WINDOW_SIZE, len(self._ready))
-            files = [self._ready.popleft() for _ in range(count)]
-            targets = [target for file in files for target in self._targets(file)]
-            present = [
-                file for file in files if file.arrival.name in self.ledger.staged
-            ]
+        while self._may_start():
+            crowded = self._crowded()
+            self._release(crowded)
+            files, targets = self._fill_window(crowded)
             if not targets:
-                continue
+                return
             try:
                 process = self.parts.windows.start(
                     targets,
@@ -441,27 +447,68 @@ class Runner:
             except WindowError as error:
                 # The next look tries again.
                 logger.warning("{}", error)
-                self._ready.extendleft(reversed(present))
+                self._ready.extendleft(reversed(files))
                 return
-            window = _Window(process, present)
+            window = _Window(process, files)
             self._running.add(window)
             loop = asyncio.get_running_loop()
             loop.add_reader(process.sentinel, self._ended, window)
 
     def _may_start(self) -> bool:
-        running = len(self._running)
-        if running < BUSY_WINDOWS:
-            return True
-        return running < MOST_WINDOWS and self.parts.workers.is_short_of_files
+        planning = self.parts.windows.planning
+        return planning < BUSY_WINDOWS and len(self._running) < MOST_WINDOWS
 
-    def _targets(self, file: StagedFile) -> tuple[str, ...]:
-        """Return what is still to be made of a file; settle it if that is nothing."""
+    def _crowded(self) -> Collection[str]:
+        """Return the tasks that no window is to ask for just now.
+
+        A window lives as long as its slowest file. Without this, some that wait for a
+        slow task would be all there may be, and new files would wait for nothing.
+        """
+        if len(self._running) < BUSY_WINDOWS:
+            # The workers must not wait for the next files.
+            return ()
+        return self.parts.workers.crowded
+
+    def _release(self, crowded: Collection[str]) -> None:
+        """Look again at files that were held for a task that takes files now."""
+        for task in self._held.keys() - set(crowded):
+            held = self._held[task]
+            some = [held.popleft() for _ in range(min(WINDOW_SIZE, len(held)))]
+            self._ready.extendleft(reversed(some))
+            if not held:
+                del self._held[task]
+
+    def _fill_window(
+        self, crowded: Collection[str]
+    ) -> tuple[list[StagedFile], list[str]]:
+        files: list[StagedFile] = []
+        targets: list[str] = []
+        # No more than these are looked at in one go: the loop has other things to do.
+        for _ in range(min(WINDOW_SIZE, len(self._ready))):
+            file = self._ready.popleft()
+            reach = self._reach(file, crowded)
+            if reach.wanted:
+                file.asked = tuple(reach.wanted)
+                targets += reach.wanted.values()
+                files.append(file)
+            elif reach.stopped_at is not None:
+                self._held[reach.stopped_at].append(file)
+        return files, targets
+
+    def _reach(self, file: StagedFile, crowded: Collection[str]) -> Reach:
+        """Return what is to be made of a file now; settle it if it is finished."""
+        look = mtimes_on_disk(self.parts.run_dir)
         found = self._assess(file.arrival)
         if self._is_retried(found):
-            found = self._assess(file.arrival, self._without_errors)
+            look = self._without_errors
+            found = self._assess(file.arrival, look)
         if found.status is not Status.UNDONE:
             self._settle(file, found.status)
-        return found.targets
+            return Reach({}, None)
+        if not crowded:
+            return Reach(dict(zip(found.undone, found.targets, strict=True)), None)
+        since_ns = file.arrival.signature[2]
+        return self.parts.targets.within_reach(file.stem, since_ns, look, crowded)
 
     def _without_errors(self, path: str) -> int | None:
         return (
@@ -515,9 +562,18 @@ class Runner:
             # Not its fault: nobody wants it any more, another's input was gone and
             # so nothing was run, or there was no room.
             self._ready.append(file)
+        elif self._is_made(file):
+            # What is left of it was not asked for.
+            self._ready.append(file)
         else:
             self._try_again(file, found)
         return found.status
+
+    def _is_made(self, file: StagedFile) -> bool:
+        """Tell whether all that was asked for is there."""
+        look = mtimes_on_disk(self.parts.run_dir)
+        since_ns = file.arrival.signature[2]
+        return self.parts.targets.are_there(file.asked, file.stem, since_ns, look)
 
     def _has_only_missed_it(self, file: StagedFile, found: Assessment) -> bool:
         """Tell whether a task failed because its input file was no longer there."""

@@ -103,7 +103,7 @@ class Service:
         windows = self._windows(Path(f"{listener.getsockname()}.windows"))
         windows.warm_up()
         recorder = _Recorder(journal)
-        patron = Patron(recorder.answered, windows.is_window, WORKER_RETRIES)
+        patron = Patron(recorder.answered, windows.admit, WORKER_RETRIES)
         host = Host(listener, self.settings, patron)
         runner = Runner(self._parts(host, windows, journal), self.options)
         recorder.on_blocked = runner.blocked

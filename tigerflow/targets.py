@@ -6,7 +6,7 @@ record, and plain Snakemake keeps no record of ours at all.
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -53,6 +53,16 @@ class _Task:
     is_target: bool
 
 
+@dataclass(frozen=True)
+class Reach:
+    """What a window can make of a file, while some tasks take no more."""
+
+    #: By task: outputs to ask for, relative to the run directory.
+    wanted: Mapping[str, str]
+    #: The first task that takes no more, if any was met.
+    stopped_at: str | None
+
+
 class Targets:
     """The outputs that a pipeline makes of each file."""
 
@@ -76,6 +86,53 @@ class Targets:
         """Where outputs and errors are, relative to the run directory."""
         both = [place for task in self._tasks for place in (task.results, task.errors)]
         return tuple(dict.fromkeys(both))
+
+    def within_reach(
+        self, stem: str, since_ns: int, mtime: Mtime, crowded: Collection[str]
+    ) -> Reach:
+        """Return what can be made of an undone file without the `crowded` tasks.
+
+        Where a branch stops at such a task, the output before it is asked for, so that
+        it is there, and stays there, for a later window.
+        """
+        needed = self._needed(stem, since_ns, mtime)
+        passed: set[str] = set()
+        made: set[str] = set()
+        stopped: dict[str, str | None] = {}
+        for task in self._tasks:
+            if task.name not in needed or task.parent in needed - passed:
+                continue
+            output = task.results / output_name(stem, task.extension)
+            if _is_current(output, since_ns, mtime):
+                made.add(task.name)
+            elif task.name in crowded:
+                stopped[task.name] = task.parent
+                continue
+            passed.add(task.name)
+        kept = {task.name for task in self._tasks if task.is_target}
+        wanted = passed & ((kept - made) | ({*stopped.values()} - kept))
+        outputs = {
+            task.name: str(task.results / output_name(stem, task.extension))
+            for task in self._tasks
+            if task.name in wanted and wanted - made
+        }
+        return Reach(outputs, next(iter(stopped), None))
+
+    def are_there(
+        self, tasks: Collection[str], stem: str, since_ns: int, mtime: Mtime
+    ) -> bool:
+        """Tell whether these tasks' outputs of a file are all there."""
+        return all(
+            _is_current(
+                task.results / output_name(stem, task.extension), since_ns, mtime
+            )
+            for task in self._tasks
+            if task.name in tasks
+        )
+
+    def _needed(self, stem: str, since_ns: int, mtime: Mtime) -> set[str]:
+        undone = self.assess(stem, since_ns, mtime).undone
+        return {name for task in undone for name in self.lineage(task)}
 
     def lineage(self, task: str) -> frozenset[str]:
         """Return the task and all that it depends on."""
@@ -104,8 +161,7 @@ class Targets:
         """Judge one file: an output or an error counts if not older than the input."""
 
         def current(path: Path) -> bool:
-            time = mtime(str(path))
-            return time is not None and time >= input_mtime_ns
+            return _is_current(path, input_mtime_ns, mtime)
 
         failed: list[str] = []
         blocked: set[str] = set()
@@ -122,6 +178,11 @@ class Targets:
         finished = Status.FAILED if failed else Status.DONE
         status = Status.UNDONE if undone else finished
         return Assessment(status, tuple(undone.values()), tuple(failed), tuple(undone))
+
+
+def _is_current(path: Path, since_ns: int, mtime: Mtime) -> bool:
+    time = mtime(str(path))
+    return time is not None and time >= since_ns
 
 
 def mtimes_on_disk(run_dir: Path) -> Mtime:

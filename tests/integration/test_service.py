@@ -72,6 +72,34 @@ def test_tree_of_files_that_are_there_and_that_come(flow):
     assert "Traceback" not in flow.said
 
 
+def test_slow_branch_does_not_keep_new_files_from_the_others(flow):
+    flow.add_module("""
+        class Head(LocalTask):
+            def run(context, input_file, output_file):
+                note(f"head {input_file.stem}")
+        class Left(LocalTask):
+            def run(context, input_file, output_file):
+                note(f"left {input_file.stem}")
+                wait_for("go")
+        class Right(LocalAsyncTask):
+            async def run(context, input_file, output_file): pass
+    """)
+    flow.write(HEAD | {"keep_output": False}, LEFT, RIGHT)
+    process = flow.watch()
+    stems = [f"f{number:02}" for number in range(30)]
+    for stem in stems:
+        flow.add_inputs(stem)
+        flow.until(f"right/{stem}.out")
+    assert flow.noted("left") == ["left f00"]
+    (flow.root / "go").touch()
+    flow.until(*(f"left/{stem}.md" for stem in stems))
+    assert flow.stop(process) == 130
+    # What was made for one branch is there for the other, and goes after both.
+    assert flow.noted("head") == [f"head {stem}" for stem in stems]
+    assert not [*(flow.out / ".tigerflow" / "tasks").glob("head/*")]
+    assert NOTHING_TO_DO in flow.dry_run()
+
+
 def test_after_it_snakemake_has_nothing_to_do(flow):
     flow.add_module(TREE)
     flow.write(HEAD | {"keep_output": False}, LEFT, RIGHT)

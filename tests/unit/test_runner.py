@@ -28,6 +28,9 @@ class Windows:
         self.run = run
         self.windows = []
         self.failures = 0
+        self.planning = 0
+        #: Of windows that go on.
+        self.open = []
 
     def start(self, targets, *, keep_metadata):
         assert keep_metadata
@@ -38,19 +41,26 @@ class Windows:
         self.windows.append(list(targets))
         reader, writer = os.pipe()
         code = self.run(targets)
-        if code is not None:
+        if code is None:
+            self.open.append(writer)
+        else:
             os.close(writer)
         return SimpleNamespace(sentinel=reader, code=code)
 
+    def finish(self):
+        """End the windows that go on."""
+        while self.open:
+            os.close(self.open.pop())
+
     def end(self, process):
         os.close(process.sentinel)
-        return process.code
+        return WindowExit.DONE if process.code is None else process.code
 
 
 class Workers:
     def __init__(self):
         self.stuck = {}
-        self.is_short_of_files = True
+        self.crowded = ()
         self.calls = []
 
     def drain(self):
@@ -90,7 +100,9 @@ class Scene:
         self.windows = Windows(self.make)
         self.workers = Workers()
         self.select = lambda waiting, _counts: waiting
+        self.tasks = [("work", None, True)]
         self.runner = None
+        self.waits = []
 
     def add(self, *names):
         arrivals = []
@@ -111,7 +123,7 @@ class Scene:
         async def run():
             with Journal(self.out / ".tigerflow" / "journal.jsonl") as journal:
                 parts = RunnerParts(
-                    targets=Targets(pipeline_of(("work", None, True))),
+                    targets=Targets(pipeline_of(*self.tasks)),
                     run_dir=self.out,
                     input_dir=self.inputs,
                     windows=self.windows,
@@ -122,10 +134,24 @@ class Scene:
                 )
                 self.runner = Runner(parts, RunnerOptions(**options))
                 inbox = Inbox(*batches, [])
+                watching = asyncio.create_task(self._watch())
                 await asyncio.wait_for(self.runner.run(inbox), DEADLINE_S)
+                watching.cancel()
 
         asyncio.run(run())
         return self.runner.ledger.counts()
+
+    def when_made(self, path, call):
+        """Call it in the loop as soon as a file is there."""
+        self.waits.append((self.out / path, call))
+
+    async def _watch(self):
+        while self.waits:
+            path, call = self.waits[0]
+            if path.exists():
+                self.waits.pop(0)
+                call()
+            await asyncio.sleep(0.01)
 
     def events(self, kind):
         journal = read(self.out / ".tigerflow" / "journal.jsonl")
@@ -149,6 +175,64 @@ def test_windows_have_at_most_their_size_and_are_disjoint(scene):
     assert scene.serve(scene.add(*names)).done == 250
     assert [len(each) for each in scene.windows.windows] == [100, 100, 50]
     assert len({target for each in scene.windows.windows for target in each}) == 250
+
+
+def test_slow_branch_does_not_hold_up_the_others(scene, monkeypatch):
+    monkeypatch.setattr(module, "BUSY_WINDOWS", 2)
+    monkeypatch.setattr(module, "WINDOW_SIZE", 1)
+    scene.tasks = [("fast", None, True), ("slow", None, True)]
+    (scene.out / "fast").mkdir()
+    (scene.out / "slow").mkdir()
+    slow_windows = []
+
+    def run(targets):
+        if any(target.startswith("slow/") for target in targets):
+            slow_windows.append(targets)
+            if len(slow_windows) >= 2:
+                scene.workers.crowded = ("slow",)
+            if len(slow_windows) <= 2:
+                # Only the fast part of it is made, and the window goes on.
+                scene.make(each for each in targets if each.startswith("fast/"))
+                return None
+        return scene.make(targets)
+
+    def finish_slow_windows():
+        scene.workers.crowded = ()
+        for targets in slow_windows:
+            scene.make(targets)
+        scene.windows.finish()
+
+    scene.windows.run = run
+    scene.when_made("fast/d.out", finish_slow_windows)
+    assert scene.serve(scene.add(*(f"{s}.tar.gz" for s in "abcd"))) == Counts(done=4)
+    assert scene.windows.windows == [
+        ["fast/a.out", "slow/a.out"],
+        ["fast/b.out", "slow/b.out"],
+        ["fast/c.out"],
+        ["fast/d.out"],
+        ["slow/c.out"],
+        ["slow/d.out"],
+    ]
+
+
+def test_planning_windows_are_waited_for(scene, monkeypatch):
+    monkeypatch.setattr(module, "BUSY_WINDOWS", 2)
+    planning = []
+
+    def run(targets):
+        planning.append(scene.windows.planning)
+        scene.windows.planning += 1
+        asyncio.get_running_loop().call_later(0.1, handed_over)
+        return scene.make(targets)
+
+    def handed_over():
+        scene.windows.planning -= 1
+
+    scene.windows.run = run
+    names = [f"f{number:03}.tar.gz" for number in range(450)]
+    assert scene.serve(scene.add(*names)).done == 450
+    assert len(planning) == 5
+    assert max(planning) < 2
 
 
 def test_window_that_cannot_be_started_is_started_later(scene):

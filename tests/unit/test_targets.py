@@ -103,3 +103,52 @@ def test_times_are_the_same_looked_up_and_listed(tmp_path, name):
     for path in (f"head/{name}", "head/dangling", "none/x"):
         assert listed(path) == looked(path)
     assert listed(f"head/{name}") == 7
+
+
+def reach(tasks, times, *crowded):
+    targets = Targets(pipeline_of(*tasks))
+    found = targets.within_reach("a", 10, times.get, crowded)
+    return list(found.wanted.values()), found.stopped_at
+
+
+def test_branch_of_a_crowded_task_is_left_out_and_the_others_are_made():
+    assert reach(TREE, {}) == (["head/a.out", "left/a.out", "right/a.out"], None)
+    assert reach(TREE, {}, "left") == (["head/a.out", "right/a.out"], "left")
+    assert reach(TREE, {"head/a.out": 11}, "left") == (["right/a.out"], "left")
+    assert reach(TREE, {}, "left", "right") == (["head/a.out"], "left")
+    assert reach(TREE, {}, "head") == ([], "head")
+
+
+def test_crowded_task_that_has_done_its_part_stops_nothing():
+    times = {"head/a.out": 11}
+    expected = (["left/a.out", "right/a.out"], None)
+    assert reach(TREE, times, "head") == expected
+
+
+def test_file_that_only_waits_for_crowded_tasks_has_nothing_to_be_made():
+    times = {"head/a.out": 11, "right/a.out": 12}
+    assert reach(TREE, times, "left") == ([], "left")
+    head = {".tigerflow/tasks/head/a.out": 11}
+    assert reach(HIDDEN, head, "left", "right") == ([], "left")
+
+
+def test_output_that_is_not_kept_stays_for_a_branch_that_is_left_out():
+    head, right = ".tigerflow/tasks/head/a.out", ".tigerflow/tasks/right/a.out"
+    assert reach(HIDDEN, {}, "left") == ([head, right], "left")
+    # Asked for although it is there: Snakemake would remove it after `right`.
+    assert reach(HIDDEN, {head: 11}, "left") == ([head, right], "left")
+    # And not when all that depends on it is asked for as well.
+    assert reach(HIDDEN, {head: 11}) == (["left/a.out", right], None)
+
+
+def test_branch_behind_an_error_is_not_within_reach():
+    times = {"head/a.out": 11, "right/a.err": 12}
+    assert reach(TREE, times) == (["left/a.out"], None)
+
+
+def test_outputs_are_there_when_none_is_older_than_the_input():
+    targets = Targets(pipeline_of(*TREE))
+    times = {"head/a.out": 10, "left/a.out": 9}
+    assert targets.are_there(["head"], "a", 10, times.get)
+    assert not targets.are_there(["head", "left"], "a", 10, times.get)
+    assert not targets.are_there(["right"], "a", 10, times.get)

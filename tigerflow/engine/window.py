@@ -60,6 +60,7 @@ class WindowRunner:
         self._run_dir = run_dir
         self._scratch = scratch
         self._running: dict[int, BaseProcess] = {}
+        self._planning: set[int] = set()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tigerflow.engine.preload"])
 
@@ -98,6 +99,7 @@ class WindowRunner:
             raise WindowError(msg) from error
         assert process.pid is not None  # noqa: S101 -- it is started
         self._running[process.pid] = process
+        self._planning.add(process.pid)
         return process
 
     def end(self, process: BaseProcess) -> int:
@@ -108,13 +110,20 @@ class WindowRunner:
         assert code is not None  # noqa: S101 -- it has ended
         assert pid is not None  # noqa: S101 -- it was started
         del self._running[pid]
+        self._planning.discard(pid)
         if code == _UNKNOWN_EXIT:
             _kill(pid)
         return code
 
-    def is_window(self, pid: int) -> bool:
-        """Tell whether a process of ours that runs has this id."""
+    def admit(self, pid: int) -> bool:
+        """Let a window hand over its jobs; False for a process that is none of ours."""
+        self._planning.discard(pid)
         return pid in self._running
+
+    @property
+    def planning(self) -> int:
+        """How many windows have not handed over a job yet: they take a core each."""
+        return len(self._planning)
 
     def kill(self) -> list[int]:
         """Kill all windows; return their process ids."""

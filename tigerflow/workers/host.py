@@ -122,9 +122,10 @@ class Host:
         return {name: pool.failure for name, pool in pools.items() if pool.failure}
 
     @property
-    def is_short_of_files(self) -> bool:
-        """Whether no file waits for a worker."""
-        return all(pool.is_short_of_files for pool in self._pools.values())
+    def crowded(self) -> frozenset[str]:
+        """The tasks that have more files than their workers take at once."""
+        pools = self._pools.items()
+        return frozenset(name for (name, _), pool in pools if pool.is_crowded)
 
     def _leave(self) -> None:
         """Take the socket away: who comes now starts a new host.

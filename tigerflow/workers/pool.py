@@ -177,9 +177,11 @@ class TaskPool:
                 self._waiting.remove(pending)
 
     @property
-    def is_short_of_files(self) -> bool:
-        """Whether no file waits for a worker."""
-        return not self._waiting
+    def is_crowded(self) -> bool:
+        """Whether it has more files than all workers it may have take at once."""
+        in_hand = sum(len(worker.in_flight) for worker in self._workers)
+        limit = self._task.workers * self._task.concurrency_limit
+        return len(self._waiting) + in_hand > limit
 
     def drain(self) -> None:
         """Hand back the files that wait; those in hand are finished."""
