@@ -23,9 +23,9 @@ from tigerflow.errors import (
 from tigerflow.files import remove_temporaries_of
 from tigerflow.inbox import Arrival, Inbox
 from tigerflow.journal import Journal
-from tigerflow.layout import RETRY_REQUEST, STATE
+from tigerflow.layout import RETRY_REQUEST, RUN_LOG, STATE
 from tigerflow.lock import BEAT_S, RunLock
-from tigerflow.log import logger
+from tigerflow.log import log_file, logger
 from tigerflow.naming import printable
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.runner import Counts, Runner, RunnerOptions, RunnerParts
@@ -70,7 +70,11 @@ class Service:
             (run_dir / STATE / "logs").mkdir(parents=True, exist_ok=True)
             # Clients, workers and Snakemake all have the run directory as their own.
             os.chdir(run_dir)
-            with RunLock(STATE) as lock, Journal(STATE / "journal.jsonl") as journal:
+            with (
+                RunLock(STATE) as lock,
+                log_file(RUN_LOG),
+                Journal(STATE / "journal.jsonl") as journal,
+            ):
                 return self._run_alone(lock, journal, on_ready)
         except OSError as error:
             raise OutputDirectoryError(run_dir, error) from error
@@ -89,6 +93,8 @@ class Service:
             message = "Snakemake is at work in the output directory; wait for its end"
             raise RunningError(message)
         with listener, only_generation(listener):
+            for warning in self.pipeline.warnings:
+                logger.warning("{}", warning)
             # Not before: what is there belongs to whoever is at work.
             write_workflow(self.workflow)
             return asyncio.run(self._serve(listener, lock, journal, on_ready))

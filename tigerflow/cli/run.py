@@ -153,6 +153,4 @@ def _load(
     settings = Settings.from_environment()
     loaded = load_pipeline(pipeline)
     workflow = compile_workflow(loaded, input_dir, output_dir)
-    for warning in loaded.warnings:
-        logger.warning("{}", warning)
     return Service(loaded, workflow, options, settings)
