@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -290,8 +291,9 @@ async def _look_after(lock: RunLock, controls: Controls) -> None:
         await asyncio.sleep(LOOK_S)
         if request.exists():
             request.unlink(missing_ok=True)
-            logger.warning("Received a stop request, initiating shutdown")
-            controls.runner.stop()
+            logger.warning("Received a stop request from another host")
+            # The same as from this host, also in its exit code.
+            os.kill(os.getpid(), signal.SIGTERM)
         if controls.runner.has_scanned and RETRY_REQUEST.exists():
             RETRY_REQUEST.unlink(missing_ok=True)
             controls.runner.retry()
