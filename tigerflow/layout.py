@@ -6,6 +6,7 @@ OUT/.tigerflow/input                link to the input directory
 OUT/.tigerflow/workflow/            the compiled workflow
 OUT/.tigerflow/pipeline.json        what the pipeline makes of each file; see `plan`
 OUT/.tigerflow/tasks/<task>/        outputs with keep_output: false
+OUT/.tigerflow/run.log              what the service logs
 OUT/.tigerflow/logs/<task>.log      what the task's workers print and log
 """
 
@@ -17,6 +18,7 @@ INPUT_LINK = STATE / "input"
 WORKFLOW = STATE / "workflow"
 PLAN = STATE / "pipeline.json"
 JOURNAL = STATE / "journal.jsonl"
+RUN_LOG = STATE / "run.log"
 #: Made to ask a running service to take up files whose errors are gone.
 RETRY_REQUEST = STATE / "retry"
 

@@ -1,9 +1,14 @@
-"""Loguru, set up on request: one event, one line, on stderr."""
+"""Loguru, set up on request: one event, one line, on stderr and in a file."""
 
+import contextlib
 import sys
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from loguru import logger
+
+from tigerflow.errors import TigerflowError
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -11,6 +16,18 @@ if TYPE_CHECKING:
 #: Levels of the Dask-based TigerFlow that its tools and task packages look for.
 METRICS = "METRICS"
 _EXTRA_LEVELS = {"INIT": 25, METRICS: 25}
+
+_OPTIONS: dict[str, Any] = {
+    "format": "{time:YYYY-MM-DD HH:mm:ss} | <level>{level: <8}</level> | {message}",
+    "level": "INFO",
+    # A line is written before the next thing happens, so that a crash loses none.
+    "enqueue": False,
+    "backtrace": False,
+    "diagnose": False,
+}
+
+#: Marks lines that are only for a file, because somebody else tells the terminal.
+_FILE_ONLY = "file_only"
 
 
 def add_levels() -> None:
@@ -36,18 +53,39 @@ def configure(stream: TextIO | None = None) -> None:
     terminal = stream.isatty()
 
     def wanted(record: "Record") -> bool:
+        if record["extra"].get(_FILE_ONLY):
+            return False
         return not (terminal and record["level"].name in _EXTRA_LEVELS)
 
-    logger.add(
-        stream,
-        format="{time:YYYY-MM-DD HH:mm:ss} | <level>{level: <8}</level> | {message}",
-        filter=wanted,
-        level="INFO",
-        # A line is written before the next thing happens, so that a crash loses none.
-        enqueue=False,
-        backtrace=False,
-        diagnose=False,
-    )
+    logger.add(stream, filter=wanted, **_OPTIONS)
 
 
-__all__ = ["METRICS", "add_levels", "configure", "logger"]
+@contextlib.contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Append all lines to a file too, and the error that ends it, if one does.
+
+    A disk that is full takes no lines; nothing else comes of that.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    with path.open("ab", buffering=0) as file:
+
+        def write(line: str) -> None:
+            with contextlib.suppress(OSError):
+                file.write(line.encode(errors="backslashreplace"))
+
+        handler = logger.add(write, colorize=False, **_OPTIONS)
+        try:
+            yield
+        except Exception as error:
+            # Whoever catches it tells the terminal.
+            expected = isinstance(error, TigerflowError)
+            quiet = logger.bind(**{_FILE_ONLY: True}).opt(exception=not expected)
+            quiet.error("{}", error)
+            raise
+        finally:
+            logger.remove(handler)
+
+
+__all__ = ["METRICS", "add_levels", "configure", "log_file", "logger"]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -23,9 +24,9 @@ from tigerflow.errors import (
 from tigerflow.files import remove_temporaries_of
 from tigerflow.inbox import Arrival, Inbox
 from tigerflow.journal import Journal
-from tigerflow.layout import RETRY_REQUEST, STATE
+from tigerflow.layout import RETRY_REQUEST, RUN_LOG, STATE
 from tigerflow.lock import BEAT_S, RunLock
-from tigerflow.log import logger
+from tigerflow.log import log_file, logger
 from tigerflow.naming import printable
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.runner import Counts, Runner, RunnerOptions, RunnerParts
@@ -70,7 +71,11 @@ class Service:
             (run_dir / STATE / "logs").mkdir(parents=True, exist_ok=True)
             # Clients, workers and Snakemake all have the run directory as their own.
             os.chdir(run_dir)
-            with RunLock(STATE) as lock, Journal(STATE / "journal.jsonl") as journal:
+            with (
+                RunLock(STATE) as lock,
+                log_file(RUN_LOG),
+                Journal(STATE / "journal.jsonl") as journal,
+            ):
                 return self._run_alone(lock, journal, on_ready)
         except OSError as error:
             raise OutputDirectoryError(run_dir, error) from error
@@ -89,6 +94,8 @@ class Service:
             message = "Snakemake is at work in the output directory; wait for its end"
             raise RunningError(message)
         with listener, only_generation(listener):
+            for warning in self.pipeline.warnings:
+                logger.warning("{}", warning)
             # Not before: what is there belongs to whoever is at work.
             write_workflow(self.workflow)
             return asyncio.run(self._serve(listener, lock, journal, on_ready))
@@ -284,8 +291,9 @@ async def _look_after(lock: RunLock, controls: Controls) -> None:
         await asyncio.sleep(LOOK_S)
         if request.exists():
             request.unlink(missing_ok=True)
-            logger.warning("Received a stop request, initiating shutdown")
-            controls.runner.stop()
+            logger.warning("Received a stop request from another host")
+            # The same as from this host, also in its exit code.
+            os.kill(os.getpid(), signal.SIGTERM)
         if controls.runner.has_scanned and RETRY_REQUEST.exists():
             RETRY_REQUEST.unlink(missing_ok=True)
             controls.runner.retry()

@@ -293,6 +293,20 @@ def test_stop_at_any_moment_leaves_nothing(flow, delay_s):
     assert len(flow.names("right")) == len(flow.names("left")) == 30
 
 
+def test_stop_request_from_another_host_ends_it_as_stop_does(flow):
+    flow.add_module(COPY)
+    flow.write(WORK)
+    flow.add_inputs("a")
+    process = flow.watch()
+    flow.until("work/a.out")
+
+    (flow.out / ".tigerflow" / "stop").touch()
+
+    assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
+    assert not (flow.out / ".tigerflow" / "stop").exists()
+    flow.until_nothing_is_left()
+
+
 def test_stop_gives_up_a_file_after_the_grace_time(world):
     flow = Watched(world, TIGERFLOW_WORKER_GRACE="1")
     flow.add_module(WAITING)

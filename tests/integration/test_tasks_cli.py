@@ -57,6 +57,8 @@ def test_command_without_a_subcommand_shows_the_usage(run, words):
     [
         (["--help"], ["compile", "tasks", "--version", "--install-completion"]),
         (["tasks", "--help"], ["list", "info"]),
+        (["run", "--help"], ["Exit codes: 0", "; 1 ", "; 2 ", "; 128 + n "]),
+        (["watch", "--help"], ["Exit codes: 0", "; 1 ", "; 2 ", "; 128 + n "]),
         (["tasks", "list", "--help"], ["--verbose", "-v", "--json"]),
         (["tasks", "info", "--help"], ["NAME", "--json"]),
         (["compile", "--help"], ["PIPELINE", "INPUT_DIR", "OUTPUT_DIR", "--to"]),

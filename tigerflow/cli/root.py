@@ -13,8 +13,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(tasks.app, name="tasks")
-app.command("run")(run.run_command)
-app.command("watch")(run.watch_command)
+app.command("run", epilog=run.EXIT_CODES)(run.run_command)
+app.command("watch", epilog=run.EXIT_CODES)(run.watch_command)
 app.command("stop")(run.stop_command)
 app.command("report")(report.report_command)
 app.command("retry")(retry.retry_command)

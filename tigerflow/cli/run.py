@@ -19,6 +19,13 @@ from tigerflow.runner import RunnerOptions
 from tigerflow.service import Controls, Service
 from tigerflow.settings import Settings
 
+#: What follows the options in the help of `run` and `watch`.
+EXIT_CODES = """\
+Exit codes: 0 all files are done; 1 files failed, or a task or the pipeline could not \
+run; 2 the command line, the pipeline file or a setting is wrong; 128 + n stopped by \
+signal n (tigerflow stop: 143, Ctrl-C: 130).
+"""
+
 PipelineFile = Annotated[Path, typer.Argument(help="Pipeline file (YAML)")]
 InputDir = Annotated[Path, typer.Argument(help="Directory of the input files")]
 OutputDir = Annotated[Path, typer.Argument(help="Directory for the results")]
@@ -153,6 +160,4 @@ def _load(
     settings = Settings.from_environment()
     loaded = load_pipeline(pipeline)
     workflow = compile_workflow(loaded, input_dir, output_dir)
-    for warning in loaded.warnings:
-        logger.warning("{}", warning)
     return Service(loaded, workflow, options, settings)

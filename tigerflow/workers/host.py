@@ -354,8 +354,10 @@ def only_generation(listener: socket.socket) -> Iterator[None]:
     with client.locked(path) as alive:
         # Our workers hold it too.
         fcntl.flock(alive, fcntl.LOCK_SH)
-        yield
-        Path(path).unlink()
+        try:
+            yield
+        finally:
+            Path(path).unlink()
 
 
 def main() -> None:

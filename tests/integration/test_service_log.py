@@ -1,0 +1,74 @@
+"""`run.log`: what the service logs, whatever the terminal shows."""
+
+import pytest
+from runs import World, lines
+from services import Watched
+
+pytestmark = pytest.mark.snakemake
+
+WORK = {"name": "work", "module": "tasks.py:Work"}
+COPY = """
+class Work(LocalTask):
+    def run(context, input_file, output_file):
+        output_file.write_text(input_file.read_text())
+"""
+
+
+@pytest.fixture
+def flow(tmp_path):
+    world = World(tmp_path)
+    flow = Watched(world)
+    flow.add_module(COPY)
+    flow.write(WORK)
+    yield flow
+    world.close()
+
+
+def run_log(flow):
+    return lines(flow.out / ".tigerflow" / "run.log")
+
+
+def test_run_log_has_every_line_of_every_run(flow):
+    flow.add_inputs("a")
+    assert flow.once() == 0
+    flow.add_inputs("b")
+    assert flow.once() == 0
+
+    assert run_log(flow) == flow.said.splitlines()
+    messages = [line.split(" | ")[-1] for line in run_log(flow)]
+    assert (
+        messages
+        == [
+            "Starting pipeline execution",
+            "Staged 1 new file",
+            "Completed processing 1 file",
+            "Shutting down pipeline",
+            "Pipeline shutdown complete",
+        ]
+        * 2
+    )
+
+
+def test_refused_service_writes_nothing_to_the_log_of_the_other(flow):
+    process = flow.watch()
+    flow.until_said("Starting pipeline execution")
+    before = run_log(flow)
+
+    assert flow.once() == 1
+
+    assert "Pipeline is already running" in flow.said
+    assert run_log(flow) == before
+    flow.stop(process)
+
+
+def test_error_that_ends_the_service_is_in_its_log(flow):
+    process = flow.watch()
+    flow.until_said("Starting pipeline execution")
+    flow.inputs.rename(flow.root / "moved")
+
+    assert process.wait(60) == 1
+
+    told = [line for line in flow.said.splitlines() if line.startswith("Error: ")]
+    assert len(told) == 1
+    logged = [line.split(" | ")[-1] for line in run_log(flow) if " | ERROR " in line]
+    assert logged == [told[0].removeprefix("Error: ")]
