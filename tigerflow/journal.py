@@ -8,12 +8,14 @@ Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
 
 | event | further keys |
 | --- | --- |
-| `run_started` | `pid`, `host`, `version`, `tasks` (name -> parent or null) |
+| `run_started` | `pid`, `host`, `version`, `tasks` (name -> parent), `versions` |
 | `staged` | `files`: names of input files |
 | `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds` |
 | `file_done`, `file_failed` | `file`, `size`, `mtime_ns` of the input |
 | `file_forgotten` | `file`: it is to be processed again |
 | `run_stopped` | `reason` |
+
+`version` is TigerFlow's; `versions` has by task what changes with its code and params.
 """
 
 import json
@@ -72,17 +74,6 @@ class Journal:
         except OSError as error:
             return error
         return None
-
-
-def settled_inputs(path: Path) -> dict[str, tuple[int, int]]:
-    """Return (size, mtime in ns) of each input file when it was last done or failed."""
-    settled: dict[str, tuple[int, int]] = {}
-    for event in read(path):
-        if event["event"] in {"file_done", "file_failed"} and "mtime_ns" in event:
-            settled[event["file"]] = (event["size"], event["mtime_ns"])
-        elif event["event"] == "file_forgotten":
-            settled.pop(event["file"], None)
-    return settled
 
 
 def read(path: Path) -> Iterator[Event]:

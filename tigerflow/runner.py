@@ -20,9 +20,10 @@ from typing import Protocol
 from tigerflow.engine.window import WindowError, WindowExit, WindowRunner
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import create_temporary, discard
+from tigerflow.history import History, read_history
 from tigerflow.inbox import Arrival, Inbox, InputDirectoryError, signature_of
-from tigerflow.journal import Journal, now, settled_inputs
-from tigerflow.layout import STATE
+from tigerflow.journal import Journal, now, read
+from tigerflow.layout import JOURNAL, STATE
 from tigerflow.log import logger
 from tigerflow.naming import printable, snakemake_problem, stem_of
 from tigerflow.targets import (
@@ -161,6 +162,8 @@ class RunnerOptions:
     once: bool = False
     delete_input: bool = False
     retry_failed: bool = False
+    #: Process files again that a task processed before it changed.
+    rerun_changed: bool = False
     keep_metadata: bool = True
 
 
@@ -174,6 +177,8 @@ class RunnerParts:
     windows: WindowRunner
     workers: Workers
     journal: Journal
+    #: Task -> what changes with its code and params.
+    versions: Mapping[str, str]
     #: How long files in hand may still take after a stop.
     grace_s: float
     select: Callable[[list[Arrival], Counts], Collection[Arrival]]
@@ -198,8 +203,9 @@ class Runner:
     _stopping: bool = False
     #: Settled by an earlier run, seen by the inbox's thread, on the way to the ledger.
     _found: list[tuple[Arrival, Status]] = field(default_factory=list)
-    #: Size and time of the inputs that an earlier run has settled.
-    _earlier: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    _history: History = field(default_factory=History)
+    #: By task: stems found at the start that it processed before it changed.
+    _outdated: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: Stems of files whose results could not be stored.
     _blocked: set[str] = field(default_factory=set)
     #: Why nothing can be stored, while that is so.
@@ -215,8 +221,8 @@ class Runner:
         loop = asyncio.get_running_loop()
         failures: list[InputDirectoryError] = []
         parts = self.parts
-        journal = parts.run_dir / STATE / "journal.jsonl"
-        self._earlier = await asyncio.to_thread(settled_inputs, journal)
+        events = read(parts.run_dir / JOURNAL)
+        self._history = await asyncio.to_thread(read_history, events, parts.versions)
         self._listed = mtimes_listed(parts.run_dir, parts.targets.directories)
         watching = threading.Thread(
             target=self._watch,
@@ -332,16 +338,41 @@ class Runner:
                 yield arrival
                 continue
             found = self._assess(arrival, listed)
-            to_delete = self.options.delete_input and found.status is Status.DONE
-            if found.status is Status.UNDONE or self._is_retried(found) or to_delete:
+            if self._is_outdated(arrival) or self._is_unfinished(found):
                 yield arrival
             else:
                 self._found.append((arrival, found.status))
 
+    def _is_unfinished(self, found: Assessment) -> bool:
+        to_delete = self.options.delete_input and found.status is Status.DONE
+        is_undone = found.status is Status.UNDONE
+        return is_undone or to_delete or self._is_retried(found)
+
+    def _is_outdated(self, arrival: Arrival) -> bool:
+        """Tell whether a task that has changed is to process the file again."""
+        stem = stem_of(arrival.name, self.parts.targets.input_ext)
+        tasks = self._history.outdated_tasks(stem)
+        for task in tasks:
+            self._outdated[task].add(stem)
+        return bool(tasks) and self.options.rerun_changed
+
+    def _report_outdated(self) -> None:
+        """Tell how many files tasks processed before they changed."""
+        again = "they are processed again"
+        hint = "--rerun-changed processes them again"
+        for task, stems in sorted(self._outdated.items()):
+            logger.warning(
+                "[{}] has changed since it processed {} {}: {}",
+                task,
+                len(stems),
+                _files(len(stems)),
+                again if self.options.rerun_changed else hint,
+            )
+
     def _is_replaced(self, arrival: Arrival) -> bool:
         """Tell whether an earlier run had other content, which times would not say."""
         _, size, mtime_ns = arrival.signature
-        before = self._earlier.get(arrival.name)
+        before = self._history.settled.get(arrival.name)
         if before is None or before == (size, mtime_ns):
             return False
         return mtime_ns <= before[1]
@@ -404,11 +435,13 @@ class Runner:
             elif name not in self.ledger.settled:
                 logger.error("Skipping {}: {}; rename it", printable(name), problem)
                 self.ledger.settle(arrival, Status.FAILED)
-        self._scanned = all_known
+        if all_known and not self._scanned:
+            self._scanned = True
+            self._report_outdated()
         self._event.set()
 
-    def _discard_results(self, stem: str) -> None:
-        for path in self.parts.targets.results(stem):
+    def _discard_results(self, stem: str, since: Collection[str] | None = None) -> None:
+        for path in self.parts.targets.results(stem, since):
             # One that cannot be removed cannot be replaced either: that will be said.
             with contextlib.suppress(OSError):
                 (self.parts.run_dir / path).unlink()
@@ -426,7 +459,7 @@ class Runner:
         for arrival in chosen:
             del self.ledger.waiting[arrival.name]
             stem = stem_of(arrival.name, self.parts.targets.input_ext)
-            known = self._earlier.get(arrival.name) == arrival.signature[1:]
+            known = self._history.settled.get(arrival.name) == arrival.signature[1:]
             staged = StagedFile(arrival, stem, proven=known)
             self.ledger.staged[arrival.name] = staged
             self._ready.append(staged)
@@ -497,6 +530,11 @@ class Runner:
 
     def _reach(self, file: StagedFile, crowded: Collection[str]) -> Reach:
         """Return what is to be made of a file now; settle it if it is finished."""
+        if self.options.rerun_changed and self._is_there(file):
+            # Only now: were it not for a window, its results would be missed for long.
+            if outdated := self._history.outdated_tasks(file.stem):
+                self._discard_results(file.stem, outdated)
+            self._history.forget(file.stem)
         look = mtimes_on_disk(self.parts.run_dir)
         found = self._assess(file.arrival)
         if self._is_retried(found):

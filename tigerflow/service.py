@@ -22,7 +22,7 @@ from tigerflow.errors import (
     StagingError,
 )
 from tigerflow.files import remove_temporaries_of
-from tigerflow.inbox import Arrival, Inbox
+from tigerflow.inbox import Arrival, Inbox, Signature, signature_of
 from tigerflow.journal import Journal
 from tigerflow.layout import RETRY_REQUEST, RUN_LOG, STATE
 from tigerflow.lock import BEAT_S, RunLock
@@ -119,7 +119,7 @@ class Service:
         on_ready(controls)
         self._record_start(journal)
         serving = asyncio.create_task(host.serve())
-        looking = asyncio.create_task(_look_after(lock, controls))
+        looking = asyncio.create_task(_look_after(lock, controls, self.pipeline.path))
         inbox = Inbox(
             self.workflow.input_dir,
             self.pipeline.input_ext,
@@ -159,9 +159,14 @@ class Service:
             windows=windows,
             workers=host,
             journal=journal,
+            versions=self._versions,
             grace_s=self.settings.worker_grace,
             select=_Selector(self.pipeline.staging, self.workflow).select,
         )
+
+    @property
+    def _versions(self) -> dict[str, str]:
+        return {task.name: task.version for task in self.pipeline.tasks}
 
     def _record_start(self, journal: Journal) -> None:
         parents = {task.name: task.spec.depends_on for task in self.pipeline.tasks}
@@ -171,6 +176,7 @@ class Service:
             host=socket.gethostname(),
             version=__version__,
             tasks=parents,
+            versions=self._versions,
         )
         logger.info("Starting pipeline execution")
 
@@ -281,8 +287,9 @@ class _Selector:
         return [by_path[path] for path in chosen]
 
 
-async def _look_after(lock: RunLock, controls: Controls) -> None:
+async def _look_after(lock: RunLock, controls: Controls, pipeline: Path) -> None:
     """Obey a stop request, also from another host, and show that the service lives."""
+    told = _state_of(pipeline)
     request = STATE / "stop"
     request.unlink(missing_ok=True)
     loop = asyncio.get_running_loop()
@@ -297,6 +304,18 @@ async def _look_after(lock: RunLock, controls: Controls) -> None:
         if controls.runner.has_scanned and RETRY_REQUEST.exists():
             RETRY_REQUEST.unlink(missing_ok=True)
             controls.runner.retry()
+        if (state := _state_of(pipeline)) != told and state is not None:
+            told = state
+            logger.warning("{} has changed; restart to use it", pipeline)
         if loop.time() >= next_beat:
             next_beat += BEAT_S
             lock.beat()
+
+
+def _state_of(path: Path) -> Signature | None:
+    """Return what changes when a file is written; None while there is no such file."""
+    try:
+        return signature_of(path.stat())
+    except OSError:
+        # An editor replaces it, perhaps.
+        return None

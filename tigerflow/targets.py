@@ -142,11 +142,17 @@ class Targets:
             names.append(parent)
         return frozenset(names)
 
-    def results(self, stem: str) -> tuple[Path, ...]:
-        """Return all outputs and errors that a file may have."""
+    def results(
+        self, stem: str, since: Collection[str] | None = None
+    ) -> tuple[Path, ...]:
+        """Return all outputs and errors that a file may have.
+
+        Or only those of the tasks `since` and of what depends on them.
+        """
         return tuple(
             path
             for task in self._tasks
+            if since is None or not self.lineage(task.name).isdisjoint(since)
             for path in (
                 task.results / output_name(stem, task.extension),
                 task.errors / error_name(stem),

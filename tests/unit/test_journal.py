@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tigerflow.journal import Journal, read, settled_inputs
+from tigerflow.journal import Journal, read
 
 
 @pytest.fixture
@@ -68,14 +68,3 @@ def test_what_is_no_event_is_left_out(path):
     path.write_text('1\n[]\n{"at": "x"}\nnonsense\n' + json.dumps({"event": "e"}))
     assert [event["event"] for event in read(path)] == ["e"]
     assert list(read(path.with_name("nowhere"))) == []
-
-
-def test_last_settled_content_of_each_file_is_known(path):
-    with Journal(path) as journal:
-        journal.append("file_done", file="a", size=1, mtime_ns=10)
-        journal.append("file_failed", file="b", size=2, mtime_ns=20)
-        journal.append("file_done", file="a", size=3, mtime_ns=30)
-        journal.append("file_done", file="old")
-        journal.append("file_done", file="c", size=4, mtime_ns=40)
-        journal.append("file_forgotten", file="c")
-    assert settled_inputs(path) == {"a": (3, 30), "b": (2, 20)}

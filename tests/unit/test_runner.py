@@ -129,6 +129,7 @@ class Scene:
                     windows=self.windows,
                     workers=self.workers,
                     journal=journal,
+                    versions={},
                     grace_s=0.05,
                     select=self.select,
                 )

@@ -37,9 +37,24 @@ RetryFailed = Annotated[
     bool,
     typer.Option("--retry-failed", help="Process the files that failed again"),
 ]
+RerunChanged = Annotated[
+    bool,
+    typer.Option(
+        "--rerun-changed",
+        help="Process files again whose task has changed since (code or params)",
+    ),
+]
+DropMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--drop-metadata",
+        help="Keep no Snakemake metadata: faster, but `snakemake --report` and "
+        "`--summary` know less",
+    ),
+]
 
 
-def run_command(
+def run_command(  # noqa: PLR0913 -- one for each option
     pipeline: PipelineFile,
     input_dir: InputDir,
     output_dir: OutputDir,
@@ -50,12 +65,16 @@ def run_command(
     *,
     delete_input: DeleteInput = False,
     retry_failed: RetryFailed = False,
+    rerun_changed: RerunChanged = False,
+    drop_metadata: DropMetadata = False,
 ) -> None:
     """Process what is there and what arrives, until there is nothing left to do."""
     options = RunnerOptions(
         idle_timeout_s=idle_timeout * 60,
         delete_input=delete_input,
         retry_failed=retry_failed,
+        rerun_changed=rerun_changed,
+        keep_metadata=not drop_metadata,
     )
     _serve(pipeline, input_dir, output_dir, options)
 
@@ -75,6 +94,8 @@ def watch_command(  # noqa: PLR0913 -- one for each option
     ] = False,
     delete_input: DeleteInput = False,
     retry_failed: RetryFailed = False,
+    rerun_changed: RerunChanged = False,
+    drop_metadata: DropMetadata = False,
 ) -> None:
     """Process what is there and what arrives, until stopped."""
     options = RunnerOptions(
@@ -82,6 +103,8 @@ def watch_command(  # noqa: PLR0913 -- one for each option
         once=once,
         delete_input=delete_input,
         retry_failed=retry_failed,
+        rerun_changed=rerun_changed,
+        keep_metadata=not drop_metadata,
     )
     _serve(pipeline, input_dir, output_dir, options)
 

@@ -1,5 +1,7 @@
 """A pipeline file -> `Pipeline`, or all its mistakes at once, each with its line."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +43,14 @@ class PipelineTask:
     doc: str
     #: The params' texts by field name, as the task's process converts them again.
     param_texts: Mapping[str, ParamText]
+    #: Changes with the source of the class.
+    code: str
+
+    @property
+    def version(self) -> str:
+        """Changes with all that makes the task's outputs another's."""
+        text = json.dumps([self.code, self.param_texts], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def name(self) -> str:
@@ -126,7 +136,7 @@ def _load_tasks(
                 module = _resolved(task.spec.module, directory, found)
                 texts = _param_texts(document, task)
                 by_name = {key.replace("-", "_"): text for key, text in texts.items()}
-                yield PipelineTask(task.spec, module, found.doc, by_name)
+                yield PipelineTask(task.spec, module, found.doc, by_name, found.code)
 
 
 def _param_texts(document: Document, task: ReadTask) -> dict[str, ParamText]:

@@ -7,6 +7,7 @@ list of texts, or null). Standard output gets one line: an object with the field
 `TaskDescription`, or `error` with one sentence.
 """
 
+import hashlib
 import inspect
 import json
 import os
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from tigerflow.errors import TigerflowError
+from tigerflow.tasks import kinds
 from tigerflow.tasks.base import Task, check_definition
 from tigerflow.tasks.loader import Reference, load_task
 from tigerflow.tasks.params import FieldDescription, ParamText, convert, describe_fields
+
+_KINDS = (kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class TaskDescription:
     #: The module's docstring.
     module_doc: str
     fields: tuple[FieldDescription, ...]
+    #: Changes with the source files of the class and of what it derives from.
+    code: str
     #: Mistakes in the given params, by key.
     param_mistakes: dict[str, str] = field(default_factory=dict)
 
@@ -60,6 +66,7 @@ def describe_task(
         doc=_docstring(task),
         module_doc=inspect.cleandoc((module and module.__doc__) or ""),
         fields=describe_fields(fields),
+        code=_code_digest(task),
         param_mistakes=mistakes,
     )
 
@@ -67,6 +74,21 @@ def describe_task(
 def _docstring(task: type[Task]) -> str:
     # Not inspect.getdoc: a docstring inherited from LocalTask says nothing of this one.
     return inspect.cleandoc(task.__dict__.get("__doc__") or "")
+
+
+def _code_digest(task: type[Task]) -> str:
+    """Return a digest of the source files that the user's classes stand in.
+
+    What these import is left out: where would it end?
+    """
+    digest = hashlib.sha256()
+    ours = (object, *_KINDS, *(base for kind in _KINDS for base in kind.__mro__))
+    for each in task.__mro__:
+        module = sys.modules.get(each.__module__)
+        file = getattr(module, "__file__", None)
+        if each not in ours and file is not None:
+            digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
 
 
 def main() -> None:

@@ -1,0 +1,70 @@
+"""What the journal tells of earlier runs."""
+
+from tigerflow.history import read_history
+
+NOW = {"up": "v2", "down": "w1"}
+
+
+def started(**versions):
+    return {"event": "run_started", "versions": versions}
+
+
+def settled(file, size, mtime_ns, kind="file_done"):
+    return {"event": kind, "file": file, "size": size, "mtime_ns": mtime_ns}
+
+
+def processed(task, file, kind="task_done"):
+    return {"event": kind, "task": task, "file": file}
+
+
+def test_last_settled_content_of_each_file_is_known():
+    events = [
+        settled("a", 1, 10),
+        settled("b", 2, 20, "file_failed"),
+        settled("a", 3, 30),
+        {"event": "file_done", "file": "old"},
+        settled("c", 4, 40),
+        {"event": "file_forgotten", "file": "c"},
+    ]
+    assert read_history(events, NOW).settled == {"a": (3, 30), "b": (2, 20)}
+
+
+def test_files_that_a_task_processed_in_another_version_are_outdated():
+    events = [
+        started(up="v1", down="w1"),
+        processed("up", "a"),
+        processed("up", "b", "task_failed"),
+        processed("down", "a"),
+        started(up="v2", down="w1"),
+        processed("up", "c"),
+    ]
+    found = read_history(events, NOW)
+    assert found.outdated["up"] == {"a", "b"}
+    assert found.outdated_tasks("a") == ["up"]
+    assert found.outdated_tasks("c") == []
+
+
+def test_file_that_was_processed_again_since_is_not_outdated():
+    events = [
+        started(up="v1"),
+        processed("up", "a"),
+        started(up="v2"),
+        processed("up", "a"),
+    ]
+    assert read_history(events, NOW).outdated_tasks("a") == []
+
+
+def test_task_that_was_changed_back_is_as_it_was():
+    events = [started(up="v2"), processed("up", "a"), started(up="v1")]
+    assert read_history(events, NOW).outdated_tasks("a") == []
+
+
+def test_results_of_unknown_version_are_taken_for_those_of_now():
+    events = [{"event": "run_started"}, processed("up", "a"), processed("gone", "a")]
+    assert read_history(events, NOW).outdated_tasks("a") == []
+
+
+def test_file_that_is_forgotten_is_outdated_no_more():
+    found = read_history([started(up="v1"), processed("up", "a")], NOW)
+    found.forget("a")
+    assert found.outdated_tasks("a") == []
