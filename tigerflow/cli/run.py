@@ -2,11 +2,13 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tigerflow.cli._background import detach
 from tigerflow.cli._errors import report_errors
 from tigerflow.compiler.directory import compile_workflow
 from tigerflow.errors import ExitCode, NoRunError
@@ -52,6 +54,15 @@ DropMetadata = Annotated[
         "`--summary` know less",
     ),
 ]
+Background = Annotated[
+    bool,
+    typer.Option(
+        "--background",
+        "-b",
+        help="Return when it is up; it goes on without a terminal, until "
+        "'tigerflow stop', and logs to OUTPUT_DIR/.tigerflow/run.log",
+    ),
+]
 
 
 def run_command(  # noqa: PLR0913 -- one for each option
@@ -67,6 +78,7 @@ def run_command(  # noqa: PLR0913 -- one for each option
     retry_failed: RetryFailed = False,
     rerun_changed: RerunChanged = False,
     drop_metadata: DropMetadata = False,
+    background: Background = False,
 ) -> None:
     """Process what is there and what arrives, until there is nothing left to do."""
     options = RunnerOptions(
@@ -76,7 +88,7 @@ def run_command(  # noqa: PLR0913 -- one for each option
         rerun_changed=rerun_changed,
         keep_metadata=not drop_metadata,
     )
-    _serve(pipeline, input_dir, output_dir, options)
+    _serve(pipeline, input_dir, output_dir, options, background=background)
 
 
 def watch_command(  # noqa: PLR0913 -- one for each option
@@ -96,6 +108,7 @@ def watch_command(  # noqa: PLR0913 -- one for each option
     retry_failed: RetryFailed = False,
     rerun_changed: RerunChanged = False,
     drop_metadata: DropMetadata = False,
+    background: Background = False,
 ) -> None:
     """Process what is there and what arrives, until stopped."""
     options = RunnerOptions(
@@ -106,7 +119,7 @@ def watch_command(  # noqa: PLR0913 -- one for each option
         rerun_changed=rerun_changed,
         keep_metadata=not drop_metadata,
     )
-    _serve(pipeline, input_dir, output_dir, options)
+    _serve(pipeline, input_dir, output_dir, options, background=background)
 
 
 def stop_command(
@@ -137,36 +150,47 @@ def stop_command(
         typer.echo(f"Asked pipeline to stop (pid {holder.pid} on {holder.host})")
 
 
+class _Session:
+    """One service on a command line: what signals do to it, also before it is there."""
+
+    def __init__(self, on_up: Callable[[], None]) -> None:
+        self._on_up = on_up
+        self._controls: Controls | None = None
+        self._is_stopped = False
+
+    def ready(self, controls: Controls) -> None:
+        self._controls = controls
+        if self._is_stopped:
+            controls.stop()
+        self._on_up()
+
+    def stop(self, number: int) -> None:
+        logger.warning("Received signal {}, initiating shutdown", number)
+        self._is_stopped = True
+        if self._controls is not None:
+            self._controls.stop()
+
+    def stop_at_once(self, number: int) -> None:
+        logger.warning("Received signal {} again, stopping at once", number)
+        if self._controls is not None:
+            self._controls.kill()
+
+
 def _serve(
     pipeline: Path,
     input_dir: Path,
     output_dir: Path,
     options: RunnerOptions,
+    *,
+    background: bool,
 ) -> None:
+    session = _Session(detach() if background else lambda: None)
     configure()
-    controls: list[Controls] = []
-
-    def stop(number: int) -> None:
-        logger.warning("Received signal {}, initiating shutdown", number)
-        for each in controls:
-            each.stop()
-
-    def stop_at_once(number: int) -> None:
-        logger.warning("Received signal {} again, stopping at once", number)
-        for each in controls:
-            each.kill()
-
-    def ready(made: Controls) -> None:
-        controls.append(made)
-        # Before it was there, a signal had nothing to stop.
-        if signals.received is not None:
-            made.stop()
-
-    with StopSignals(stop, stop_at_once) as signals:
+    with StopSignals(session.stop, session.stop_at_once) as signals:
         try:
             with report_errors():
                 service = _load(pipeline, input_dir, output_dir, options)
-                code = service.run(ready)
+                code = service.run(session.ready)
         finally:
             if signals.received is not None:
                 # Also when an error came of it: a Ctrl-C reaches the helpers too.

@@ -1,0 +1,104 @@
+"""`--background`: go on in a child that no terminal can end.
+
+It starts as it would in the foreground, and until it is up its errors come to the
+terminal; so nothing is validated twice, or otherwise than there.
+"""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM)
+
+
+def detach() -> Callable[[], None]:
+    """Return in a child process, with a function that tells that it is up.
+
+    The child has a session of its own. It and what it starts have /dev/null for
+    standard input, output and error; only its `sys.stderr` is still the caller's, until
+    it is up. The caller waits for that, prints the child's id and exits; when the child
+    ends before, with the child's exit code.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    while null <= 2:  # noqa: PLR2004 -- standard error, or another that was closed
+        null = os.dup(null)
+    reader, writer = os.pipe()
+    _flush()
+    # A Ctrl-C that comes just now is for both.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    child = os.fork()
+    if child:
+        os.close(writer)
+        _wait_until_up(child, reader)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    os.close(reader)
+    os.setsid()
+    errors = os.dup(2)
+    sys.stderr = _Errors(errors)
+    for descriptor in range(3):
+        os.dup2(null, descriptor)
+
+    def is_up() -> None:
+        # Who has the stream already goes on to write to it.
+        os.dup2(null, errors, inheritable=False)
+        # The caller may have been killed, or its terminal closed.
+        with contextlib.suppress(OSError):
+            os.write(writer, b"+")
+        os.close(writer)
+
+    return is_up
+
+
+def _flush() -> None:
+    """Empty the buffers, which would be written by both."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+class _Errors(io.TextIOBase):
+    """A stream without a `fileno`: multiprocessing would give it to its helpers."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "w", buffering=1, errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        # The terminal may be closed before it is up.
+        with contextlib.suppress(OSError):
+            return self._file.write(text)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+
+def _wait_until_up(child: int, reader: int) -> NoReturn:
+    received: list[int] = []
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in _FORWARDED:
+        signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    is_up = os.read(reader, 1)
+    if is_up and not received:
+        typer.echo(f"Started (pid {child})")
+        sys.exit()
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if received:
+        sys.exit(128 + received[0])
+    if code < 0:
+        typer.echo(f"Error: killed by signal {-code} before it was up", err=True)
+        sys.exit(128 - code)
+    sys.exit(code)
