@@ -13,6 +13,8 @@ from typing import Any
 from flows import Flow
 from runs import DEADLINE_S, World, wait_until
 
+from tigerflow import journal
+
 NOTHING_TO_DO = "Nothing to be done"
 
 #: Head, and two branches that depend on it; "bad" fails in the head.
@@ -130,6 +132,16 @@ class Watched(Flow):
     def texts(self, task: str) -> dict[str, str]:
         """Return the results of a task by name."""
         return {name: (self.out / task / name).read_text() for name in self.names(task)}
+
+    def events(self, kind: str) -> list[journal.Event]:
+        """Return the events of a kind that the journal has so far."""
+        path = self.out / ".tigerflow" / "journal.jsonl"
+        return [each for each in journal.read(path) if each["event"] == kind]
+
+    def settled(self, *stems: str) -> bool:
+        """Tell whether the journal has these input files as done."""
+        done = {event["file"] for event in self.events("file_done")}
+        return {f"{stem}.txt" for stem in stems} <= done
 
     def dry_run(self) -> str:
         """Return what Snakemake would do."""

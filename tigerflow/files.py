@@ -51,6 +51,20 @@ def discard(path: Path) -> None:
             path.unlink()
 
 
+def date_not_before(path: Path, other: Path) -> None:
+    """Date a file no earlier than `other`, where both are there and that is allowed.
+
+    So that no result is older than its input: that may come from a clock that is ahead,
+    or have its time in finer steps than the file system of the result.
+    """
+    with contextlib.suppress(OSError):
+        earliest = other.stat().st_mtime_ns
+        if path.stat().st_mtime_ns < earliest:
+            second = 1_000_000_000
+            whole = -(-earliest // second) * second
+            os.utime(path, ns=(whole, whole))
+
+
 def remove_abandoned_temporaries(directory: Path) -> None:
     """Remove the temporary files of processes that are gone.
 

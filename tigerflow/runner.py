@@ -650,7 +650,7 @@ class Runner:
             printed="",
         )
         error = self.parts.targets.error_path(task, file.stem)
-        job = FileJob(Path(name), Path(found.targets[0]), error)
+        job = FileJob(self.parts.input_dir / name, Path(found.targets[0]), error)
         with contextlib.suppress(OutputDirectoryError):
             write_error(job, record, self.parts.run_dir)
         self._settle(file, Status.FAILED)

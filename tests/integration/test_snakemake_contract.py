@@ -1,5 +1,6 @@
 """What TigerFlow uses of Snakemake's inside is still there, and means the same."""
 
+import inspect
 import itertools
 import json
 import random
@@ -16,7 +17,7 @@ from services import Watched
 
 # First: Snakemake's modules import each other, and only in this order.
 import snakemake.api  # isort: skip
-from snakemake.dag import PeriodicityDetector
+from snakemake.dag import DAG, PeriodicityDetector
 from snakemake.pathvars import PATHVAR_REGEX
 from snakemake_interface_storage_plugins.io import WILDCARD_REGEX
 
@@ -109,6 +110,12 @@ def test_scheduler_has_the_pool_that_is_made_larger(tmp_path: Path):
 
 def test_workflow_takes_limits_of_resources():
     assert callable(snakemake.api.Workflow.register_resource)
+
+
+def test_times_of_outputs_are_checked_by_what_the_executor_replaces():
+    check = DAG.check_output_mtime
+    assert inspect.iscoroutinefunction(check)
+    assert [*inspect.signature(check).parameters] == ["self", "job", "expanded_output"]
 
 
 def test_pool_of_threads_reads_its_size_at_each_submission():

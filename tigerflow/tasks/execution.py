@@ -9,17 +9,18 @@ import asyncio
 import contextlib
 import errno
 import os
+import time
 import traceback
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from tigerflow.errors import OutputDirectoryError, TemporaryOutputMissingError
-from tigerflow.files import create_temporary, discard, write_json
+from tigerflow.files import create_temporary, date_not_before, discard, write_json
 
 #: How much of what a file's run printed stands in its `.err`, in characters.
 PRINTED_TAIL = 4000
@@ -176,6 +177,7 @@ def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> No
             # A directory for errors alone is made with the first of them.
             path.parent.mkdir(exist_ok=True)
         write_json(path, asdict(record))
+        date_not_before(path, run_dir / job.input)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise OutputDirectoryError(path.parent, error) from error
@@ -193,7 +195,7 @@ def attempt(task: str, job: FileJob) -> Iterator[Attempt]:
     Raises:
         OutputDirectoryError: nothing can be stored; the file is not to blame.
     """
-    started = datetime.now(UTC)
+    started, start_s = datetime.now(UTC), time.monotonic()
     printed = _Printed()
     token = _printed.set(printed)
     try:
@@ -210,7 +212,8 @@ def attempt(task: str, job: FileJob) -> Iterator[Attempt]:
                 raise OutputDirectoryError(job.output.parent, exception) from exception
             name, tail = job.input.name, printed.tail()
             _fail(this, ErrorRecord.from_exception(task, name, exception, tail))
-        this.finished = datetime.now(UTC)
+        # Not the time of day, which may jump meanwhile.
+        this.finished = started + timedelta(seconds=time.monotonic() - start_s)
     finally:
         _printed.reset(token)
 
@@ -228,6 +231,7 @@ def _keep(this: Attempt) -> None:
         raise TemporaryOutputMissingError
     # A run that copies its input's times would leave an output older than its input.
     os.utime(temporary)
+    date_not_before(temporary, job.input)
     temporary.replace(job.output)
     job.error.unlink(missing_ok=True)
 
