@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from runs import DEADLINE_S, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = Path(sys.executable).parent
@@ -56,20 +58,33 @@ def embedding_server() -> Iterator[str]:
         server.terminate()
 
 
-@pytest.mark.snakemake
-def test_speech_pipeline_turns_recordings_into_rows(
-    tmp_path: Path,
-    embedding_server: str,
-) -> None:
-    speech, out = tmp_path / "speech", tmp_path / "out"
-    shutil.copytree(EXAMPLES / "speech", speech)
-    pipeline = speech / "pipeline.yaml"
+@pytest.fixture
+def speech(tmp_path: Path, embedding_server: str) -> Path:
+    """Copy the example, with the address of a server that runs."""
+    copy = tmp_path / "speech"
+    shutil.copytree(EXAMPLES / "speech", copy)
+    pipeline = copy / "pipeline.yaml"
     usual = "http://127.0.0.1:8765/v1/embeddings"
     assert usual in pipeline.read_text()
     pipeline.write_text(pipeline.read_text().replace(usual, embedding_server))
+    return copy
 
+
+def read_embeddings(out: Path) -> dict[str, int]:
+    """Return the length of each recording's vector."""
+    with duckdb.connect(str(out / "embeddings.duckdb"), read_only=True) as connection:
+        query = "SELECT id, len(embedding) FROM embeddings"
+        return dict(connection.execute(query).fetchall())
+
+
+@pytest.mark.snakemake
+def test_speech_pipeline_turns_recordings_into_rows(tmp_path: Path, speech: Path):
+    out = tmp_path / "out"
     subprocess.run(
-        [PROGRAMS / "tigerflow", "compile", pipeline, speech / "audio", out],
+        [
+            *(PROGRAMS / "tigerflow", "compile", speech / "pipeline.yaml"),
+            *(speech / "audio", out),
+        ],
         check=True,
     )
     workflow = out / ".tigerflow" / "workflow"
@@ -85,9 +100,30 @@ def test_speech_pipeline_turns_recordings_into_rows(
     assert len(recordings) == 12
     transcript = (out / "transcribe" / "vote_president.txt").read_text()
     assert "president" in transcript
-    with duckdb.connect(str(out / "embeddings.duckdb")) as connection:
-        rows = connection.execute(
-            "SELECT id, len(embedding) FROM embeddings"
-        ).fetchall()
-    assert {name for name, _ in rows} == recordings
-    assert {size for _, size in rows} == {64}
+    assert read_embeddings(out) == dict.fromkeys(recordings, 64)
+
+
+@pytest.mark.snakemake
+def test_speech_pipeline_takes_recordings_that_come_while_it_runs(
+    tmp_path: Path,
+    speech: Path,
+):
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    inbox.mkdir()
+    first, *later = sorted((speech / "audio").glob("*.wav"))
+    shutil.copy(first, inbox)
+    words = ["watch", speech / "pipeline.yaml", inbox, out]
+    with subprocess.Popen([PROGRAMS / "tigerflow", *words]) as service:
+        markers = out / ".tigerflow" / "tasks" / "ingest"
+        wait_until((markers / f"{first.stem}.out").exists, "the first is in")
+        for path in later:
+            shutil.copy(path, inbox)
+        wait_until(lambda: len([*markers.glob("*.out")]) == 12, "all are in")
+        service.terminate()
+        assert service.wait(DEADLINE_S) == 128 + signal.SIGTERM
+
+    # The database is closed, and may be opened.
+    stems = {path.stem for path in (first, *later)}
+    assert read_embeddings(out) == dict.fromkeys(stems, 64)
+    assert sorted(path.stem for path in out.glob("embed/*.json")) == sorted(stems)
+    assert not [*out.rglob("*.err")]
