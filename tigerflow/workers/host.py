@@ -28,6 +28,7 @@ from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
+from tigerflow.workers.local import LocalLauncher
 from tigerflow.workers.pool import TaskPool
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 
@@ -251,8 +252,9 @@ class Host:
                     remove_abandoned_temporaries(directory)
             alive = Path(f"{self._socket_path}.alive")
             retries = self._patron.retries if self._patron else 0
+            launcher = LocalLauncher(told, Path.cwd(), alive)
             self._pools[key] = TaskPool(
-                told, Path.cwd(), self._settings, alive, retries
+                told, Path.cwd(), self._settings, launcher, retries
             )
         return self._pools[key]
 

@@ -2,27 +2,26 @@
 
 import asyncio
 import contextlib
-import os
-import shlex
-import signal
-import socket
-import sys
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import RunLayout
 from tigerflow.log import logger
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
-from tigerflow.tasks.execution import PRINTED_TAIL, ErrorRecord, FileJob, write_error
-from tigerflow.tasks.launch import launch_environment, setup_script
+from tigerflow.tasks.execution import ErrorRecord, FileJob, write_error
 from tigerflow.tasks.serving import timeout_message
+from tigerflow.workers.link import (
+    Ending,
+    Launcher,
+    LaunchError,
+    Link,
+    log_size,
+    log_tail,
+)
 from tigerflow.workers.protocol import (
     Answer,
     Fate,
@@ -32,28 +31,7 @@ from tigerflow.workers.protocol import (
     SetupFailed,
     TeardownFailed,
     WorkerTask,
-    decode,
-    encode,
 )
-
-#: Messages are short, but a path may have 4,096 bytes, each escaped.
-LINE_LIMIT = 2**20
-
-#: How long a dead worker's last words are waited for: they are there already, but the
-#: end of them is not when something that it started has left its process group.
-LAST_WORDS_S = 1
-
-#: What numerical libraries read to find how many threads to start; Snakemake sets
-#: them for each job, but the workers outlive the job that starts them.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "GOTO_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-
 
 _GIVEN_UP = "given up: the run has ended"
 
@@ -82,9 +60,8 @@ class _Pending:
 
 @dataclass(eq=False)
 class _Worker:
-    process: asyncio.subprocess.Process
-    answers: asyncio.StreamReader
-    requests: asyncio.StreamWriter
+    link: Link
+    #: How long its log was when it began what it has in hand.
     log_start: int
     ready: bool = False
     #: Asked to end; gets no more files.
@@ -99,23 +76,17 @@ class _Worker:
             return
         self.leaving = True
         self.stop_timer()
-        self.timer = asyncio.get_running_loop().call_later(grace_s, self.kill)
-        with contextlib.suppress(OSError):
-            self.requests.write_eof()
+        self.timer = asyncio.get_running_loop().call_later(grace_s, self.link.kill)
+        self.link.close()
 
     def stop_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
-    def kill(self) -> None:
-        """Kill it and all that it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
 
 class TaskPool:
-    """The worker processes of one task in one run directory, on this host.
+    """The workers of one task in one run directory.
 
     A file under which a worker died is tried again, alone on a worker, so that one that
     kills its worker takes no others with it. After the retries it fails, with an `.err`
@@ -128,17 +99,16 @@ class TaskPool:
         task: WorkerTask,
         run_dir: Path,
         settings: Settings,
-        alive: Path,
+        launcher: Launcher,
         retries: int = 0,
     ) -> None:
         """Serve `task` in `run_dir`; workers start with the first file.
 
-        They hold a shared lock on the file `alive` for as long as they live. A file is
-        tried again up to `retries` times when its worker dies.
+        A file is tried again up to `retries` times when its worker dies.
         """
         self._task = task
         self._run_dir = run_dir
-        self._alive = alive
+        self._launcher = launcher
         self._settings = settings
         self._retries = retries
         self._log = RunLayout(run_dir).task_log(task.name)
@@ -199,10 +169,10 @@ class TaskPool:
 
     def kill(self) -> list[int]:
         """Kill all workers at once, without teardown; return their process ids."""
-        workers = list(self._workers)
-        for worker in workers:
-            worker.kill()
-        return [worker.process.pid for worker in workers]
+        links = [worker.link for worker in self._workers]
+        for link in links:
+            link.kill()
+        return [link.pid for link in links if link.pid is not None]
 
     def _dispatch(self) -> None:
         """Give waiting files to workers with room; start one more if there is none."""
@@ -238,16 +208,11 @@ class TaskPool:
         self._next_id += 1
         worker.in_flight[self._next_id] = pending
         job = pending.job
-        request = FileRequest(
-            self._next_id,
-            str(job.input),
-            str(job.output),
-            str(job.error),
-        )
+        paths = (str(job.input), str(job.output), str(job.error))
         if len(worker.in_flight) == 1:
             # What it prints from here on is this file's, and that of its company.
-            worker.log_start = self._log.stat().st_size
-        worker.requests.write(encode(request))
+            worker.log_start = log_size(worker.link.log)
+        worker.link.send(FileRequest(self._next_id, *paths))
         if self._task.timeout is not None:
             # An async worker cancels the run itself, unless something blocks its loop.
             patience = self._settings.worker_grace if self._is_shared else 0
@@ -267,73 +232,29 @@ class TaskPool:
     async def _take_care(self) -> None:
         """Start one worker, and see it through to its end."""
         try:
-            worker = await self._start()
-        except OSError as error:
+            link = await self._launcher.launch()
+        except LaunchError as error:
             self._starting -= 1
             self._fail(f"its worker cannot be started: {error}")
             return
+        worker = _Worker(link, link.log_start)
         self._workers.add(worker)
-        worker.requests.write(encode(self._task))
         if self._stopped:
             worker.dismiss(self._settings.worker_grace)
         listening = asyncio.create_task(self._listen(worker))
-        code = await worker.process.wait()
+        ending = await link.wait()
         self._workers.discard(worker)
         worker.stop_timer()
-        # What the task started and did not end goes with it.
-        worker.kill()
-        await asyncio.wait({listening}, timeout=LAST_WORDS_S)
         listening.cancel()
-        worker.requests.close()
         if not worker.ready:
             self._starting -= 1
-        self._see_off(worker, code)
-
-    async def _start(self) -> _Worker:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        ours, theirs = socket.socketpair()
-        with theirs, self._log.open("ab") as log:
-            log_start = log.tell()
-            try:
-                process = await self._spawn(log, theirs.fileno())
-            except OSError:
-                ours.close()
-                raise
-        streams = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
-        return _Worker(process, *streams, log_start)
-
-    async def _spawn(
-        self,
-        log: BinaryIO,
-        descriptor: int,
-    ) -> asyncio.subprocess.Process:
-        commands, python = [*self._task.setup_commands], sys.executable
-        if commands:
-            # That of the environment they activate, and ours when they activate none.
-            python = "python"
-            # The files' paths start here, wherever the commands went.
-            commands.append(f"cd {shlex.quote(str(self._run_dir))}")
-        module = ["-P", "-m", "tigerflow.workers.worker"]
-        program = [python, *module, str(descriptor), str(self._alive)]
-        return await asyncio.create_subprocess_exec(
-            *setup_script(commands, program),
-            # Not the messages: setup commands may read and print what they like.
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[descriptor],
-            cwd=self._run_dir,
-            env=_environment(self._task.threads),
-            start_new_session=True,
-        )
+        self._see_off(worker, ending)
 
     async def _listen(self, worker: _Worker) -> None:
-        # It is reset when the worker dies with requests unread.
-        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-            async for line in worker.answers:
-                self._take(worker, decode(line))
-                self._dispatch()
-                self._watch_idleness(worker)
+        async for message in worker.link.receive():
+            self._take(worker, message)
+            self._dispatch()
+            self._watch_idleness(worker)
 
     def _take(self, worker: _Worker, message: Message) -> None:
         match message:
@@ -361,18 +282,18 @@ class TaskPool:
                 self._settings.worker_grace,
             )
 
-    def _see_off(self, worker: _Worker, code: int) -> None:
+    def _see_off(self, worker: _Worker, ending: Ending) -> None:
         """Settle the files that a worker had in hand when it ended."""
         if not (worker.ready or worker.leaving or self.failure):
-            self._see_early_end(worker, code)
-        if worker.leaving and code < 0:
+            self._see_early_end(worker, ending)
+        if worker.leaving and ending.is_killed:
             self.problems.append(
-                f"task {self._task.name!r}: a worker {_how_it_ended(code)} before its "
+                f"task {self._task.name!r}: a worker {ending.how} before its "
                 f"teardown was done; it has {self._settings.worker_grace} s for it",
             )
         jobs = [pending.job for pending in worker.in_flight.values()]
         for directory in {self._run_dir / job.output.parent for job in jobs}:
-            remove_temporaries_of(directory, worker.process.pid)
+            worker.link.remove_temporaries(directory)
         in_flight = list(worker.in_flight.values())
         late = any(pending.is_late for pending in in_flight)
         for pending in reversed(in_flight):
@@ -386,26 +307,26 @@ class TaskPool:
             elif worker.leaving:
                 pending.settle(Answer(0, Fate.UNDONE, _GIVEN_UP))
             else:
-                self._see_death(worker, pending, code)
+                self._see_death(worker, pending, ending)
 
-    def _see_early_end(self, worker: _Worker, code: int) -> None:
+    def _see_early_end(self, worker: _Worker, ending: Ending) -> None:
         """Stop the task: a worker ended in the setup commands, or died in setup."""
-        if code < 0 and self._early_deaths < self._retries:
+        if ending.is_killed and self._early_deaths < self._retries:
             # Killed from outside, perhaps; the files that wait get a fresh one.
             self._early_deaths += 1
             return
-        ending = f"{_how_it_ended(code)} before it was ready"
-        self._fail(f"its worker {ending}{self._last_line(worker)}")
+        said = self._last_line(worker)
+        self._fail(f"its worker {ending.how} before it was ready{said}")
 
     def _put_back(self, pending: _Pending) -> None:
         if not pending.answer.done():
             self._waiting.appendleft(pending)
 
-    def _see_death(self, worker: _Worker, pending: _Pending, code: int) -> None:
+    def _see_death(self, worker: _Worker, pending: _Pending, ending: Ending) -> None:
         name = printable(pending.job.input.name)
         others = len(worker.in_flight) - 1
         company = f" and {others} other files" if others else ""
-        message = f"the worker {_how_it_ended(code)} while processing {name}{company}"
+        message = f"the worker {ending.how} while processing {name}{company}"
         pending.deaths += 1
         if pending.deaths > self._retries:
             self._blame(worker, pending, "WorkerDied", message)
@@ -428,7 +349,7 @@ class TaskPool:
             message=message,
             traceback="",
             task=self._task.name,
-            printed=self._tail(worker),
+            printed=log_tail(worker.link.log, worker.log_start),
         )
         try:
             write_error(job, record, self._run_dir)
@@ -446,33 +367,6 @@ class TaskPool:
         )
         self._dispatch()
 
-    def _tail(self, worker: _Worker) -> str:
-        """Return the last of what was written to the log since the worker started."""
-        with contextlib.suppress(OSError), self._log.open("rb") as log:
-            end = log.seek(0, os.SEEK_END)
-            log.seek(max(worker.log_start, end - 4 * PRINTED_TAIL))
-            return log.read().decode(errors="replace")[-PRINTED_TAIL:]
-        return ""
-
     def _last_line(self, worker: _Worker) -> str:
-        lines = self._tail(worker).strip().splitlines()
+        lines = log_tail(worker.link.log, worker.log_start).strip().splitlines()
         return f": {lines[-1]}" if lines else ""
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unknown"
-    return f"was killed by signal {-code} ({name})"
-
-
-def _environment(threads: int) -> Mapping[str, str]:
-    environment = launch_environment()
-    for variable in _THREAD_VARIABLES:
-        environment.pop(variable, None)
-        if threads:
-            environment[variable] = str(threads)
-    return environment

@@ -1,0 +1,186 @@
+"""Workers on this host: child processes, each at the other end of a socket pair."""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from tigerflow.files import remove_temporaries_of
+from tigerflow.layout import RunLayout
+from tigerflow.tasks.launch import launch_environment, setup_script
+from tigerflow.workers.link import Ending, LaunchError
+from tigerflow.workers.protocol import Message, WorkerTask, decode, encode
+
+#: Messages are short, but a path may have 4,096 bytes, each escaped.
+LINE_LIMIT = 2**20
+
+#: How long a dead worker's last words are waited for: they are there already, but the
+#: end of them is not when something that it started has left its process group.
+LAST_WORDS_S = 1
+
+#: What numerical libraries read to find how many threads to start; Snakemake sets
+#: them for each job, but the workers outlive the job that starts them.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+class LocalLauncher:
+    """Starts workers of one task in one run directory, on this host."""
+
+    def __init__(self, task: WorkerTask, run_dir: Path, alive: Path) -> None:
+        """Start workers of `task` in `run_dir`.
+
+        They hold a shared lock on the file `alive` for as long as they live.
+        """
+        self._task = task
+        self._run_dir = run_dir
+        self._alive = alive
+        self._log = RunLayout(run_dir).task_log(task.name)
+
+    async def launch(self) -> "ProcessLink":
+        """Start one under the task's setup commands, and tell it what it is to do.
+
+        Raises:
+            LaunchError: no process can be made, or the log cannot be written.
+        """
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with self._log.open("ab") as log:
+                log_start = log.tell()
+                process, connection = await self._start(log)
+            streams = await asyncio.open_connection(sock=connection, limit=LINE_LIMIT)
+        except OSError as error:
+            raise LaunchError(str(error)) from error
+        link = ProcessLink(process, *streams, self._log, log_start)
+        link.send(self._task)
+        return link
+
+    async def _start(
+        self, log: BinaryIO
+    ) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                return await self._spawn(log, theirs.fileno()), ours
+            except OSError:
+                ours.close()
+                raise
+
+    async def _spawn(
+        self,
+        log: BinaryIO,
+        descriptor: int,
+    ) -> asyncio.subprocess.Process:
+        commands, python = [*self._task.setup_commands], sys.executable
+        if commands:
+            # That of the environment they activate, and ours when they activate none.
+            python = "python"
+            # The files' paths start here, wherever the commands went.
+            commands.append(f"cd {shlex.quote(str(self._run_dir))}")
+        module = ["-P", "-m", "tigerflow.workers.worker"]
+        program = [python, *module, str(descriptor), str(self._alive)]
+        return await asyncio.create_subprocess_exec(
+            *setup_script(commands, program),
+            # Not the messages: setup commands may read and print what they like.
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[descriptor],
+            cwd=self._run_dir,
+            env=_environment(self._task.threads),
+            start_new_session=True,
+        )
+
+
+class ProcessLink:
+    """A worker process on this host; see `Link`."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        answers: asyncio.StreamReader,
+        requests: asyncio.StreamWriter,
+        log: Path,
+        log_start: int,
+    ) -> None:
+        """Talk to `process` by the two streams; its prints go to the end of `log`."""
+        self._process = process
+        self._answers = answers
+        self._requests = requests
+        self._heard = asyncio.Event()
+        self.log = log
+        self.log_start = log_start
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, message: Message) -> None:
+        """Send a message; nobody listening any more is no error."""
+        self._requests.write(encode(message))
+
+    async def receive(self) -> AsyncIterator[Message]:
+        """Yield what the worker says, until it can say no more."""
+        try:
+            # It is reset when the worker dies with requests unread.
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                async for line in self._answers:
+                    yield decode(line)
+        finally:
+            self._heard.set()
+
+    def close(self) -> None:
+        """End its input: it gives up what it has in hand, tears down and ends."""
+        with contextlib.suppress(OSError):
+            self._requests.write_eof()
+
+    def kill(self) -> None:
+        """Kill it and all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def wait(self) -> Ending:
+        """Return when the process has ended and all it said was received."""
+        code = await self._process.wait()
+        # What the task started and did not end goes with it.
+        self.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), LAST_WORDS_S)
+        self._requests.close()
+        return Ending(_how_it_ended(code), is_killed=code < 0)
+
+    def remove_temporaries(self, directory: Path) -> None:
+        """Remove what it left half written, once it has ended."""
+        remove_temporaries_of(directory, self._process.pid)
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"was killed by signal {-code} ({name})"
+
+
+def _environment(threads: int) -> Mapping[str, str]:
+    environment = launch_environment()
+    for variable in _THREAD_VARIABLES:
+        environment.pop(variable, None)
+        if threads:
+            environment[variable] = str(threads)
+    return environment
