@@ -8,6 +8,7 @@ OUT/.tigerflow/pipeline.json        what the pipeline makes of each file; see `p
 OUT/.tigerflow/tasks/<task>/        outputs with keep_output: false
 OUT/.tigerflow/run.log              what the service logs
 OUT/.tigerflow/logs/<task>.log      what the task's workers print and log
+OUT/.tigerflow/mailboxes/           messages between the service and workers elsewhere
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ JOURNAL = STATE / "journal.jsonl"
 RUN_LOG = STATE / "run.log"
 #: Made to ask a running service to take up files whose errors are gone.
 RETRY_REQUEST = STATE / "retry"
+
+#: What a mailbox has: messages to the worker, messages from it, what it prints.
+MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG = "inbox", "outbox", "log"
+#: Made by the job that the mailbox's worker was in, when that ends well.
+MAILBOX_END = "ended"
 
 
 @dataclass(frozen=True)
@@ -60,3 +66,13 @@ def error_directory(task: str) -> Path:
 def worker_file(task: str) -> Path:
     """Return what the workers of a task are told, relative to the workflow."""
     return Path("tasks") / f"{task}.json"
+
+
+def mailboxes(task: str) -> Path:
+    """Return where the mailboxes of a task's workers are, relative to the output."""
+    return STATE / "mailboxes" / task
+
+
+def pulse_of(mailbox: Path) -> Path:
+    """Return the file in which the dispatcher of a mailbox shows that it lives."""
+    return mailbox.parents[1] / "pulse"

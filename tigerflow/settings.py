@@ -20,7 +20,10 @@ class SettingError(TigerflowError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Whole seconds greater than 0, each from `TIGERFLOW_<FIELD NAME>`."""
+    """Whole seconds greater than 0, each from `TIGERFLOW_<FIELD NAME>`.
+
+    Those that end in `_ms` are milliseconds.
+    """
 
     #: How often an input directory is scanned in full.
     task_poll_interval: int = 3
@@ -28,6 +31,16 @@ class Settings:
     worker_idle_timeout: int = 300
     #: How long a worker may take to tear down before it is killed.
     worker_grace: int = 30
+    #: How long a worker on another host may take from its first sign of life to the end
+    #: of its setup.
+    slurm_task_worker_startup_timeout: int = 600
+    #: How long before its wall time is over a worker gives up what it has in hand.
+    worker_wall_time_grace: int = 60
+    #: After how long without a sign of life a worker on another host, and for that the
+    #: service, is taken for gone.
+    worker_lost_timeout: int = 60
+    #: Milliseconds between two looks into a mailbox.
+    mailbox_poll_ms: int = 100
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -1,16 +1,21 @@
-"""The messages between a pool and a worker process: JSON lines over a socket pair.
+"""The messages between a pool and a worker process, as JSON lines.
 
 To the worker: first a `WorkerTask`, then `FileRequest`s. The end of what it is sent
 means stop: what is in hand is given up, teardown runs, the process ends. From the
 worker: one `Ready` or `SetupFailed`, then an `Answer` for each request in any order,
 and at the end a `TeardownFailed` if there is something to say.
+
+They go over a socket pair, or, between hosts, through the files of a mailbox. These do
+not end, nor do they tell who died. So there, `Stop` ends what the worker is sent, and
+the worker also sends `Started` before all else, a `Beat` now and then, and `Left` as
+its last word.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, get_args
 
 from tigerflow.tasks.params import ParamText
 
@@ -35,6 +40,12 @@ class WorkerTask:
     threads: int
     #: For how many seconds `run` may take; None is for ever.
     timeout: float | None = None
+    #: Whether the workers are jobs of a scheduler, on other hosts.
+    remote: bool = False
+    #: For how many seconds such a job may run.
+    wall_time: float | None = None
+    #: How many of the workers share one job.
+    workers_per_job: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,12 +101,49 @@ class TeardownFailed:
     message: str
 
 
-Message = Ready | SetupFailed | Answer | TeardownFailed | FileRequest | WorkerTask
+@dataclass(frozen=True)
+class Stop:
+    """The worker gets no more; also one that has not started yet."""
 
-_TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind
-    for kind in (Ready, SetupFailed, Answer, TeardownFailed, FileRequest, WorkerTask)
-}
+
+@dataclass(frozen=True)
+class Started:
+    """The worker's process runs, and is about to call `setup`."""
+
+    host: str
+    pid: int
+    #: The scheduler's number of the job; empty where it has none.
+    job: str
+    #: When the job must have ended, in seconds since the epoch; None is never.
+    ends_at: float | None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The worker lives."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The worker has torn down and ends; nothing it was sent is in hand any more."""
+
+    why: str
+
+
+Message = (
+    WorkerTask
+    | FileRequest
+    | Stop
+    | Started
+    | Ready
+    | SetupFailed
+    | Beat
+    | Answer
+    | TeardownFailed
+    | Left
+)
+
+_TYPES: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:

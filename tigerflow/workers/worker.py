@@ -18,10 +18,10 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from tigerflow.errors import OutputDirectoryError, TigerflowError
 from tigerflow.files import remove_temporaries_of
@@ -53,18 +53,25 @@ SUMMARY_LIMIT = 1000
 class PoolSource:
     """The files that a pool sends; also tells it what becomes of them."""
 
-    def __init__(self, requests: BinaryIO, answers: BinaryIO, grace_s: int) -> None:
-        """Read requests and write answers; end the process `grace_s` after the end."""
+    def __init__(
+        self,
+        requests: Iterator[Message],
+        tell: Callable[[Message], None],
+        grace_s: int,
+    ) -> None:
+        """Read requests and `tell` answers; end the process `grace_s` after the end.
+
+        `tell` is called from several threads, and never raises.
+        """
         # A task may change the directory; the requests' paths start at this one.
         self._run_dir = Path.cwd()
         self._requests = requests
-        self._answers = answers
+        self.tell = tell
         self._grace_s = grace_s
         self._queue: queue.SimpleQueue[FileRequest | None] = queue.SimpleQueue()
         # By identity: the same file may come again while it is given up or run twice.
         self._ids: dict[int, tuple[int, FileJob]] = {}
         self._on_stop: Callable[[], None] = lambda: None
-        self._writing = threading.Lock()
         #: While True, the end of the input raises Interrupted in the main thread.
         self.interruptible = False
         self._interrupts_files = False
@@ -78,15 +85,6 @@ class PoolSource:
         # Ctrl-C at a terminal is for the program that the user sees.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=self._read, name="requests", daemon=True).start()
-
-    def tell(self, message: Message) -> None:
-        """Send a message; nobody listening any more is no error."""
-        with self._writing:
-            try:
-                self._answers.write(encode(message))
-                self._answers.flush()
-            except OSError:
-                pass
 
     def next(self) -> FileJob | None:
         """Wait for a file; None once the input has ended."""
@@ -144,12 +142,9 @@ class PoolSource:
         self.tell(Answer(number, fate, message, started, seconds))
 
     def _read(self) -> None:
-        # Whoever is killed with answers unread resets the connection.
-        with contextlib.suppress(ConnectionResetError):
-            for line in self._requests:
-                request = decode(line)
-                assert isinstance(request, FileRequest)  # noqa: S101 -- the protocol says so
-                self._queue.put(request)
+        for request in self._requests:
+            assert isinstance(request, FileRequest)  # noqa: S101 -- the protocol says so
+            self._queue.put(request)
         self.stopped = True
         self._queue.put(None)
         self._on_stop()
@@ -202,31 +197,66 @@ def _timing(result: Attempt) -> tuple[str, float]:
     return result.started.isoformat(), (finished - result.started).total_seconds()
 
 
-def main() -> None:
-    """Serve one task for the pool at the other end of the descriptor."""
+class Wire:
+    """The messages over a socket to the pool, on the same host."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Take the socket over."""
+        # Not inherited by what the task starts, unlike the descriptor that was passed.
+        with socket.socket(fileno=descriptor) as passed:
+            channel = passed.dup()
+        self._reader = channel.makefile("rb")
+        self._writer = channel.makefile("wb")
+        self._writing = threading.Lock()
+
+    def receive(self) -> Iterator[Message]:
+        """Yield what the pool says, until it is gone or says no more."""
+        # Whoever is killed with answers unread resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            for line in self._reader:
+                yield decode(line)
+
+    def tell(self, message: Message) -> None:
+        """Send a message; nobody listening any more is no error."""
+        with self._writing, contextlib.suppress(OSError):
+            self._writer.write(encode(message))
+            self._writer.flush()
+
+
+def prepare_process() -> None:
+    """Log, and show crashes, as all workers do."""
     faulthandler.enable()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a TextIOWrapper here
     configure()
-    # Not inherited by what the task starts, unlike the descriptor that was passed.
-    with socket.socket(fileno=int(sys.argv[1])) as passed:
-        channel = passed.dup()
+
+
+def main() -> None:
+    """Serve one task for the pool at the other end of the descriptor."""
+    prepare_process()
+    wire = Wire(int(sys.argv[1]))
     # Held to the end, so that the next host waits for this one's workers, even when it
     # was killed and cannot.
     alive = os.open(sys.argv[2], os.O_RDONLY)
     fcntl.flock(alive, fcntl.LOCK_SH)
-    requests, answers = channel.makefile("rb"), channel.makefile("wb")
-    first = requests.readline()
-    if not first:
+    requests = wire.receive()
+    told = next(requests, None)
+    if told is None:
         return
-    told = decode(first)
     assert isinstance(told, WorkerTask)  # noqa: S101 -- the protocol says so
-    source = PoolSource(requests, answers, Settings.from_environment().worker_grace)
+    host = os.getppid()
+    source = PoolSource(requests, wire.tell, Settings.from_environment().worker_grace)
+    code = serve_pool(told, source)
+    end_process(code, is_orphan=os.getppid() != host)
+
+
+def serve_pool(told: WorkerTask, source: PoolSource) -> int:
+    """Load the task and serve it; return the exit code. The pool is told all else."""
     try:
         task, params = _load(told)
     except TigerflowError as error:
         source.tell(SetupFailed(str(error)))
-        sys.exit(1)
-    _serve(told, task, params, source)
+        return 1
+    return _serve(told, task, params, source)
 
 
 def _load(told: WorkerTask) -> tuple[type[Task], dict[str, Any]]:
@@ -245,8 +275,7 @@ def _serve(
     task: type[Task],
     params: dict[str, Any],
     source: PoolSource,
-) -> NoReturn:
-    host = os.getppid()
+) -> int:
     source.start(task.kind)
     lifecycle = _ToldLifecycle(source)
     server = TaskServer(
@@ -265,18 +294,20 @@ def _serve(
         record = ErrorRecord.from_exception(told.name, "", error)
         message = SetupFailed if not lifecycle.is_set_up else TeardownFailed
         source.tell(message(_summary(record)))
-        _end(host, 1)
+        return 1
     logger.info("Task shutdown complete")
-    _end(host, 0)
+    return 0
 
 
-def _end(host: int, code: int) -> NoReturn:
+def end_process(code: int, *, is_orphan: bool) -> NoReturn:
+    """End at once; threads that the task started must not keep the process.
+
+    Nobody is left to end what an orphan's task started and did not end.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    if os.getppid() != host:
-        # Nobody is left to end what the task started and did not end.
+    if is_orphan:
         os.killpg(0, signal.SIGKILL)
-    # Not sys.exit: threads that the task started must not keep the process.
     os._exit(code)
 
 
