@@ -11,6 +11,7 @@ demo: $(VENV)/demo-installed
 	sh examples/words/demo.sh $(DEMO) $(CURDIR)/$(BIN)
 
 test: lint
+	sh tests/system-packages.sh slurm
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/test-installed
@@ -31,5 +32,5 @@ $(VENV)/test-installed: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/demo-installed
 
 $(BIN)/python:
-	sh tests/system-packages.sh $(PYTHON)
+	sh tests/system-packages.sh python $(PYTHON)
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,8 @@
+import os
+
 import pytest
 from single_task import Bench
+from slurm.throwaway import Cluster, what_is_missing
 
 
 @pytest.fixture
@@ -16,3 +19,22 @@ def bench(weird_tmp_path):
     bench = Bench(weird_tmp_path)
     yield bench
     bench.close()
+
+
+@pytest.fixture(scope="session")
+def slurm_of_session():
+    """A Slurm that all tests share: it takes seconds to start.
+
+    Where it cannot be had, tests skip; in CI they fail.
+    """
+    if (missing := what_is_missing()) is not None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_of_session):
+    """A Slurm without jobs, and with all that it has in order."""
+    slurm_of_session.restore()
+    return slurm_of_session

@@ -1,0 +1,1 @@
+"""A throw-away Slurm on one machine, for tests."""
