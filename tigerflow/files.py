@@ -80,13 +80,16 @@ def remove_abandoned_temporaries(directory: Path) -> None:
         raise OutputDirectoryError(directory, error) from error
 
 
-def remove_temporaries_of(directory: Path, pid: int) -> None:
-    """Remove the temporary files of a process on this host that ends or has ended."""
+def remove_temporaries_of(directory: Path, pid: int, host: str | None = None) -> None:
+    """Remove the temporary files of a process that ends or has ended.
+
+    It was on `host`; without that, on this one.
+    """
     owner = (True, pid)
     # Gone with its directory: nothing is left to remove.
     with contextlib.suppress(OSError):
         _remove_temporaries(
-            directory, lambda entry: temporary_owner(entry.name) == owner
+            directory, lambda entry: temporary_owner(entry.name, host) == owner
         )
 
 

@@ -8,7 +8,8 @@ OUT/.tigerflow/pipeline.json        what the pipeline makes of each file; see `p
 OUT/.tigerflow/tasks/<task>/        outputs with keep_output: false
 OUT/.tigerflow/run.log              what the service logs
 OUT/.tigerflow/logs/<task>.log      what the task's workers print and log
-OUT/.tigerflow/mailboxes/           messages between the service and workers elsewhere
+OUT/.tigerflow/mailboxes/<task>/<job>/<number>/
+                                    messages between the service and a worker elsewhere
 """
 
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ RETRY_REQUEST = STATE / "retry"
 
 #: What a mailbox has: messages to the worker, messages from it, what it prints.
 MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG = "inbox", "outbox", "log"
-#: Made by the job that the mailbox's worker was in, when that ends well.
-MAILBOX_END = "ended"
+#: Made when its worker's process has ended, with the exit code, as of `Popen`.
+MAILBOX_EXIT = "exit"
 
 
 @dataclass(frozen=True)
@@ -75,4 +76,9 @@ def mailboxes(task: str) -> Path:
 
 def pulse_of(mailbox: Path) -> Path:
     """Return the file in which the dispatcher of a mailbox shows that it lives."""
-    return mailbox.parents[1] / "pulse"
+    return mailbox.parents[2] / "pulse"
+
+
+def job_end(job: str | Path) -> Path:
+    """Return what a job of workers makes when it ends well."""
+    return Path(job) / "ended"

@@ -97,12 +97,15 @@ def temporary_name(target: str) -> str:
     return f"{TEMP_PREFIX}{owner}.{secrets.token_hex(6)}{dot}{suffix if dot else ''}"
 
 
-def temporary_owner(name: str) -> tuple[bool, int] | None:
-    """Return (made on this host, process id) of a temporary name of ours."""
+def temporary_owner(name: str, host: str | None = None) -> tuple[bool, int] | None:
+    """Return (made on `host`, process id) of a temporary name of ours.
+
+    Without `host`, on this one.
+    """
     parts = name.removeprefix(TEMP_PREFIX).split(".")
     if not name.startswith(TEMP_PREFIX) or len(parts) < 3 or not parts[1].isdigit():  # noqa: PLR2004 -- host, pid, random
         return None
-    return parts[0] == _host_tag(), int(parts[1])
+    return parts[0] == _host_tag(host), int(parts[1])
 
 
 def snakemake_problem(stem: str) -> str | None:
@@ -129,5 +132,5 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _host_tag() -> str:
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+def _host_tag(host: str | None = None) -> str:
+    return f"{zlib.crc32((host or socket.gethostname()).encode()):08x}"

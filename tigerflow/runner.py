@@ -17,7 +17,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
-from tigerflow.engine.window import WindowError, WindowExit, WindowRunner
+from tigerflow.engine.forks import ForkError
+from tigerflow.engine.window import WindowExit, WindowRunner
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import create_temporary, discard
 from tigerflow.history import History, read_history
@@ -477,7 +478,7 @@ class Runner:
                     targets,
                     keep_metadata=self.options.keep_metadata,
                 )
-            except WindowError as error:
+            except ForkError as error:
                 # The next look tries again.
                 logger.warning("{}", error)
                 self._ready.extendleft(reversed(files))

@@ -14,6 +14,8 @@ from pathlib import Path
 from tigerflow import __version__
 from tigerflow.compiler.directory import Workflow, write_workflow
 from tigerflow.compiler.rules import limit_name
+from tigerflow.engine.forks import Forks
+from tigerflow.engine.submission import Submitter
 from tigerflow.engine.window import WindowRunner
 from tigerflow.errors import (
     ExitCode,
@@ -98,24 +100,28 @@ class Service:
                 logger.warning("{}", warning)
             # Not before: what is there belongs to whoever is at work.
             write_workflow(self.workflow)
-            return asyncio.run(self._serve(listener, lock, journal, on_ready))
+            scratch = Path(f"{listener.getsockname()}.forks")
+            with Forks(scratch) as forks:
+                serving = self._serve(listener, forks, lock, journal, on_ready)
+                return asyncio.run(serving)
 
     async def _serve(
         self,
         listener: socket.socket,
+        forks: Forks,
         lock: RunLock,
         journal: Journal,
         on_ready: Callable[["Controls"], None],
     ) -> int:
-        windows = self._windows(Path(f"{listener.getsockname()}.windows"))
-        windows.warm_up()
+        windows = self._windows(forks)
+        windows.clean()
         recorder = _Recorder(journal)
         patron = Patron(recorder.answered, windows.admit, WORKER_RETRIES)
-        host = Host(listener, self.settings, patron)
+        host = Host(listener, self.settings, patron, self._submitter(forks).submit)
         runner = Runner(self._parts(host, windows, journal), self.options)
         recorder.on_blocked = runner.blocked
         loop = asyncio.get_running_loop()
-        controls = Controls(loop, runner, host, windows, lock)
+        controls = Controls(loop, runner, host, windows, forks, lock)
         on_ready(controls)
         self._record_start(journal)
         serving = asyncio.create_task(host.serve())
@@ -136,17 +142,26 @@ class Service:
             try:
                 await serving
             finally:
-                windows.close()
+                windows.kill()
                 journal.append("run_stopped", reason="stopped")
         logger.info("Pipeline shutdown complete")
         return self._exit_code(runner, host)
 
-    def _windows(self, scratch: Path) -> WindowRunner:
+    def _windows(self, forks: Forks) -> WindowRunner:
         limits = [limit_name(rule.name) for rule in self.workflow.rules]
         run_dir = self.workflow.output_dir
-        log = STATE / "logs" / "snakemake.log"
-        return WindowRunner(
-            self.workflow.snakefile, run_dir, limits, run_dir / log, scratch
+        log = run_dir / STATE / "logs" / "snakemake.log"
+        return WindowRunner(self.workflow.snakefile, run_dir, limits, log, forks)
+
+    def _submitter(self, forks: Forks) -> Submitter:
+        workflow = self.workflow
+        log = workflow.output_dir / STATE / "logs" / "jobs.log"
+        return Submitter(
+            workflow.directory / "workers.smk",
+            workflow.output_dir,
+            workflow.directory / "profiles" / "workers",
+            log,
+            forks,
         )
 
     def _parts(
@@ -196,6 +211,7 @@ class Controls:
     runner: Runner
     host: Host
     windows: WindowRunner
+    forks: Forks
     lock: RunLock
 
     def stop(self) -> None:
@@ -214,7 +230,7 @@ class Controls:
             for pid in pids:
                 with contextlib.suppress(OSError):
                     remove_temporaries_of(directory, pid)
-        for clean_up in (self.windows.abandon, self.host.abandon, self.lock.release):
+        for clean_up in (self.forks.abandon, self.host.abandon, self.lock.release):
             with contextlib.suppress(OSError):
                 clean_up()
 

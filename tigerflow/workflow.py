@@ -29,6 +29,11 @@ def run_command(workflow_dir: str) -> str:
     return f"{shlex.join(words)} $PPID"
 
 
+def workers_command() -> str:
+    """Return the shell words of a job that runs workers; its mailboxes follow."""
+    return shlex.join([sys.executable, "-P", "-m", "tigerflow.workers.job"])
+
+
 def find_stems(directory: str, extension: str) -> list[str]:
     """Return the input files' stems, sorted; name those Snakemake cannot carry."""
     if targets_are_given:

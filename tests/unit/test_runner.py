@@ -11,7 +11,8 @@ import pytest
 from test_targets import pipeline_of
 
 from tigerflow import runner as module
-from tigerflow.engine.window import WindowError, WindowExit
+from tigerflow.engine.forks import ForkError
+from tigerflow.engine.window import WindowExit
 from tigerflow.inbox import Arrival, signature_of
 from tigerflow.journal import Journal, read
 from tigerflow.runner import Counts, Ledger, Runner, RunnerOptions, RunnerParts
@@ -37,7 +38,7 @@ class Windows:
         if self.failures:
             self.failures -= 1
             message = "just died"
-            raise WindowError(message)
+            raise ForkError(message)
         self.windows.append(list(targets))
         reader, writer = os.pipe()
         code = self.run(targets)

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tigerflow.compiler.rules import Rule, build_rules
-from tigerflow.compiler.snakefile import render_snakefile
-from tigerflow.compiler.texts import PROFILES, is_ours, profile_text, worker_text
+from tigerflow.compiler.snakefile import render_snakefile, render_workers
+from tigerflow.compiler.texts import (
+    PROFILES,
+    WORKERS_PROFILE,
+    is_ours,
+    profile_text,
+    shipped_profile,
+    worker_text,
+)
 from tigerflow.errors import (
     DirectoryClashError,
     StaleWorkflowError,
@@ -74,6 +81,10 @@ def compile_workflow(
         files[f"profiles/{profile}/profile.yaml"] = profile_text(
             profile, rules, str(run_dir)
         )
+    if any(rule.worker_job for rule in rules):
+        files["workers.smk"] = render_workers(rules, pipeline.path.name, str(run_dir))
+        place = f"profiles/{WORKERS_PROFILE}/profile.yaml"
+        files[place] = shipped_profile(WORKERS_PROFILE)
     inside = target.is_relative_to(run_dir)
     # Last: with it, the workflow can be run.
     files["Snakefile"] = render_snakefile(

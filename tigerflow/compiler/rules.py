@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tigerflow.layout import INPUT_LINK, result_directory
-from tigerflow.pipeline.resources import slurm_resources
+from tigerflow.pipeline.resources import (
+    parse_gpus,
+    parse_memory_mb,
+    slurm_resources,
+)
 from tigerflow.pipeline.schema import (
     LocalAsyncTaskSpec,
     LocalTaskSpec,
@@ -35,6 +39,16 @@ class Rule:
     #: Up to how many files are in flight at once.
     limit: int
     params: Mapping[str, Any]
+    threads: int
+    resources: Mapping[str, int | str]
+    #: Of a job in which workers run, for a rule whose workers are jobs.
+    worker_job: "WorkerJob | None" = None
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What a job needs in which one worker runs, or several."""
+
     threads: int
     resources: Mapping[str, int | str]
 
@@ -76,7 +90,15 @@ def _build_rule(
         params=spec.params,
         threads=threads_of(spec),
         resources={limit_name(name): 1, **_slurm_resources(spec)},
+        worker_job=_worker_job(spec),
     )
+
+
+def _worker_job(spec: TaskSpec) -> WorkerJob | None:
+    if not isinstance(spec, SlurmTaskSpec):
+        return None
+    count = min(spec.workers_per_job, spec.max_workers)
+    return WorkerJob(count * spec.worker_resources.cpus, _slurm_resources(spec, count))
 
 
 def _output(spec: TaskSpec) -> str:
@@ -113,14 +135,16 @@ def threads_of(spec: TaskSpec) -> int:
             return 1
 
 
-def _slurm_resources(spec: TaskSpec) -> Mapping[str, int | str]:
+def _slurm_resources(spec: TaskSpec, workers: int = 1) -> Mapping[str, int | str]:
+    """Return the resources of so many of a task's workers together."""
     if not isinstance(spec, SlurmTaskSpec):
         return {}
     worker = spec.worker_resources
+    model, gpus = parse_gpus(worker.gpus or 0)
     return slurm_resources(
-        worker.cpus,
-        worker.memory,
+        workers * worker.cpus,
+        workers * parse_memory_mb(worker.memory),
         worker.time,
-        worker.gpus,
+        f"{model}:{workers * gpus}" if model else workers * gpus,
         worker.sbatch_options,
     )

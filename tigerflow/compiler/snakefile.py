@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tigerflow.compiler.rules import Rule
-from tigerflow.layout import INPUT_LINK
+from tigerflow.layout import INPUT_LINK, job_end, mailboxes
 from tigerflow.naming import printable
 
 _WIDTH = 88
@@ -56,6 +56,39 @@ def render_snakefile(
         *map(_rule, rules),
     ]
     return "".join(parts).rstrip("\n") + "\n"
+
+
+def render_workers(rules: tuple[Rule, ...], pipeline_name: str, output_dir: str) -> str:
+    """Return the Snakefile by which workers are submitted as jobs."""
+    parts = [
+        f"# Made from {printable(pipeline_name)} by `tigerflow compile`: change that\n",
+        "# file and compile again; what is changed here is lost then.\n",
+        "#\n",
+        "# The jobs in which workers of Slurm tasks run. `tigerflow run` and `watch`\n",
+        "# submit them while files wait; each gets files from there until it ends.\n",
+        _import("tigerflow.workflow", ["workers_command"]),
+        f"workdir: {_text(output_dir)}\n\n\n",
+        "WORKERS = workers_command()\n\n\n",
+        *(_worker_rule(rule) for rule in rules if rule.worker_job),
+    ]
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _worker_rule(rule: Rule) -> str:
+    job = rule.worker_job
+    assert job is not None  # noqa: S101 -- the caller has looked
+    place = mailboxes(rule.task) / "{job}"
+    resources = [f"{name}={_one_line(value)}" for name, value in job.resources.items()]
+    lines = [
+        f"rule {rule.name}:",
+        *_docstring(rule.doc),
+        *_directive("output", [_text(str(job_end(place)))]),
+        f"    threads: {job.threads}",
+        *_directive("resources", resources),
+        "    shell:",
+        f'        "{{WORKERS}} {mailboxes(rule.task)}/{{wildcards.job}}"',
+    ]
+    return "\n".join(lines) + "\n\n\n"
 
 
 def _import(module: str, names: list[str]) -> str:

@@ -6,10 +6,14 @@ from typing import Any
 from tigerflow._assets import asset
 from tigerflow.compiler.rules import Rule, threads_of, workers_of
 from tigerflow.compiler.snakefile import render_limits
-from tigerflow.pipeline.schema import LocalAsyncTaskSpec
+from tigerflow.pipeline.resources import parse_time_minutes
+from tigerflow.pipeline.schema import LocalAsyncTaskSpec, SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
 
 PROFILES = ("local", "slurm")
+
+#: The profile with which the service submits workers, for whom that is enough.
+WORKERS_PROFILE = "workers"
 
 #: What Snakefile and profiles say of their origin, in their first lines.
 MARK = "by `tigerflow compile`"
@@ -24,16 +28,20 @@ def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
     The Snakefile's `workdir` comes too late for Snakemake's own log: without
     `directory` that would go to wherever the command was called.
     """
-    text = asset(f"profiles/{profile}/profile.yaml").read_text(encoding="utf-8")
     limits = "".join(f"  {name}: {n}\n" for name, n in render_limits(rules).items())
     return (
-        f"# Made {MARK}, which overwrites changes: make them in a copy.\n"
-        f"{text}"
+        f"{shipped_profile(profile)}"
         f"directory: {json.dumps(output_dir)}\n\n"
         "# Files in flight at once, a rule: a local task has its workers, an async\n"
         "# one its concurrency_limit, a Slurm one its max_workers.\n"
         f"resources:\n{limits}"
     )
+
+
+def shipped_profile(profile: str) -> str:
+    """Return a profile as it is shipped, with its origin."""
+    text = asset(f"profiles/{profile}/profile.yaml").read_text(encoding="utf-8")
+    return f"# Made {MARK}, which overwrites changes: make them in a copy.\n{text}"
 
 
 def worker_text(pipeline: Pipeline, task: PipelineTask) -> str:
@@ -53,6 +61,10 @@ def worker_text(pipeline: Pipeline, task: PipelineTask) -> str:
     }
     if spec.timeout is not None:
         told["timeout"] = spec.timeout
+    if isinstance(spec, SlurmTaskSpec):
+        told["remote"] = True
+        told["wall_time"] = 60 * parse_time_minutes(spec.worker_resources.time)
+        told["workers_per_job"] = spec.workers_per_job
     return json.dumps(told, indent=2) + "\n"
 
 

@@ -1,11 +1,6 @@
-"""Run one window, some files' targets, through Snakemake in a forked child.
-
-Snakemake's imports take a second, so a fork server does them once; a child of it runs
-one window and ends, so that nothing leaks from one to the next.
-"""
+"""Run one window, some files' targets, through Snakemake in a forked child."""
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 import signal
@@ -13,9 +8,10 @@ import sys
 import threading
 from collections.abc import Sequence
 from enum import IntEnum
-from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from tigerflow.engine.forks import Forks, kill, until_parent_ends
 
 #: Where Snakemake marks outputs that are being made.
 _INCOMPLETE = Path(".snakemake") / "incomplete"
@@ -36,10 +32,6 @@ class WindowExit(IntEnum):
     BROKEN = 4
 
 
-class WindowError(Exception):
-    """A window could not be started just now."""
-
-
 class WindowRunner:
     """Starts windows of one workflow."""
 
@@ -49,54 +41,34 @@ class WindowRunner:
         run_dir: Path,
         limits: Sequence[str],
         log: Path,
-        scratch: Path,
+        forks: Forks,
     ) -> None:
         """Run targets of `snakefile` in `run_dir`; what Snakemake says goes to `log`.
 
-        `limits` are the names of the rules' resources that bound files in flight. The
-        fork server's socket is in the directory `scratch`, which is ours.
+        `limits` are the names of the rules' resources that bound files in flight.
         """
         self._arguments = (snakefile, run_dir, tuple(limits), log)
         self._run_dir = run_dir
-        self._scratch = scratch
+        self._forks = forks
         self._running: dict[int, BaseProcess] = {}
         self._planning: set[int] = set()
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tigerflow.engine.preload"])
 
-    def warm_up(self) -> None:
-        """Start the fork server, which imports Snakemake while other things happen."""
-        self._clean()
-        self._scratch.mkdir(mode=0o700)
-        # No public way: by default it makes a directory that a SIGKILL would leave.
-        config = multiprocessing.current_process()._config  # type: ignore[attr-defined] # noqa: SLF001
-        config["tempdir"] = str(self._scratch)
-        forkserver.ensure_running()
+    def clean(self) -> None:
+        """Remove what a killed service left; no window may run.
 
-    def close(self) -> None:
-        """End the fork server, and the windows that run."""
-        self.kill()
-        # No public way: it ends by itself with this process, but others wait for that.
-        with contextlib.suppress(OSError):
-            forkserver._forkserver._stop()  # type: ignore[attr-defined] # noqa: SLF001
-        self._clean()
+        Outputs appear whole, so one that is there is complete, whatever Snakemake
+        remembers of the job that made it.
+        """
+        shutil.rmtree(self._run_dir / _INCOMPLETE, ignore_errors=True)
 
     def start(self, targets: Sequence[str], *, keep_metadata: bool) -> BaseProcess:
         """Start a window; its `sentinel` is ready at its end.
 
         Raises:
-            WindowError: the fork server just died, or no process can be made.
+            ForkError: none can be started just now.
         """
-        process = self._context.Process(
-            target=_run,
-            args=(*self._arguments, tuple(targets), keep_metadata),
-            name="window",
-        )
-        try:
-            process.start()
-        except (OSError, EOFError) as error:
-            msg = f"cannot start a window: {error!r}"
-            raise WindowError(msg) from error
+        arguments = (*self._arguments, tuple(targets), keep_metadata)
+        process = self._forks.start(_run, arguments, "window")
         assert process.pid is not None  # noqa: S101 -- it is started
         self._running[process.pid] = process
         self._planning.add(process.pid)
@@ -112,7 +84,7 @@ class WindowRunner:
         del self._running[pid]
         self._planning.discard(pid)
         if code == _UNKNOWN_EXIT:
-            _kill(pid)
+            kill(pid)
         return code
 
     def admit(self, pid: int) -> bool:
@@ -129,29 +101,8 @@ class WindowRunner:
         """Kill all windows; return their process ids."""
         pids = list(self._running)
         for pid in pids:
-            _kill(pid)
+            kill(pid)
         return pids
-
-    def abandon(self) -> None:
-        """Kill the fork server and wait for nothing: this process ends at once."""
-        pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined] # noqa: SLF001
-        if pid is not None:
-            _kill(pid)
-        shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def _clean(self) -> None:
-        """Remove what a killed service left; no window may run.
-
-        Outputs appear whole, so one that is there is complete, whatever Snakemake
-        remembers of the job that made it.
-        """
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        shutil.rmtree(self._run_dir / _INCOMPLETE, ignore_errors=True)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _run(
@@ -183,7 +134,5 @@ def _run(
 
 
 def _die_with_service() -> None:
-    service = multiprocessing.parent_process()
-    assert service is not None  # noqa: S101 -- this is a child of it
-    connection.wait([service.sentinel])
-    os.kill(os.getpid(), signal.SIGKILL)
+    until_parent_ends()
+    kill(os.getpid())

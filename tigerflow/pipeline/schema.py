@@ -120,6 +120,8 @@ class SlurmTaskSpec(TaskSpec):
 
     kind: Literal[TaskKind.SLURM]
     max_workers: _Count
+    #: How many of the workers share one job, each with its part of it.
+    workers_per_job: _Count = 1
     worker_resources: WorkerResources
 
 

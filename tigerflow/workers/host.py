@@ -22,14 +22,18 @@ from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import remove_abandoned_temporaries
-from tigerflow.layout import error_directory, worker_file
+from tigerflow.layout import STATE, error_directory, worker_file
 from tigerflow.log import configure, logger
 from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
+from tigerflow.workers.jobs import JobLauncher, Submit
+from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
+from tigerflow.workers.mailbox import BEATS_PER_TIMEOUT
 from tigerflow.workers.pool import TaskPool
+from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 
 #: Where the kernel cannot tell of a process's end (before Linux 5.3).
@@ -58,13 +62,19 @@ class Host:
         listener: socket.socket,
         settings: Settings,
         patron: Patron | None = None,
+        submit: Submit | None = None,
     ) -> None:
         """Serve those who connect to `listener`.
+
+        Workers of Slurm tasks are jobs that `submit` submits; without it, this process
+        is in a job already, and starts them itself.
 
         With a `patron`, it ends when that calls `stop`, not with the runs that it has
         served, nor because somebody else asks for it.
         """
         self._patron = patron
+        self._submit = submit
+        self._postman: Postman | None = None
         self._listener = listener
         self._socket_path = listener.getsockname()
         self._settings = settings
@@ -94,6 +104,8 @@ class Host:
         for run in self._runs.values():
             run.cancel()
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
+        if self._postman is not None:
+            await asyncio.to_thread(self._postman.stop)
         for pool in self._pools.values():
             self._problems += pool.problems
         for problem in self._problems:
@@ -250,13 +262,31 @@ class Host:
             for directory in {job.output.parent, job.error.parent}:
                 if directory.is_dir():
                     remove_abandoned_temporaries(directory)
-            alive = Path(f"{self._socket_path}.alive")
             retries = self._patron.retries if self._patron else 0
-            launcher = LocalLauncher(told, Path.cwd(), alive)
+            launcher = self._launcher(told)
             self._pools[key] = TaskPool(
                 told, Path.cwd(), self._settings, launcher, retries
             )
         return self._pools[key]
+
+    def _launcher(self, told: WorkerTask) -> Launcher:
+        if not told.remote or self._submit is None:
+            alive = Path(f"{self._socket_path}.alive")
+            return LocalLauncher(told, Path.cwd(), alive)
+        if self._postman is None:
+            settings = self._settings
+            pulse = Path.cwd() / STATE / "mailboxes" / "pulse"
+            pulse.parent.mkdir(parents=True, exist_ok=True)
+            self._postman = Postman(
+                asyncio.get_running_loop(),
+                pulse,
+                settings.mailbox_poll_ms / 1000,
+                settings.worker_lost_timeout / BEATS_PER_TIMEOUT,
+            )
+            self._postman.start()
+        return JobLauncher(
+            told, Path.cwd(), self._settings, self._postman, self._submit
+        )
 
     def _watch_run(self, pid: int) -> None:
         if pid not in self._runs and self._patron is None:

@@ -54,6 +54,9 @@ class Link(Protocol):
     async def wait(self) -> Ending:
         """Return when the process has ended and all it said was received."""
 
+    async def gone(self) -> None:
+        """Return when it takes no place among the workers any more."""
+
     def remove_temporaries(self, directory: Path) -> None:
         """Remove what it left half written, once it has ended."""
 
@@ -67,6 +70,9 @@ class Launcher(Protocol):
         Raises:
             LaunchError: that is impossible.
         """
+
+    async def close(self) -> None:
+        """Return when nothing is left of the workers, which are told to stop."""
 
 
 def log_size(log: Path) -> int:

@@ -67,6 +67,9 @@ class LocalLauncher:
         link.send(self._task)
         return link
 
+    async def close(self) -> None:
+        """Return: nothing is left of a process that has ended."""
+
     async def _start(
         self, log: BinaryIO
     ) -> tuple[asyncio.subprocess.Process, socket.socket]:
@@ -161,6 +164,9 @@ class ProcessLink:
             await asyncio.wait_for(self._heard.wait(), LAST_WORDS_S)
         self._requests.close()
         return Ending(_how_it_ended(code), is_killed=code < 0)
+
+    async def gone(self) -> None:
+        """Return: a process that has ended takes no place."""
 
     def remove_temporaries(self, directory: Path) -> None:
         """Remove what it left half written, once it has ended."""

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from tigerflow.workers.protocol import Message, decode, encode
 
+#: Signs of life in the time after which somebody without one is taken for gone.
+BEATS_PER_TIMEOUT = 4
+
 #: How long a message that cannot be stored waits for the next try.
 STORAGE_PAUSE_S = 2.0
 

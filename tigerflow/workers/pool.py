@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import math
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,12 +28,21 @@ from tigerflow.workers.protocol import (
     Answer,
     Fate,
     FileRequest,
+    Left,
     Message,
     Ready,
     SetupFailed,
+    Started,
     TeardownFailed,
     WorkerTask,
 )
+
+#: For how many seconds a worker far away has files in hand; and how many at the most.
+AHEAD_S = 2.0
+MOST_AHEAD = 64
+
+#: Over about how many files their time is averaged.
+AVERAGED_OVER = 10
 
 _GIVEN_UP = "given up: the run has ended"
 
@@ -42,6 +53,8 @@ class _Pending:
     answer: asyncio.Future[Answer]
     #: How many workers have died under it.
     deaths: int = 0
+    #: How long it ran, in seconds, when a worker's wall time was over.
+    cut_s: float = 0.0
     #: Runs while a worker has it, when the task has a timeout.
     timer: asyncio.TimerHandle | None = None
     is_late: bool = False
@@ -66,6 +79,13 @@ class _Worker:
     ready: bool = False
     #: Asked to end; gets no more files.
     leaving: bool = False
+    #: Its last word, when it ends of its own accord.
+    left: Left | None = None
+    #: When it must have ended, in seconds since the epoch; None is never.
+    ends_at: float | None = None
+    #: How many files it has finished, and when it began the one in hand.
+    finished: int = 0
+    began: float = 0.0
     in_flight: dict[int, _Pending] = field(default_factory=dict)
     #: Runs while it has no file, then while it tears down.
     timer: asyncio.TimerHandle | None = None
@@ -117,6 +137,9 @@ class TaskPool:
         self._caretakers: set[asyncio.Task[None]] = set()
         self._starting = 0
         self._next_id = 0
+        #: How long files have taken, in seconds: the last ones, and the longest.
+        self._average_s: float | None = None
+        self._longest_s = 0.0
         #: How many workers were killed before they were ready.
         self._early_deaths = 0
         self._stopped = False
@@ -164,8 +187,10 @@ class TaskPool:
         self.drain()
         for worker in self._workers:
             worker.dismiss(self._settings.worker_grace)
+        closing = asyncio.create_task(self._launcher.close())
         if self._caretakers:
             await asyncio.wait(self._caretakers)
+        await closing
 
     def kill(self) -> list[int]:
         """Kill all workers at once, without teardown; return their process ids."""
@@ -181,15 +206,23 @@ class TaskPool:
             while self._waiting:
                 self._waiting.popleft().settle(Answer(0, Fate.UNDONE, refusal))
             return
-        for worker in self._workers:
-            while self._waiting and self._has_room(worker, self._waiting[0]):
-                self._give(worker, self._waiting.popleft())
-        expected = self._starting * self._task.concurrency_limit
-        if len(self._waiting) > expected and len(self._caretakers) < self._task.workers:
+        while self._waiting and (worker := self._choose(self._waiting[0])):
+            self._give(worker, self._waiting.popleft())
+        while self._needs_another():
             self._starting += 1
             caretaker = asyncio.create_task(self._take_care())
             self._caretakers.add(caretaker)
             caretaker.add_done_callback(self._release)
+
+    def _choose(self, pending: _Pending) -> _Worker | None:
+        """Return the worker that has the least to do of those that may take a file."""
+        able = [each for each in self._workers if self._has_room(each, pending)]
+        return min(able, key=lambda worker: len(worker.in_flight), default=None)
+
+    def _needs_another(self) -> bool:
+        expected = self._starting * self._task.concurrency_limit
+        has_place = len(self._caretakers) < self._task.workers
+        return has_place and len(self._waiting) > expected
 
     def _release(self, caretaker: asyncio.Task[None]) -> None:
         self._caretakers.discard(caretaker)
@@ -200,8 +233,37 @@ class TaskPool:
         in_flight = worker.in_flight.values()
         # A file that may have killed a worker has one for itself.
         alone = pending.deaths or any(other.deaths for other in in_flight)
-        limit = 1 if alone else self._task.concurrency_limit
-        return worker.ready and not worker.leaving and len(in_flight) < limit
+        limit = 1 if alone else self._depth
+        if not worker.ready or worker.leaving or len(in_flight) >= limit:
+            return False
+        if self._can_finish(worker, pending):
+            return True
+        if not in_flight:
+            # Its time is nearly over: a fresh one takes its place.
+            worker.dismiss(self._settings.worker_grace)
+        return False
+
+    @property
+    def _depth(self) -> int:
+        """How many files a worker has in hand at the most.
+
+        One far away has some more than it works on, when they are short, so that it
+        need not wait for the next.
+        """
+        limit = self._task.concurrency_limit
+        if not self._task.remote or self._average_s is None:
+            return limit
+        ahead = math.ceil(AHEAD_S / max(self._average_s, AHEAD_S / MOST_AHEAD))
+        return max(limit, ahead * limit)
+
+    def _can_finish(self, worker: _Worker, pending: _Pending) -> bool:
+        """Tell whether there is time for it, by how long files have taken so far."""
+        if worker.ends_at is None or not worker.finished:
+            # It never has more time than a fresh one.
+            return True
+        needed_s = max(self._longest_s, 2 * pending.cut_s)
+        left_s = worker.ends_at - time.time() - self._settings.worker_wall_time_grace
+        return left_s >= needed_s
 
     def _give(self, worker: _Worker, pending: _Pending) -> None:
         worker.stop_timer()
@@ -212,13 +274,20 @@ class TaskPool:
         if len(worker.in_flight) == 1:
             # What it prints from here on is this file's, and that of its company.
             worker.log_start = log_size(worker.link.log)
+            worker.began = time.time()
         worker.link.send(FileRequest(self._next_id, *paths))
-        if self._task.timeout is not None:
-            # An async worker cancels the run itself, unless something blocks its loop.
-            patience = self._settings.worker_grace if self._is_shared else 0
-            pending.timer = asyncio.get_running_loop().call_later(
-                self._task.timeout + patience, self._end_late, worker, pending
-            )
+        if self._is_shared or len(worker.in_flight) == 1:
+            self._start_timer(worker, pending)
+
+    def _start_timer(self, worker: _Worker, pending: _Pending) -> None:
+        """Count the time of a file that is being worked on."""
+        if self._task.timeout is None:
+            return
+        # An async worker cancels the run itself, unless something blocks its loop.
+        patience = self._settings.worker_grace if self._is_shared else 0
+        pending.timer = asyncio.get_running_loop().call_later(
+            self._task.timeout + patience, self._end_late, worker, pending
+        )
 
     @property
     def _is_shared(self) -> bool:
@@ -249,6 +318,9 @@ class TaskPool:
         if not worker.ready:
             self._starting -= 1
         self._see_off(worker, ending)
+        self._dispatch()
+        # Till then, it counts as one of the workers there may be.
+        await link.gone()
 
     async def _listen(self, worker: _Worker) -> None:
         async for message in worker.link.receive():
@@ -259,8 +331,7 @@ class TaskPool:
     def _take(self, worker: _Worker, message: Message) -> None:
         match message:
             case Ready():
-                worker.ready = True
-                self._starting -= 1
+                self._take_ready(worker)
             case SetupFailed(reason):
                 self._fail(f"its setup failed: {reason}")
             case TeardownFailed(reason):
@@ -268,10 +339,46 @@ class TaskPool:
                     f"task {self._task.name!r}: teardown failed: {reason} "
                     f"(see {self._log})",
                 )
+            case Started() as started:
+                self._take_start(worker, started)
             case Answer() as answer:
-                worker.in_flight.pop(answer.id).settle(answer)
+                self._take_answer(worker, answer)
+            case Left() as left:
+                worker.left = left
             case _:
                 pass
+
+    def _take_start(self, worker: _Worker, started: Started) -> None:
+        worker.ends_at = started.ends_at
+        if not worker.leaving:
+            worker.timer = asyncio.get_running_loop().call_later(
+                self._settings.slurm_task_worker_startup_timeout,
+                self._end_slow_start,
+                worker,
+            )
+
+    def _take_ready(self, worker: _Worker) -> None:
+        if not worker.leaving:
+            worker.stop_timer()
+        worker.ready = True
+        self._starting -= 1
+
+    def _take_answer(self, worker: _Worker, answer: Answer) -> None:
+        worker.in_flight.pop(answer.id).settle(answer)
+        worker.finished += 1
+        worker.began = time.time()
+        if answer.started:
+            self._longest_s = max(self._longest_s, answer.seconds)
+            before = answer.seconds if self._average_s is None else self._average_s
+            self._average_s = before + (answer.seconds - before) / AVERAGED_OVER
+        following = next(iter(worker.in_flight.values()), None)
+        if following is not None and not self._is_shared:
+            self._start_timer(worker, following)
+
+    def _end_slow_start(self, worker: _Worker) -> None:
+        timeout_s = self._settings.slurm_task_worker_startup_timeout
+        self._fail(f"its setup took longer than {timeout_s} s")
+        worker.dismiss(self._settings.worker_grace)
 
     def _watch_idleness(self, worker: _Worker) -> None:
         if worker.ready and not worker.in_flight and worker.timer is None:
@@ -284,7 +391,7 @@ class TaskPool:
 
     def _see_off(self, worker: _Worker, ending: Ending) -> None:
         """Settle the files that a worker had in hand when it ended."""
-        if not (worker.ready or worker.leaving or self.failure):
+        if not (worker.ready or worker.leaving or worker.left or self.failure):
             self._see_early_end(worker, ending)
         if worker.leaving and ending.is_killed:
             self.problems.append(
@@ -298,16 +405,38 @@ class TaskPool:
         late = any(pending.is_late for pending in in_flight)
         for pending in reversed(in_flight):
             pending.stop_timer()
+            begun = self._is_shared or pending is in_flight[0]
             if pending.is_late:
                 message = timeout_message(self._task.timeout)
                 self._blame(worker, pending, "TimeoutError", message)
-            elif late:
-                # It only was in the company of the one that took too long.
+            elif late or not (begun or worker.leaving):
+                # It was only in the company of the one that was worked on.
                 self._put_back(pending)
-            elif worker.leaving:
-                pending.settle(Answer(0, Fate.UNDONE, _GIVEN_UP))
             else:
-                self._see_death(worker, pending, ending)
+                self._see_interrupted(worker, pending, ending)
+
+    def _see_interrupted(
+        self, worker: _Worker, pending: _Pending, ending: Ending
+    ) -> None:
+        if worker.leaving:
+            pending.settle(Answer(0, Fate.UNDONE, _GIVEN_UP))
+        elif worker.left is not None:
+            self._see_cut(worker, pending)
+        else:
+            self._see_death(worker, pending, ending)
+
+    def _see_cut(self, worker: _Worker, pending: _Pending) -> None:
+        """Try a file again that a worker gave up at the end of its time."""
+        pending.cut_s = max(pending.cut_s, time.time() - worker.began)
+        if worker.finished or worker.ends_at is None:
+            self._put_back(pending)
+            return
+        message = (
+            f"{printable(pending.job.input.name)} was not done when the wall time of "
+            f"its worker was over, {pending.cut_s:.0f} s after it was begun; give the "
+            "task's worker_resources more time"
+        )
+        self._blame(worker, pending, "WallTimeOver", message)
 
     def _see_early_end(self, worker: _Worker, ending: Ending) -> None:
         """Stop the task: a worker ended in the setup commands, or died in setup."""

@@ -19,6 +19,7 @@ from tigerflow.layout import MAILBOX_INBOX, MAILBOX_OUTBOX, pulse_of
 from tigerflow.log import logger
 from tigerflow.settings import Settings
 from tigerflow.workers.mailbox import (
+    BEATS_PER_TIMEOUT,
     STORAGE_PAUSE_S,
     PulseWatch,
     Receiver,
@@ -38,9 +39,6 @@ from tigerflow.workers.worker import (
     prepare_process,
     serve_pool,
 )
-
-#: Three of these without a beat are one that was lost.
-BEATS_PER_TIMEOUT = 4
 
 
 class Correspondence:
@@ -110,7 +108,7 @@ def main() -> None:
     """Serve one task for the dispatcher of the mailbox."""
     prepare_process()
     mailbox = Path(os.path.abspath(sys.argv[1]))  # noqa: PTH100 -- as the others call it
-    os.chdir(mailbox.parents[3])
+    os.chdir(mailbox.parents[4])
     settings = Settings.from_environment()
     post = Correspondence(mailbox, settings)
     requests = post.receive()

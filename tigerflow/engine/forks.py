@@ -1,0 +1,89 @@
+"""The fork server: a process with Snakemake imported, whose children run it.
+
+Snakemake's imports take a second. A child that is forked has them at once, and ends
+with what it did, so that nothing leaks from one to the next.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from multiprocessing import connection, forkserver
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+class ForkError(Exception):
+    """A child could not be started just now."""
+
+
+class Forks:
+    """Starts children of a fork server; there is one in a process."""
+
+    def __init__(self, scratch: Path) -> None:
+        """Keep the server's socket in the directory `scratch`, which is ours."""
+        self._scratch = scratch
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["tigerflow.engine.preload"])
+
+    def __enter__(self) -> Self:
+        """Start the server, which imports Snakemake while other things happen."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(mode=0o700)
+        # No public way: by default it makes a directory that a SIGKILL would leave.
+        config = multiprocessing.current_process()._config  # type: ignore[attr-defined] # noqa: SLF001
+        config["tempdir"] = str(self._scratch)
+        forkserver.ensure_running()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the server; its children have ended."""
+        # No public way: it ends by itself with this process, but others wait for that.
+        with contextlib.suppress(OSError):
+            forkserver._forkserver._stop()  # type: ignore[attr-defined] # noqa: SLF001
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def start(
+        self, target: Callable[..., None], arguments: tuple[Any, ...], name: str
+    ) -> BaseProcess:
+        """Start a child; its `sentinel` is ready at its end.
+
+        Raises:
+            ForkError: the server just died, or no process can be made.
+        """
+        process = self._context.Process(target=target, args=arguments, name=name)
+        try:
+            process.start()
+        except (OSError, EOFError) as error:
+            msg = f"cannot start a {name}: {error!r}"
+            raise ForkError(msg) from error
+        return process
+
+    def abandon(self) -> None:
+        """Kill the server and wait for nothing: this process ends at once."""
+        pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined] # noqa: SLF001
+        if pid is not None:
+            kill(pid)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def kill(pid: int, signum: int = signal.SIGKILL) -> None:
+    """Send a signal to a process, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+def until_parent_ends() -> None:
+    """In a child: wait for the end of the process that asked for it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 -- this is a child of it
+    connection.wait([parent.sentinel])

@@ -1,0 +1,118 @@
+"""Submit jobs of workers: a run of `workers.smk` through Snakemake's executor plugins.
+
+The profile says through which, and how. A child of the fork server runs Snakemake's
+own command line, and tells what becomes of the jobs for as long as they last.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from tigerflow.engine.forks import Forks, kill, until_parent_ends
+from tigerflow.layout import job_end, mailboxes
+from tigerflow.workers.jobs import JobEvent
+
+
+class Submitter:
+    """Submits jobs of the workers of one workflow."""
+
+    def __init__(
+        self, snakefile: Path, run_dir: Path, profile: Path, log: Path, forks: Forks
+    ) -> None:
+        """Run `snakefile` in `run_dir` with `profile`; what it says goes to `log`."""
+        self._arguments = (snakefile, run_dir, profile, log)
+        self._forks = forks
+
+    def submit(self, task: str, jobs: Sequence[str]) -> "SnakemakeSubmission":
+        """Submit jobs of a task, by our names of them.
+
+        Raises:
+            ForkError: none can be started just now.
+        """
+        reader, writer = Pipe(duplex=False)
+        places = [str(mailboxes(task) / job) for job in jobs]
+        process = self._forks.start(
+            _submit, (*self._arguments, places, writer), "submission"
+        )
+        writer.close()
+        return SnakemakeSubmission(process, reader)
+
+
+class SnakemakeSubmission:
+    """A Snakemake that submits jobs and follows them; see `Submission`."""
+
+    def __init__(self, process: BaseProcess, reader: Connection) -> None:
+        """Listen to `reader`, whose other end `process` has."""
+        self._process = process
+        self._reader = reader
+        self._queue: asyncio.Queue[JobEvent | None] = asyncio.Queue()
+        asyncio.get_running_loop().add_reader(reader.fileno(), self._read)
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        """Yield what happens to the jobs, until all have ended."""
+        while (event := await self._queue.get()) is not None:
+            yield event
+        await asyncio.to_thread(self._process.join)
+
+    def cancel(self) -> None:
+        """Cancel those of the jobs that have not ended."""
+        # Snakemake cancels its jobs at SIGINT; at SIGTERM it would wait for them.
+        if self._process.pid is not None:
+            kill(self._process.pid, signal.SIGINT)
+
+    def _read(self) -> None:
+        try:
+            while self._reader.poll():
+                self._queue.put_nowait(
+                    JobEvent(**json.loads(self._reader.recv_bytes()))
+                )
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(self._reader.fileno())
+            self._reader.close()
+            self._queue.put_nowait(None)
+
+
+def _submit(
+    snakefile: Path,
+    run_dir: Path,
+    profile: Path,
+    log: Path,
+    places: Sequence[str],
+    writer: Connection,
+) -> None:
+    # Ctrl-C at a terminal is for the service: it decides what becomes of the jobs.
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_cancel_after_service, daemon=True).start()
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.chdir(run_dir)
+    from snakemake.cli import main  # noqa: PLC0415 -- takes a second
+
+    from tigerflow.engine.plugins import tell_of_jobs  # noqa: PLC0415 -- the same
+
+    tell_of_jobs(writer)
+
+    targets = [str(job_end(place)) for place in places]
+    words = ["--snakefile", str(snakefile), "--directory", str(run_dir)]
+    words += ["--profile", str(profile), "--nolock", *targets]
+    try:
+        main(words)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _cancel_after_service() -> None:
+    until_parent_ends()
+    kill(os.getpid(), signal.SIGINT)
