@@ -29,7 +29,7 @@ from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
 from tigerflow.workers.local import LocalLauncher
-from tigerflow.workers.pool import TaskPool
+from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 
 #: Where the kernel cannot tell of a process's end (before Linux 5.3).
@@ -121,6 +121,11 @@ class Host:
         """The tasks that cannot run, with the reason."""
         pools = {name: pool for (name, _), pool in self._pools.items()}
         return {name: pool.failure for name, pool in pools.items() if pool.failure}
+
+    @property
+    def loads(self) -> dict[str, Load]:
+        """What the workers of each task have in hand."""
+        return {name: pool.load for (name, _), pool in self._pools.items()}
 
     @property
     def crowded(self) -> frozenset[str]:
