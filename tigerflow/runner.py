@@ -27,6 +27,7 @@ from tigerflow.journal import Journal, now, read
 from tigerflow.layout import JOURNAL, STATE
 from tigerflow.log import logger
 from tigerflow.naming import printable, snakemake_problem, stem_of
+from tigerflow.tally import Tally
 from tigerflow.targets import (
     Assessment,
     Mtime,
@@ -192,6 +193,7 @@ class Runner:
     parts: RunnerParts
     options: RunnerOptions
     ledger: Ledger = field(default_factory=Ledger)
+    tally: Tally = field(init=False)
     _ready: deque[StagedFile] = field(default_factory=deque)
     #: By task: files of which there is nothing to do before it takes more files.
     _held: dict[str, deque[StagedFile]] = field(
@@ -203,7 +205,9 @@ class Runner:
     _scanned: bool = False
     _stopping: bool = False
     #: Settled by an earlier run, seen by the inbox's thread, on the way to the ledger.
-    _found: list[tuple[Arrival, Status]] = field(default_factory=list)
+    _found: list[tuple[Arrival, Assessment]] = field(default_factory=list)
+    #: By name: what an earlier run has done of files that are still to be finished.
+    _begun: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _history: History = field(default_factory=History)
     #: By task: stems found at the start that it processed before it changed.
     _outdated: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -212,6 +216,10 @@ class Runner:
     #: Why nothing can be stored, while that is so.
     _trouble: str | None = None
     _paused_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Count for the tasks of the pipeline."""
+        self.tally = Tally(self.parts.targets.parents)
 
     async def run(self, inbox: Inbox) -> None:
         """Serve until stopped, or until the options say that it is over.
@@ -266,6 +274,12 @@ class Runner:
         self._blocked.add(stem)
         self._pause(reason)
 
+    def tried(self, stem: str, task: str, succeeded: bool) -> None:  # noqa: FBT001 -- a callback
+        """Note what a task has made of a file, long before its window may end."""
+        name = stem + self.parts.targets.input_ext
+        if name in self.ledger.staged:
+            self.tally.note(name, task, succeeded=succeeded)
+
     def _pause(self, reason: str) -> None:
         if self._trouble is None:
             logger.error("{}; waiting for that", reason.removesuffix(_START_AGAIN))
@@ -298,6 +312,16 @@ class Runner:
         return None
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether it only finishes what is in hand."""
+        return self._stopping
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be stored, while that is so."""
+        return self._trouble
+
+    @property
     def has_scanned(self) -> bool:
         """Whether all files that were there at the start are known."""
         return self._scanned
@@ -308,7 +332,9 @@ class Runner:
             stem = stem_of(name, self.parts.targets.input_ext)
             if status is not Status.FAILED or snakemake_problem(stem) is not None:
                 continue
-            if self._assess(arrival).status is not Status.FAILED:
+            found = self._assess(arrival)
+            self.tally.judge(name, found.done, found.failed)
+            if found.status is not Status.FAILED:
                 self.ledger.forget(name)
                 self.ledger.waiting[name] = arrival
                 self.parts.journal.append("file_forgotten", file=name)
@@ -339,10 +365,12 @@ class Runner:
                 yield arrival
                 continue
             found = self._assess(arrival, listed)
-            if self._is_outdated(arrival) or self._is_unfinished(found):
+            is_outdated = self._is_outdated(arrival)
+            if is_outdated or self._is_unfinished(found):
+                self._begun[arrival.name] = () if is_outdated else found.done
                 yield arrival
             else:
-                self._found.append((arrival, found.status))
+                self._found.append((arrival, found))
 
     def _is_unfinished(self, found: Assessment) -> bool:
         to_delete = self.options.delete_input and found.status is Status.DONE
@@ -418,11 +446,12 @@ class Runner:
     def _arrived(
         self,
         batch: list[Arrival],
-        found: Iterable[tuple[Arrival, Status]] = (),
+        found: Iterable[tuple[Arrival, Assessment]] = (),
         all_known: bool = True,  # noqa: FBT001, FBT002 -- call_soon has no keywords
     ) -> None:
-        for arrival, status in found:
-            self.ledger.settle(arrival, status)
+        for arrival, assessment in found:
+            self.ledger.settle(arrival, assessment.status)
+            self.tally.judge(arrival.name, assessment.done, assessment.failed)
         for arrival in batch:
             name = arrival.name
             stem = stem_of(name, self.parts.targets.input_ext)
@@ -433,9 +462,11 @@ class Runner:
                     self._discard_results(stem)
                 self.ledger.forget(name)
                 self.ledger.waiting[name] = arrival
+                self.tally.judge(name, self._begun.pop(name, ()), ())
             elif name not in self.ledger.settled:
                 logger.error("Skipping {}: {}; rename it", printable(name), problem)
                 self.ledger.settle(arrival, Status.FAILED)
+                self.tally.refuse(name)
         if all_known and not self._scanned:
             self._scanned = True
             self._report_outdated()
@@ -541,6 +572,7 @@ class Runner:
         if self._is_retried(found):
             look = self._without_errors
             found = self._assess(file.arrival, look)
+        self.tally.judge(file.arrival.name, found.done, found.failed)
         if found.status is not Status.UNDONE:
             self._settle(file, found.status)
             return Reach({}, None)
@@ -590,11 +622,13 @@ class Runner:
             # When it comes back, it is a file like any other.
             self._discard_errors(file, found)
             found = self._assess(file.arrival)
+        self.tally.judge(file.arrival.name, found.done, found.failed)
         if found.status is not Status.UNDONE:
             self._settle(file, found.status)
         elif file.stem in gone:
             logger.warning("{} is gone", printable(file.arrival.name))
             self.ledger.forget(file.arrival.name)
+            self.tally.forget(file.arrival.name)
         elif self._waits_for_stuck(found):
             self.ledger.stuck.add(file.arrival.name)
         elif self._stopping or gone or file.stem in self._blocked:
@@ -654,6 +688,7 @@ class Runner:
         job = FileJob(self.parts.input_dir / name, Path(found.targets[0]), error)
         with contextlib.suppress(OutputDirectoryError):
             write_error(job, record, self.parts.run_dir)
+        self.tally.note(name, task, succeeded=False)
         self._settle(file, Status.FAILED)
 
     def _settle(self, file: StagedFile, status: Status) -> None:

@@ -33,6 +33,7 @@ from tigerflow.naming import printable
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.runner import Counts, Runner, RunnerOptions, RunnerParts
 from tigerflow.settings import Settings
+from tigerflow.snapshot import Snapshot, take_snapshot
 from tigerflow.staging import Staging, StagingContext
 from tigerflow.targets import Targets
 from tigerflow.tasks.execution import FileJob
@@ -119,7 +120,7 @@ class Service:
         patron = Patron(recorder.answered, windows.admit, WORKER_RETRIES)
         host = Host(listener, self.settings, patron, self._submitter(forks).submit)
         runner = Runner(self._parts(host, windows, journal), self.options)
-        recorder.on_blocked = runner.blocked
+        recorder.on_blocked, recorder.on_tried = runner.blocked, runner.tried
         loop = asyncio.get_running_loop()
         controls = Controls(loop, runner, host, windows, forks, lock)
         on_ready(controls)
@@ -214,6 +215,10 @@ class Controls:
     forks: Forks
     lock: RunLock
 
+    def snapshot(self) -> Snapshot:
+        """Return how far it is; for the thread of the loop only."""
+        return take_snapshot(self.runner, self.host)
+
     def stop(self) -> None:
         """Finish what is in hand, then end."""
         with contextlib.suppress(RuntimeError):
@@ -253,6 +258,7 @@ class _Recorder:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.on_blocked: Callable[[str, str], None] = lambda _stem, _reason: None
+        self.on_tried: Callable[[str, str, bool], None] = lambda *_: None
 
     def answered(self, told: WorkerTask, job: FileJob, answer: Answer) -> None:
         stem = job.output.name.removesuffix(told.output_ext)
@@ -267,6 +273,7 @@ class _Recorder:
             started=answer.started,
             seconds=answer.seconds,
         )
+        self.on_tried(stem, told.name, answer.fate is Fate.DONE)
         if answer.fate is Fate.FAILED:
             logger.error("[{}] {}", told.name, printable(answer.message))
 

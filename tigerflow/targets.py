@@ -6,7 +6,7 @@ record, and plain Snakemake keeps no record of ours at all.
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -41,6 +41,8 @@ class Assessment:
     failed: tuple[str, ...]
     #: Tasks whose outputs `targets` are.
     undone: tuple[str, ...]
+    #: Tasks that are done.
+    done: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,14 @@ class Targets:
         undone = self.assess(stem, since_ns, mtime).undone
         return {name for task in undone for name in self.lineage(task)}
 
+    @property
+    def parents(self) -> dict[str, str | None]:
+        """The tasks, each after the one that it depends on."""
+        return {task.name: task.parent for task in self._tasks}
+
     def lineage(self, task: str) -> frozenset[str]:
         """Return the task and all that it depends on."""
-        parents = {each.name: each.parent for each in self._tasks}
+        parents = self.parents
         names = [task]
         while (parent := parents[names[-1]]) is not None:
             names.append(parent)
@@ -172,6 +179,7 @@ class Targets:
         failed: list[str] = []
         blocked: set[str] = set()
         undone: dict[str, str] = {}
+        done: list[str] = []
         for task in self._tasks:
             output = task.results / output_name(stem, task.extension)
             if task.parent in blocked:
@@ -179,11 +187,29 @@ class Targets:
             elif current(task.errors / error_name(stem)) and not current(output):
                 blocked.add(task.name)
                 failed.append(task.name)
-            elif task.is_target and not current(output):
+            elif current(output):
+                done.append(task.name)
+            elif task.is_target:
                 undone[task.name] = str(output)
         finished = Status.FAILED if failed else Status.DONE
-        status = Status.UNDONE if undone else finished
-        return Assessment(status, tuple(undone.values()), tuple(failed), tuple(undone))
+        return Assessment(
+            status=Status.UNDONE if undone else finished,
+            targets=tuple(undone.values()),
+            failed=tuple(failed),
+            undone=tuple(undone),
+            done=self._with_used(done, failed, undone),
+        )
+
+    def _with_used(
+        self, done: Iterable[str], failed: Collection[str], undone: Collection[str]
+    ) -> tuple[str, ...]:
+        """Add tasks whose outputs went when all that depends on them was done."""
+        found = set(done)
+        for task in reversed(self._tasks):
+            is_tried = task.name in found or task.name in failed
+            if is_tried and task.parent is not None and task.parent not in undone:
+                found.add(task.parent)
+        return tuple(task.name for task in self._tasks if task.name in found)
 
 
 def _is_current(path: Path, since_ns: int, mtime: Mtime) -> bool:

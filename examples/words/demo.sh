@@ -1,11 +1,12 @@
 #!/bin/sh
-# Compile the words pipeline, run it with plain Snakemake, show what came out.
+# Serve a directory of texts, to which one more comes, and show what came out.
 #
-#     sh examples/words/demo.sh OUTPUT_DIR [DIRECTORY_OF_THE_PROGRAMS]
+#     sh examples/words/demo.sh DIRECTORY [DIRECTORY_OF_THE_PROGRAMS]
 set -eu
 here=$(dirname "$0")
-out=$1
-# Without this, `tigerflow` and `snakemake` are those of the active environment.
+texts=$1/texts
+out=$1/results
+# Without this, `tigerflow` and `python` are those of the active environment.
 PATH=${2:+$2:}$PATH
 
 show() {
@@ -13,19 +14,37 @@ show() {
     "$@"
 }
 
-show tigerflow compile "$here/pipeline.yaml" "$here/texts" "$out"
+# For a minute at most: the demo ends in any case.
+wait_for() {
+    for _ in $(seq 300); do
+        [ -e "$1" ] && break
+        sleep 0.2
+    done
+    sleep 1
+}
 
+# What somebody else does, in another terminal.
+meanwhile() {
+    wait_for "$out/.tigerflow/tasks/load/worker.out"
+    printf 'One more text, which comes later than the others.\n' >"$texts/late.txt"
+    wait_for "$out/.tigerflow/tasks/load/late.out"
+    tigerflow stop "$out" >/dev/null
+}
+
+mkdir -p "$1"
+cp -R "$here/texts" "$texts"
+
+printf 'While this runs, late.txt comes; then "tigerflow stop %s" ends it.\n' "$out"
+meanwhile &
 status=0
-show snakemake -s "$out/.tigerflow/workflow/Snakefile" \
-    --profile "$out/.tigerflow/workflow/profiles/local" --quiet all || status=$?
-if [ "$status" -eq 1 ] && [ -e "$out/count/scan_0042.err" ]; then
-    printf '\nSnakemake ended with 1: one of the files is a picture, not a text.\n'
-else
-    printf '\nSnakemake ended with %s, which this demo does not expect.\n' "$status"
+show tigerflow watch "$here/pipeline.yaml" "$texts" "$out" || status=$?
+kill $! 2>/dev/null || true
+if [ "$status" -ne 143 ]; then
+    printf '\nIt ended with %s, not with 143, as after "tigerflow stop".\n' "$status"
     exit 1
 fi
 
-show ls "$out" "$out/count"
+show tigerflow report "$out"
 show cat "$out/count/scan_0042.err"
 show python "$here/show.py" "$out/words.duckdb"
 

@@ -75,13 +75,15 @@ class Inbox:
     """Files that come one batch after the other; an empty batch ends the first scan."""
 
     def __init__(self, *batches):
+        self.wanted = list
         self.batches = queue.SimpleQueue()
         for batch in batches:
             self.batches.put(batch)
 
     def batch(self, *, wait):
         del wait
-        return self.batches.get(timeout=DEADLINE_S)
+        batch = self.batches.get(timeout=DEADLINE_S)
+        return None if batch is None else list(self.wanted(batch))
 
     def stop(self):
         self.batches.put(None)
@@ -118,7 +120,11 @@ class Scene:
             (self.out / target).write_text("made")
         return WindowExit.DONE
 
-    def serve(self, *batches, **options):
+    def restart(self, *arrivals, **options):
+        """Serve as a service does that finds what an earlier one has left."""
+        return self.serve(arrivals, finds=True, **options)
+
+    def serve(self, *batches, finds=False, **options):
         options = {"once": True} | options
 
         async def run():
@@ -136,6 +142,8 @@ class Scene:
                 )
                 self.runner = Runner(parts, RunnerOptions(**options))
                 inbox = Inbox(*batches, [])
+                if finds:
+                    inbox.wanted = self.runner.wanted
                 watching = asyncio.create_task(self._watch())
                 await asyncio.wait_for(self.runner.run(inbox), DEADLINE_S)
                 watching.cancel()
@@ -390,3 +398,110 @@ def test_known_files_are_wanted_again_only_when_they_change():
     assert ledger.counts() == Counts(done=1)
     ledger.forget("a")
     assert ledger.counts() == Counts()
+
+
+# What is counted for those who look on
+
+
+def tallied(scene):
+    tally = scene.runner.tally
+    return tally.done, tally.failed, tally.of_task("work")
+
+
+def fails(scene):
+    def run(targets):
+        for target in targets:
+            (scene.out / target).with_suffix(".err").write_text("{}")
+        return WindowExit.JOBS_FAILED
+
+    return run
+
+
+def test_files_are_counted_by_task_and_after_a_restart_too(scene):
+    arrivals = scene.add("a.tar.gz", "b.tar.gz", "{w}.tar.gz")
+    assert scene.serve(arrivals[:1]) == Counts(done=1)
+    assert tallied(scene) == (1, 0, (1, 0))
+    scene.windows.run = fails(scene)
+    scene.serve(arrivals[1:])
+    assert tallied(scene) == (0, 2, (0, 1))
+
+    scene.restart(*arrivals)
+
+    assert tallied(scene) == (1, 2, (1, 1))
+
+
+def test_files_that_are_retried_are_counted_anew(scene):
+    arrivals = scene.add("a.tar.gz")
+    scene.windows.run = fails(scene)
+    scene.serve(arrivals)
+    assert tallied(scene) == (0, 1, (0, 1))
+    scene.windows.run = scene.make
+
+    scene.restart(*arrivals, retry_failed=True)
+
+    assert tallied(scene) == (1, 0, (1, 0))
+
+
+def test_replaced_file_is_counted_as_not_done(scene):
+    scene.serve(scene.add("a.tar.gz"))
+    assert tallied(scene) == (1, 0, (1, 0))
+    path = scene.inputs / "a.tar.gz"
+    path.write_text("something longer")
+
+    scene.runner._arrived([Arrival("a.tar.gz", signature_of(path.stat()))])
+
+    assert tallied(scene) == (0, 0, (0, 0))
+
+
+def test_what_an_earlier_run_has_begun_is_counted_before_it_goes_on(scene):
+    scene.tasks.append(("more", "work", True))
+    arrivals = scene.add("a.tar.gz")
+    scene.make(["work/a.out"])
+    counts = []
+
+    def select(_waiting, _counts):
+        counts.append((scene.runner.tally.done, scene.runner.tally.of_task("work")))
+        return []
+
+    scene.select = select
+    scene.restart(*arrivals)
+
+    assert counts[0] == (0, (1, 0))
+
+
+def test_what_a_task_has_made_is_counted_before_its_window_ends(scene):
+    counts = []
+
+    def run(targets):
+        scene.runner.tried("a", "work", succeeded=True)
+        scene.runner.tried("b", "work", succeeded=False)
+        scene.runner.tried("unknown", "work", succeeded=True)
+        counts.append(tallied(scene))
+        return scene.make(targets)
+
+    scene.windows.run = run
+    scene.serve(scene.add("a.tar.gz", "b.tar.gz"))
+
+    assert counts == [(1, 1, (1, 1))]
+    # The file system has the last word.
+    assert tallied(scene) == (2, 0, (2, 0))
+
+
+def test_file_that_is_gone_is_counted_no_more(scene):
+    arrivals = scene.add("a.tar.gz")
+
+    def run(_targets):
+        scene.runner.tried("a", "work", succeeded=False)
+        (scene.inputs / "a.tar.gz").unlink()
+        return WindowExit.INPUT_MISSING
+
+    scene.windows.run = run
+    scene.serve(arrivals)
+
+    assert tallied(scene) == (0, 0, (0, 0))
+
+
+def test_file_without_a_result_is_counted_as_failed(scene):
+    scene.windows.run = lambda _targets: WindowExit.BROKEN
+    scene.serve(scene.add("a.tar.gz"))
+    assert tallied(scene) == (0, 1, (0, 1))

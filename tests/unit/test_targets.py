@@ -152,3 +152,24 @@ def test_outputs_are_there_when_none_is_older_than_the_input():
     assert targets.are_there(["head"], "a", 10, times.get)
     assert not targets.are_there(["head", "left"], "a", 10, times.get)
     assert not targets.are_there(["right"], "a", 10, times.get)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "there", "done"),
+    [
+        (TREE, "", ()),
+        (TREE, "head/a.out", ("head",)),
+        (TREE, "head/a.out left/a.out", ("head", "left")),
+        (TREE, "head/a.out left/a.err", ("head",)),
+        (TREE, "head/a.err", ()),
+        # It was kept, and is to be made again.
+        (TREE, "left/a.out", ("left",)),
+        (HIDDEN, ".tigerflow/tasks/head/a.out", ("head",)),
+        # It was not kept, and is gone because what depends on it is done, or failed.
+        (HIDDEN, "left/a.out", ("head", "left")),
+        (HIDDEN, "left/a.err", ("head",)),
+        (HIDDEN, "", ()),
+    ],
+)
+def test_tasks_that_are_done_are_known(tasks, there, done):
+    assert assess(tasks, dict.fromkeys(there.split(), 10)).done == done

@@ -1,11 +1,11 @@
 """A report as text: bars, sparklines and errors, for a terminal or for a file."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
 
 from rich.console import Console, ConsoleOptions, OverflowMethod, RenderResult
 from rich.text import Text
 
+from tigerflow.cli._signs import GREEN, RED, YELLOW, signs_for
 from tigerflow.naming import printable
 from tigerflow.progress import FileState
 from tigerflow.report import Failure, RunReport
@@ -21,27 +21,6 @@ _NAME_WIDTH = 20
 #: What stands beside a bar: indent, gaps, and counts of up to six digits.
 _BESIDE_BAR = 32
 
-_GREEN, _RED, _YELLOW = "green", "red", "yellow"
-
-
-@dataclass(frozen=True)
-class _Signs:
-    on: str
-    off: str
-    full: str
-    failed: str
-    empty: str
-    #: From the lowest to the highest.
-    blocks: str
-    #: Ends a name that is cut.
-    cut: str
-
-
-_UNICODE = _Signs("●", "○", "━", "━", "─", "▁▂▃▄▅▆▇█", "…")
-#: Also where there are no colours to tell the failed from the done.
-_PLAIN = replace(_UNICODE, failed="x")
-_ASCII = _Signs("*", "-", "#", "x", ".", "_.-=+*%#", "~")
-
 
 class Screen:
     """The text of a report, as wide as the console it is printed on."""
@@ -52,7 +31,7 @@ class Screen:
         """Show only `sections`; plain characters where the console has no others."""
         self._report = report
         self._sections = sections
-        self._signs = _signs_for(console)
+        self._signs = signs_for(console)
         self._is_terminal = console.is_terminal
         names = [len("files"), *(len(task.name) for task in report.tasks)]
         self._name_width = min(max(names), _NAME_WIDTH)
@@ -87,7 +66,7 @@ class Screen:
         if holder is None:
             line.append(f"{self._signs.off} stopped")
         else:
-            line.append(self._signs.on, _GREEN)
+            line.append(self._signs.on, GREEN)
             where = "" if holder.is_here else f" on {holder.host}"
             line.append(f" running (pid {holder.pid}{where})")
         yield line
@@ -101,8 +80,8 @@ class Screen:
             ("Progress: ", "bold"), (f"{done} of {report.total} done", "")
         )
         for count, text, style in (
-            (failed, "failed", _RED),
-            (files[FileState.IN_PROGRESS], "in progress", _YELLOW),
+            (failed, "failed", RED),
+            (files[FileState.IN_PROGRESS], "in progress", YELLOW),
             (files[FileState.STAGED], "waiting", ""),
         ):
             if count:
@@ -113,32 +92,21 @@ class Screen:
             yield self._bar_line(task.name, task.processed, task.failed, report.total)
 
     def _bar_line(self, name: str, done: int, failed: int, total: int) -> Text:
-        line = self._line((f"  {self._padded(name)}  ", ""))
-        line.append_text(self._bar(done, failed, total))
+        line = self._line((f"  {self._signs.padded(name, self._name_width)}  ", ""))
+        line.append_text(self._signs.bar(self._bar_width, done, failed, total))
         line.append(f"  {done} of {total}")
         if failed:
-            line.append(f", {failed} failed", _RED)
+            line.append(f", {failed} failed", RED)
         return line
-
-    def _bar(self, done: int, failed: int, total: int) -> Text:
-        """Draw a bar that is full only if all files are settled."""
-        width = self._bar_width
-        filled = width * (done + failed) // total if total else 0
-        # One that failed is seen, however many there are.
-        red = min(filled, -(-width * failed // total)) if total else 0
-        signs = self._signs
-        return Text.assemble(
-            (signs.full * (filled - red), _GREEN),
-            (signs.failed * red, _RED),
-            (signs.empty * (width - filled), "dim"),
-        )
 
     def _metrics(self) -> Iterator[Text]:
         rows = [(t, t.durations_ms) for t in self._report.tasks if t.durations_ms]
         if rows:
             yield self._line(("Metrics:  ", "bold"), ("time that a file took", ""))
         for task, durations in rows:
-            line = self._line((f"  {self._padded(task.name)}  ", ""))
+            line = self._line(
+                (f"  {self._signs.padded(task.name, self._name_width)}  ", "")
+            )
             spark = sparkline(durations[-SPARKLINE_WIDTH:], self._signs.blocks)
             line.append(spark.ljust(SPARKLINE_WIDTH), "cyan")
             low, high = shown_ms(min(durations)), shown_ms(max(durations))
@@ -152,7 +120,7 @@ class Screen:
             return
         files = {failure.origin for failure in failures}
         count = f"{len(failures)} in {len(files)} file{'s' if len(files) > 1 else ''}"
-        yield self._line(("Errors:   ", "bold"), (count, _RED))
+        yield self._line(("Errors:   ", "bold"), (count, RED))
         for failure in failures[:ERRORS_SHOWN]:
             yield from self._error(failure)
         if len(failures) > ERRORS_SHOWN:
@@ -167,27 +135,14 @@ class Screen:
         text = failure.read()
         first = text.message.strip().split("\n", 1)[0]
         reason = ": ".join(part for part in (text.exception_type, first) if part)
-        yield self._line((f"    {printable(reason)}", _RED))
+        yield self._line((f"    {printable(reason)}", RED))
 
     def _line(self, *parts: tuple[str, str], whole: bool = False) -> Text:
         """Return a line that a terminal's edge cuts; a `whole` one goes on below."""
         if not self._is_terminal:
             return Text.assemble(*parts, no_wrap=True, overflow="ignore")
-        cut: OverflowMethod = "crop" if self._signs is _ASCII else "ellipsis"
-        overflow: OverflowMethod = "fold" if whole else cut
+        overflow: OverflowMethod = "fold" if whole else self._signs.overflow
         return Text.assemble(*parts, no_wrap=not whole, overflow=overflow)
-
-    def _padded(self, name: str) -> str:
-        width = self._name_width
-        if len(name) > width:
-            name = name[: width - 1] + self._signs.cut
-        return name.ljust(width)
-
-
-def _signs_for(console: Console) -> _Signs:
-    if console.options.ascii_only:
-        return _ASCII
-    return _PLAIN if console.no_color or not console.is_terminal else _UNICODE
 
 
 def sparkline(values: list[float], blocks: str) -> str:

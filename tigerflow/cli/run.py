@@ -1,5 +1,6 @@
 """`tigerflow run`, `tigerflow watch` and `tigerflow stop`."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tigerflow.cli._background import detach
+from tigerflow.cli._display import Display, display_on_terminal
 from tigerflow.cli._errors import report_errors
 from tigerflow.compiler.directory import compile_workflow
 from tigerflow.errors import ExitCode, NoRunError
@@ -153,7 +155,8 @@ def stop_command(
 class _Session:
     """One service on a command line: what signals do to it, also before it is there."""
 
-    def __init__(self, on_up: Callable[[], None]) -> None:
+    def __init__(self, display: Display | None, on_up: Callable[[], None]) -> None:
+        self._display = display
         self._on_up = on_up
         self._controls: Controls | None = None
         self._is_stopped = False
@@ -162,6 +165,8 @@ class _Session:
         self._controls = controls
         if self._is_stopped:
             controls.stop()
+        if self._display is not None:
+            self._display.follow(controls.loop, controls.snapshot)
         self._on_up()
 
     def stop(self, number: int) -> None:
@@ -174,6 +179,8 @@ class _Session:
         logger.warning("Received signal {} again, stopping at once", number)
         if self._controls is not None:
             self._controls.kill()
+        if self._display is not None:
+            self._display.close()
 
 
 def _serve(
@@ -184,9 +191,14 @@ def _serve(
     *,
     background: bool,
 ) -> None:
-    session = _Session(detach() if background else lambda: None)
-    configure()
-    with StopSignals(session.stop, session.stop_at_once) as signals:
+    on_up = detach() if background else lambda: None
+    display = None if background else display_on_terminal(output_dir)
+    session = _Session(display, on_up)
+    with (
+        display or contextlib.nullcontext(),
+        StopSignals(session.stop, session.stop_at_once) as signals,
+    ):
+        configure()
         try:
             with report_errors():
                 service = _load(pipeline, input_dir, output_dir, options)

@@ -32,7 +32,7 @@ from tigerflow.workers.jobs import JobLauncher, Submit
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
 from tigerflow.workers.mailbox import BEATS_PER_TIMEOUT
-from tigerflow.workers.pool import TaskPool
+from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 
@@ -133,6 +133,11 @@ class Host:
         """The tasks that cannot run, with the reason."""
         pools = {name: pool for (name, _), pool in self._pools.items()}
         return {name: pool.failure for name, pool in pools.items() if pool.failure}
+
+    @property
+    def loads(self) -> dict[str, Load]:
+        """What the workers of each task have in hand."""
+        return {name: pool.load for (name, _), pool in self._pools.items()}
 
     @property
     def crowded(self) -> frozenset[str]:

@@ -47,6 +47,18 @@ AVERAGED_OVER = 10
 _GIVEN_UP = "given up: the run has ended"
 
 
+@dataclass(frozen=True)
+class Load:
+    """What the workers of a task have in hand."""
+
+    #: Live ones, those that set up included.
+    workers: int = 0
+    ready: int = 0
+    busy: int = 0
+    #: Stems of files.
+    in_flight: frozenset[str] = frozenset()
+
+
 @dataclass(eq=False)
 class _Pending:
     job: FileJob
@@ -168,6 +180,21 @@ class TaskPool:
         finally:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(pending)
+
+    @property
+    def load(self) -> Load:
+        """What its workers have in hand."""
+        workers, ending = self._workers, self._task.output_ext
+        return Load(
+            workers=len(workers),
+            ready=sum(worker.ready for worker in workers),
+            busy=sum(bool(worker.in_flight) for worker in workers),
+            in_flight=frozenset(
+                pending.job.output.name.removesuffix(ending)
+                for worker in workers
+                for pending in worker.in_flight.values()
+            ),
+        )
 
     @property
     def is_crowded(self) -> bool:
