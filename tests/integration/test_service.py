@@ -344,6 +344,9 @@ def test_second_signal_ends_all_at_once(flow, how):
         assert flow.stop(process) == 128 + signal.SIGINT
     flow.until_nothing_is_left()
     assert flow.names("work") == []
+    # No fresh worker has taken up the file.
+    assert flow.noted("run") == ["run"]
+    assert "it is tried again" not in flow.said
 
 
 STEPS = {

@@ -220,8 +220,15 @@ class TaskPool:
         await closing
 
     def kill(self) -> list[int]:
-        """Kill all workers at once, without teardown; return their process ids."""
-        links = [worker.link for worker in self._workers]
+        """Kill all workers at once, without teardown; return their process ids.
+
+        From any thread: the loop may go on, but starts no others in their place.
+        """
+        self._refusal = _GIVEN_UP
+        workers = list(self._workers)
+        for worker in workers:
+            worker.leaving = True
+        links = [worker.link for worker in workers]
         for link in links:
             link.kill()
         return [link.pid for link in links if link.pid is not None]
