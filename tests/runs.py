@@ -26,12 +26,18 @@ _SLEEPER = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"]
 _STOP = "from tigerflow.workers import client; print(*client.stop(), sep='\\n')"
 
 
-def wait_until(condition: Callable[[], Any], what: str = "") -> Any:
-    """Return the condition's value once it is true."""
-    end = time.monotonic() + DEADLINE_S
+def wait_until(
+    condition: Callable[[], Any],
+    what: str = "",
+    *,
+    pause_s: float = 0.01,
+    deadline_s: float = DEADLINE_S,
+) -> Any:
+    """Return the condition's value once it is true; look again after each pause."""
+    end = time.monotonic() + deadline_s
     while not (value := condition()):
         assert time.monotonic() < end, f"still not true: {what or condition}"
-        time.sleep(0.01)
+        time.sleep(pause_s)
     return value
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from flows import SNAKEMAKE, Flow
 from runs import Run, World, wait_until
+from tables import holds, machine, print_table
 
 from tigerflow.workers import client
 
@@ -66,10 +67,8 @@ def main() -> None:
     for measure in (client_cost, lambda d: workflow_times(d, full=full), start, echo):
         with tempfile.TemporaryDirectory() as directory:
             rows += measure(Path(directory))
-    print("| what | measured | goal | holds |")
-    print("| --- | --- | --- | --- |")
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
+    print(f"{machine()}\n")
+    print_table(("what", "measured", "goal", "holds"), rows)
 
 
 def client_cost(directory: Path) -> Iterator[Row]:
@@ -89,7 +88,7 @@ def client_cost(directory: Path) -> Iterator[Row]:
     added_ms = (cost - base) * 1000
     what = f"thin client, added to an empty shell command (median of {CLIENT_CALLS})"
     shown = f"{added_ms:.1f} ms ({cost * 1000:.1f} - {base * 1000:.1f})"
-    yield what, shown, "<= 30 ms", _holds(added_ms <= 30)
+    yield what, shown, "<= 30 ms", holds(added_ms <= 30)
 
 
 def _client_line(run: Run, stem: str) -> str:
@@ -126,7 +125,7 @@ def workflow_times(directory: Path, *, full: bool) -> Iterator[Row]:
     scaled = "" if full else f", scaled from {count} files in {measured_s:.1f} s"
     yield f"the same as a `script:` rule{scaled}", f"{theirs_s:.1f} s", "", ""
     ratio = theirs_s / ours_s
-    yield "ratio", f"{ratio:.1f} x", ">= 10 x", _holds(ratio >= 10)
+    yield "ratio", f"{ratio:.1f} x", ">= 10 x", holds(ratio >= 10)
 
 
 def _succeed(result: tuple[int, str]) -> None:
@@ -146,7 +145,7 @@ def start(directory: Path) -> Iterator[Row]:
         process.wait()
     median_s = statistics.median(taken)
     what = "per-task CLI, start to first file done (median of 5)"
-    yield what, f"{median_s:.2f} s", "<= 0.7 s", _holds(median_s <= 0.7)
+    yield what, f"{median_s:.2f} s", "<= 0.7 s", holds(median_s <= 0.7)
 
 
 def echo(directory: Path) -> Iterator[Row]:
@@ -155,7 +154,7 @@ def echo(directory: Path) -> Iterator[Row]:
     many_s, many_mb = _run_echo(directory / "many", 10_000)
     rate = 10_000 / many_s
     shown = f"{rate:.0f} files/s ({many_s:.1f} s)"
-    yield "`echo`, 10,000 small files", shown, ">= 1,000 files/s", _holds(rate >= 1000)
+    yield "`echo`, 10,000 small files", shown, ">= 1,000 files/s", holds(rate >= 1000)
     shown = f"{few_mb:.0f} MB, {many_mb:.0f} MB ({few_s:.1f} s, {many_s:.1f} s)"
     more = (many_mb - few_mb) * 2**20 / 9_000
     what = f"its max RSS over 1,000 and 10,000 files: {more:.0f} bytes more a file"
@@ -193,10 +192,6 @@ def _time(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
-
-
-def _holds(condition: bool) -> str:  # noqa: FBT001 -- it is what is shown
-    return "yes" if condition else "**no**"
 
 
 if __name__ == "__main__":
