@@ -137,9 +137,10 @@ class TaskReport:
     """One task: its counts of files, and what there is to say of each."""
 
     name: str
+    input_ext: str
     processed: int
     staged: int
-    #: By the name of the task's input file, the latest last.
+    #: By stem, the latest last.
     timings: Mapping[str, Timing]
     failures: tuple[Failure, ...]
 
@@ -251,14 +252,13 @@ def build_report(
         sorting.add(stem)
     tasks = []
     for task in plan.tasks:
-        extension = plan.input_ext_of(task)
-        timings = journaled.timings.get(task.name, {})
         failed = sorting.stems[task.name, TaskState.FAILED]
         report = TaskReport(
             name=task.name,
+            input_ext=plan.input_ext_of(task),
             processed=len(sorting.stems[task.name, TaskState.PROCESSED]),
             staged=len(sorting.stems[task.name, TaskState.STAGED]),
-            timings={stem + extension: timing for stem, timing in timings.items()},
+            timings=journaled.timings.get(task.name, {}),
             failures=tuple(_failure(place, plan, task, listed, s) for s in failed),
         )
         tasks.append(report)
@@ -368,13 +368,13 @@ def _task_metrics(task: TaskReport) -> dict[str, Any]:
         "durations": durations,
         "files": [
             {
-                "file": file,
+                "file": stem + task.input_ext,
                 "started_at": timing.started,
                 "finished_at": timing.finished,
                 "duration_ms": timing.milliseconds,
                 "status": "success" if timing.succeeded else "error",
             }
-            for file, timing in task.timings.items()
+            for stem, timing in task.timings.items()
         ],
     }
 

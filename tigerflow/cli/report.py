@@ -1,6 +1,7 @@
 """`tigerflow report`."""
 
 import io
+import itertools
 import json
 import sys
 import threading
@@ -83,7 +84,11 @@ def _print_json(output_dir: Path, sections: tuple[str, ...]) -> None:
     except NoRunError as error:
         typer.echo(json.dumps({"error": str(error)}))
         sys.exit(error.exit_code)
-    typer.echo(json.dumps(values, indent=2))
+    # In parts: of many files, the text takes more memory than all else.
+    pieces = json.JSONEncoder(indent=2).iterencode(values)
+    while part := "".join(itertools.islice(pieces, 10_000)):
+        typer.echo(part, nl=False)
+    typer.echo()
 
 
 def _console() -> Console:
