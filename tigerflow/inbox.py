@@ -4,6 +4,9 @@ The scan is the truth; file system events only wake it up, and tell that a write
 closed its file. So a lost event costs at most one scan interval, and a file system
 without events works as well. A file has arrived when its writer closed it or moved it
 in (event), or when its size and times are the same on two looks.
+
+A scan in full asks for each file's state, which takes long where there are very many;
+between two of these, quick ones only list the names and find the new ones.
 """
 
 import contextlib
@@ -35,6 +38,9 @@ WRITING_SETTLE_S = 2.0
 
 #: A scan that takes t seconds is followed by a pause of at least this many times t.
 SCAN_PAUSE_FACTOR = 20
+
+#: The same for its processor time: it takes no more than this share of a core.
+SCAN_CPU_SHARE = 1 / 300
 
 # inotify(7): remote changes are not seen. Lustre, GPFS and the like are the same.
 _REMOTE_FILE_SYSTEMS = frozenset(
@@ -77,6 +83,21 @@ class _Look:
     at: float
 
 
+@dataclass
+class _Scan:
+    """A scan that is under way, and what it has cost so far."""
+
+    entries: Iterator[Arrival]
+    is_full: bool
+    cost_s: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """How long it is until the next one of its kind."""
+        return max(SCAN_PAUSE_FACTOR * self.cost_s, self.cpu_s / SCAN_CPU_SHARE)
+
+
 def signature_of(status: os.stat_result) -> Signature:
     """Return what changes when a file is written, replaced or touched."""
     return status.st_ino, status.st_size, status.st_mtime_ns
@@ -112,9 +133,10 @@ class Inbox:
         self._writing: dict[str, float] = {}
         self._looks: dict[str, _Look] = {}
         self._next_scan = 0.0
-        # A scan that is under way, and what it has cost so far.
-        self._scanning: Iterator[Arrival] | None = None
-        self._scan_cost_s = 0.0
+        self._next_full_scan = 0.0
+        self._scanning: _Scan | None = None
+        #: What was there at the last scan.
+        self._names: set[str] = set()
         #: Whether all that was there at the start has been seen.
         self.first_scan_is_over = False
         self._stopped = False
@@ -155,9 +177,9 @@ class Inbox:
             self._wake.notify_all()
 
     def scan_now(self) -> None:
-        """Make the next `batch` start with a scan; from any thread."""
+        """Make the next `batch` start with a scan in full; from any thread."""
         with self._wake:
-            self._next_scan = 0.0
+            self._next_scan = self._next_full_scan = 0.0
             self._wake.notify_all()
 
     def batch(self, *, wait: bool = True) -> list[Arrival] | None:
@@ -195,30 +217,48 @@ class Inbox:
 
     def _scan_on(self) -> list[Arrival]:
         """Take a first look at the next files of a scan, when one is due."""
-        now = time.monotonic()
-        if self._scanning is None:
-            if now < self._next_scan:
-                return []
-            self._next_scan = now + self._poll_interval_s
-            self._scan_cost_s = 0.0
-            self._scanning = iter(self._wanted(self._scan()))
+        now, cpu_s = time.monotonic(), time.thread_time()
+        scan = self._scanning = self._scanning or self._begin_scan(now)
+        if scan is None:
+            return []
         room = SCAN_CHUNK - len(self._looks)
         arrived = [
             entry
-            for entry in itertools.islice(self._scanning, room)
+            for entry in itertools.islice(scan.entries, room)
             if self._has_arrived(entry, set(), now)
         ]
-        took_s = time.monotonic() - now
-        self._scan_cost_s += took_s
+        scan.cost_s += time.monotonic() - now
+        scan.cpu_s += time.thread_time() - cpu_s
         if len(self._looks) < SCAN_CHUNK:
-            self._scanning = None
-            self.first_scan_is_over = True
-            self._forget_old_writing()
-            pause_s = SCAN_PAUSE_FACTOR * self._scan_cost_s
-            with self._wake:
-                if self._next_scan:
-                    self._next_scan = max(self._next_scan, now + took_s + pause_s)
+            self._end_scan(scan)
         return arrived
+
+    def _begin_scan(self, now: float) -> _Scan | None:
+        with self._wake:
+            if now < self._next_scan:
+                return None
+            is_full = now >= self._next_full_scan
+            self._next_scan = now + self._poll_interval_s
+            if is_full:
+                self._next_full_scan = self._next_scan
+        names = self._list_names()
+        entries = self._stat(names if is_full else names - self._names)
+        self._names = names
+        return _Scan(iter(self._wanted(entries)), is_full)
+
+    def _end_scan(self, scan: _Scan) -> None:
+        self._scanning = None
+        self.first_scan_is_over = True
+        self._forget_old_writing()
+        until = time.monotonic() + scan.pause_s
+        with self._wake:
+            if not self._next_scan:
+                # One has been asked for.
+                return
+            if scan.is_full:
+                self._next_full_scan = max(self._next_full_scan, until)
+            else:
+                self._next_scan = max(self._next_scan, until)
 
     def _has_arrived(self, entry: Arrival, closed: set[str], now: float) -> bool:
         # All files of one pass have the same time: they settle, and go, together.
@@ -242,19 +282,12 @@ class Inbox:
             if not self._closed and not self._stopped and self._next_scan > now:
                 self._wake.wait(max(until - now, 0.001))
 
-    def _scan(self) -> Iterator[Arrival]:
+    def _list_names(self) -> set[str]:
         try:
-            listing = os.scandir(self._directory)
+            names = os.listdir(self._directory)  # noqa: PTH208 -- thousands
         except OSError as error:
             raise InputDirectoryError(self._directory, error) from error
-        with listing as entries:
-            for entry in entries:
-                if not is_input_name(entry.name, self._extension):
-                    continue
-                # A file may go between listing and stat; a link may lead nowhere.
-                with contextlib.suppress(OSError):
-                    if entry.is_file():
-                        yield Arrival(entry.name, signature_of(entry.stat()))
+        return {name for name in names if is_input_name(name, self._extension)}
 
     def _stat(self, names: Iterable[str]) -> Iterator[Arrival]:
         for name in names:

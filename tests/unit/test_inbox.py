@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,34 @@ def test_a_scan_can_be_asked_for(directory, scans_only):
         (directory / "a.txt").write_text("text")
         batches.inbox.scan_now()
         batches.wait_for(directory / "a.txt")
+
+
+def test_between_full_scans_quick_ones_find_what_is_new(directory, scans_only):
+    with Batches(directory, SOON_S, mounts=scans_only) as batches:
+        changed = directory / "changed.txt"
+        changed.write_text("old")
+        batches.wait_for(changed)
+        batches.inbox._next_full_scan = NEVER_S + time.monotonic()
+        changed.write_text("newer")
+        new = directory / "new.txt"
+        new.touch()
+        batches.wait_for(new)
+        assert batches.taken["changed.txt"] != signature_of(changed.stat())
+        batches.inbox.scan_now()
+        batches.wait_for(changed)
+
+
+def test_a_full_scan_that_takes_long_does_not_put_off_quick_ones(
+    directory, monkeypatch
+):
+    monkeypatch.setattr(inbox_module, "SCAN_CPU_SHARE", 1e-9)
+    inbox = Inbox(directory, ".txt", everything, SOON_S)
+    before = time.monotonic()
+
+    inbox._scan_on()
+
+    assert inbox._next_full_scan > before + NEVER_S
+    assert inbox._next_scan < time.monotonic() + DEADLINE_S
 
 
 def test_stop_ends_a_waiting_batch(directory):
