@@ -54,6 +54,15 @@ class _Task:
     extension: str
     is_target: bool
 
+    def output(self, stem: str) -> str:
+        """Return the path of a file's output, relative to the run directory."""
+        # Not by pathlib: some are made for each file again and again.
+        return f"{self.results}/{output_name(stem, self.extension)}"
+
+    def error(self, stem: str) -> str:
+        """Return the path of a file's error, relative to the run directory."""
+        return f"{self.errors}/{error_name(stem)}"
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -104,8 +113,7 @@ class Targets:
         for task in self._tasks:
             if task.name not in needed or task.parent in needed - passed:
                 continue
-            output = task.results / output_name(stem, task.extension)
-            if _is_current(output, since_ns, mtime):
+            if _is_current(task.output(stem), since_ns, mtime):
                 made.add(task.name)
             elif task.name in crowded:
                 stopped[task.name] = task.parent
@@ -114,7 +122,7 @@ class Targets:
         kept = {task.name for task in self._tasks if task.is_target}
         wanted = passed & ((kept - made) | ({*stopped.values()} - kept))
         outputs = {
-            task.name: str(task.results / output_name(stem, task.extension))
+            task.name: task.output(stem)
             for task in self._tasks
             if task.name in wanted and wanted - made
         }
@@ -125,9 +133,7 @@ class Targets:
     ) -> bool:
         """Tell whether these tasks' outputs of a file are all there."""
         return all(
-            _is_current(
-                task.results / output_name(stem, task.extension), since_ns, mtime
-            )
+            _is_current(task.output(stem), since_ns, mtime)
             for task in self._tasks
             if task.name in tasks
         )
@@ -157,13 +163,10 @@ class Targets:
         Or only those of the tasks `since` and of what depends on them.
         """
         return tuple(
-            path
+            Path(path)
             for task in self._tasks
             if since is None or not self.lineage(task.name).isdisjoint(since)
-            for path in (
-                task.results / output_name(stem, task.extension),
-                task.errors / error_name(stem),
-            )
+            for path in (task.output(stem), task.error(stem))
         )
 
     def error_path(self, task: str, stem: str) -> Path:
@@ -173,7 +176,7 @@ class Targets:
     def assess(self, stem: str, input_mtime_ns: int, mtime: Mtime) -> Assessment:
         """Judge one file: an output or an error counts if not older than the input."""
 
-        def current(path: Path) -> bool:
+        def current(path: str) -> bool:
             return _is_current(path, input_mtime_ns, mtime)
 
         failed: list[str] = []
@@ -181,16 +184,16 @@ class Targets:
         undone: dict[str, str] = {}
         done: list[str] = []
         for task in self._tasks:
-            output = task.results / output_name(stem, task.extension)
+            output = task.output(stem)
             if task.parent in blocked:
                 blocked.add(task.name)
-            elif current(task.errors / error_name(stem)) and not current(output):
+            elif current(task.error(stem)) and not current(output):
                 blocked.add(task.name)
                 failed.append(task.name)
             elif current(output):
                 done.append(task.name)
             elif task.is_target:
-                undone[task.name] = str(output)
+                undone[task.name] = output
         finished = Status.FAILED if failed else Status.DONE
         return Assessment(
             status=Status.UNDONE if undone else finished,
@@ -212,8 +215,8 @@ class Targets:
         return tuple(task.name for task in self._tasks if task.name in found)
 
 
-def _is_current(path: Path, since_ns: int, mtime: Mtime) -> bool:
-    time = mtime(str(path))
+def _is_current(path: str, since_ns: int, mtime: Mtime) -> bool:
+    time = mtime(path)
     return time is not None and time >= since_ns
 
 
@@ -222,7 +225,7 @@ def mtimes_on_disk(run_dir: Path) -> Mtime:
 
     def look(path: str) -> int | None:
         try:
-            return (run_dir / path).stat().st_mtime_ns
+            return os.stat(f"{run_dir}/{path}").st_mtime_ns  # noqa: PTH116 -- thousands
         except OSError:
             return None
 
