@@ -232,7 +232,9 @@ class Runner:
         parts = self.parts
         events = read(parts.run_dir / JOURNAL)
         self._history = await asyncio.to_thread(read_history, events, parts.versions)
-        self._listed = mtimes_listed(parts.run_dir, parts.targets.directories)
+        self._listed = await asyncio.to_thread(
+            mtimes_listed, parts.run_dir, parts.targets.directories
+        )
         watching = threading.Thread(
             target=self._watch,
             args=(inbox, loop, failures),
