@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import time
@@ -58,36 +57,6 @@ def small_disk(path: Path, kilobytes: int) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_service_killed_again_and_again_ends_with_each_file_once(flow, seed):
-    moments = random.Random(seed)
-    flow.add_module(TREE)
-    flow.write(HEAD, LEFT, RIGHT)
-    stems = [f"f{number:03}" for number in range(198)]
-    flow.add_inputs("bad", "left", *stems)
-    for steps in sorted(moments.sample(range(560), 5)):
-        process = flow.watch("--once")
-        wait_until(
-            lambda n=steps, p=process: len(flow.noted()) >= n or p.poll() is not None
-        )
-        assert process.poll() is None, flow.said
-        kill(process.pid)
-        process.wait()
-    assert flow.once() == 1, flow.said
-    flow.until_nothing_is_left()
-    assert flow.names("head") == ["bad.err", *(f"{s}.out" for s in stems), "left.out"]
-    assert flow.names("left") == [*(f"{s}.md" for s in stems), "left.err"]
-    assert flow.texts("right") == {
-        f"{stem}.out": f"{stem.upper()}>" for stem in [*stems, "left"]
-    }
-    assert all(flow.texts("left")[f"{s}.md"] == f"{s.upper()}<" for s in stems)
-    assert "Traceback" not in flow.said
-    assert "Traceback" not in flow.worker_logs
-    # Each kill repeats what was in flight, and nothing else.
-    runs = [line for line in flow.noted() if "setup" not in line]
-    assert len(runs) < 598 + 5 * 10
 
 
 def test_after_a_kill_and_a_restart_snakemake_has_nothing_to_do(world, flow):
