@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -277,27 +275,3 @@ def test_input_directory_replaced_by_an_empty_one_forgets_nothing(flow):
     flow.stop(process)
     assert flow.names("work") == ["a.out", "b.out", "c.out", "later.out", "wait.out"]
     assert flow.noted("run a") == ["run a"]
-
-
-def test_two_thousand_files_at_once_are_all_done(world):
-    flow = Watched(world)
-    flow.add_module("""
-        class Work(LocalTask):
-            def run(context, input_file, output_file):
-                output_file.write_text(input_file.read_text())
-    """)
-    flow.write(WORK)
-    process = flow.watch()
-    flow.until_said("Starting pipeline execution")
-    ready = flow.root / "ready"
-    ready.mkdir()
-    for number in range(2000):
-        (ready / f"f{number:04}.txt").write_text(str(number))
-    started = time.monotonic()
-    for path in ready.iterdir():
-        path.rename(flow.inputs / path.name)
-    wait_until(lambda: len(flow.names("work")) >= 2000)
-    took = time.monotonic() - started
-    print(f"2,000 files in {took:.1f} s")
-    assert flow.stop(process, signal.SIGTERM) == 128 + signal.SIGTERM
-    assert len(flow.names("work")) == 2000
