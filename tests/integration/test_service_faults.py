@@ -3,12 +3,12 @@
 import contextlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flows import HEAD, LEFT, RIGHT
+from mounts import small_disk
 from runs import DEADLINE_S, World, wait_until
 from services import NOTHING_TO_DO, TREE, Watched, kill
 
@@ -42,19 +42,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def flow(world):
     return Watched(world)
-
-
-@contextlib.contextmanager
-def small_disk(path: Path, kilobytes: int) -> Iterator[None]:
-    """Mount a tmpfs that is soon full, where that is allowed."""
-    path.mkdir(parents=True, exist_ok=True)
-    words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(path)]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("a tmpfs cannot be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def test_after_a_kill_and_a_restart_snakemake_has_nothing_to_do(world, flow):
@@ -237,41 +224,3 @@ def _journaled(state, event):
     # The last line may be in the middle of being written.
     events = journal.read(state / "journal.jsonl")
     return {each["file"] for each in events if each["event"] == event}
-
-
-def test_input_that_vanishes_while_it_waits_harms_no_other(flow):
-    flow.add_module(FAULTY)
-    flow.write(WORK)
-    flow.add_inputs("a", "gone1", "gone2", "wait", "z")
-    process = flow.watch("--once")
-    wait_until(lambda: "run wait" in flow.noted() or "run gone1" in flow.noted())
-    for name in ("gone1", "gone2"):
-        (flow.inputs / f"{name}.txt").unlink()
-    (flow.root / "go").touch()
-    process.wait(DEADLINE_S)
-    assert {"a.out", "wait.out", "z.out"} <= set(flow.names("work"))
-    assert "Traceback" not in flow.said
-
-
-def test_input_directory_replaced_by_an_empty_one_forgets_nothing(flow):
-    flow.add_module(FAULTY)
-    flow.write(WORK)
-    flow.add_inputs("a", "b")
-    process = flow.watch("--delete-input")
-    flow.until("work/a.out", "work/b.out")
-    wait_until(lambda: not [*flow.inputs.iterdir()])
-    flow.add_inputs("c", "wait")
-    wait_until(lambda: "run wait" in flow.noted())
-    away = flow.root / "away"
-    flow.inputs.rename(away)
-    flow.inputs.mkdir()
-    (flow.root / "go").touch()
-    flow.until_said("wait.txt is gone")
-    assert {"a.out", "b.out"} <= set(flow.names("work"))
-    flow.inputs.rmdir()
-    away.rename(flow.inputs)
-    flow.add_inputs("later")
-    flow.until("work/later.out", "work/c.out", "work/wait.out")
-    flow.stop(process)
-    assert flow.names("work") == ["a.out", "b.out", "c.out", "later.out", "wait.out"]
-    assert flow.noted("run a") == ["run a"]
