@@ -33,7 +33,9 @@ from tigerflow.naming import is_input_name
 #: Between the two looks at a file that nobody was seen writing.
 SETTLE_S = 0.15
 
-#: The same, for a file that an event showed being written but not yet closed.
+#: The same, for a file that seems to be written still: by an event, by a change between
+#: two looks, or, where no events come, by its date. Another host's writing may show up
+#: a second late, and not at each look.
 WRITING_SETTLE_S = 2.0
 
 #: A scan that takes t seconds is followed by a pause of at least this many times t.
@@ -81,6 +83,8 @@ class Arrival:
 class _Look:
     signature: Signature
     at: float
+    #: For how long it must stay so.
+    settle_s: float
 
 
 @dataclass
@@ -266,18 +270,28 @@ class Inbox:
             return True
         look = self._looks.get(entry.name)
         if look is None or look.signature != entry.signature:
-            self._looks[entry.name] = _Look(entry.signature, now)
+            settle_s = self._settle_s(entry) if look is None else WRITING_SETTLE_S
+            self._looks[entry.name] = _Look(entry.signature, now, settle_s)
             return False
-        needed = WRITING_SETTLE_S if entry.name in self._writing else SETTLE_S
-        return now - look.at >= needed
+        return now - look.at >= self._needed_s(entry.name, look)
+
+    def _settle_s(self, entry: Arrival) -> float:
+        """Return how long a file must stay as it is now, seen for the first time."""
+        if self._observer is not None:
+            return SETTLE_S
+        age_s = time.time() - entry.signature[2] / 1e9
+        return min(max(SETTLE_S, WRITING_SETTLE_S - age_s), WRITING_SETTLE_S)
+
+    def _needed_s(self, name: str, look: _Look) -> float:
+        return WRITING_SETTLE_S if name in self._writing else look.settle_s
 
     def _sleep(self) -> None:
         """Wait for an event, the next look or the next scan, whichever comes first."""
         now = time.monotonic()
         until = self._next_scan
         for name, look in self._looks.items():
-            needed = WRITING_SETTLE_S if name in self._writing else SETTLE_S
-            until = min(until, max(look.at + needed, now + SETTLE_S))
+            at = look.at + self._needed_s(name, look)
+            until = min(until, max(at, now + SETTLE_S))
         with self._wake:
             if not self._closed and not self._stopped and self._next_scan > now:
                 self._wake.wait(max(until - now, 0.001))

@@ -58,12 +58,32 @@ class RunLock:
         except OSError as error:
             self._file.close()
             raise self._running() from error
-        other = read_holder(self._pid_path)
-        if other is not None and not other.is_here and _is_fresh(self._pid_path):
+        try:
+            self._claim()
+        except BaseException:
             self._file.close()
-            raise self._running()
-        write_json(self._pid_path, {"pid": os.getpid(), "host": socket.gethostname()})
+            raise
         return self
+
+    def _claim(self) -> None:
+        """Put `run.pid` there; of services on two hosts at once, only one can."""
+        path = self._pid_path
+        # First: what is written from now on is not that of a dead one.
+        is_left = path.exists()
+        other = read_holder(path)
+        if other is not None and not other.is_here and _is_fresh(path):
+            raise self._running()
+        if is_left:
+            path.unlink(missing_ok=True)
+        own = path.with_name(f"{path.name}.{socket.gethostname()}")
+        write_json(own, {"pid": os.getpid(), "host": socket.gethostname()})
+        try:
+            # A link, unlike a new file, is there with its content.
+            os.link(own, path)
+        except FileExistsError as error:
+            raise self._running() from error
+        finally:
+            own.unlink()
 
     def __exit__(
         self,
@@ -123,6 +143,17 @@ def _is_locked(state: Path) -> bool:
 
 def _is_fresh(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime < 3 * BEAT_S
+        return _time_at(path.parent) - path.stat().st_mtime < 3 * BEAT_S
     except OSError:
         return False
+
+
+def _time_at(state: Path) -> float:
+    """Return the time by the clock that dates files there: hosts may have others."""
+    lock = state / _LOCK_NAME
+    try:
+        os.utime(lock)
+        return lock.stat().st_mtime
+    except OSError:
+        # Somebody else's run, or none.
+        return time.time()

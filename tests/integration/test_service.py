@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -278,21 +277,6 @@ def test_pipeline_of_a_refused_service_does_not_replace_that_of_the_other(flow):
     flow.stop(process)
 
 
-@pytest.mark.parametrize("delay_s", [0.1, 0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5])
-def test_stop_at_any_moment_leaves_nothing(flow, delay_s):
-    flow.add_module(TREE)
-    flow.write(HEAD, LEFT, RIGHT)
-    flow.add_inputs(*(f"f{number}" for number in range(30)))
-    process = flow.watch()
-    time.sleep(delay_s)
-    code = flow.stop(process)
-    # Before it is even imported, Python itself ends at the signal.
-    assert code in {130, -signal.SIGINT, 1}, flow.said
-    flow.until_nothing_is_left()
-    assert flow.once() == 0, flow.said
-    assert len(flow.names("right")) == len(flow.names("left")) == 30
-
-
 def test_stop_request_from_another_host_ends_it_as_stop_does(flow):
     flow.add_module(COPY)
     flow.write(WORK)
@@ -318,35 +302,6 @@ def test_stop_gives_up_a_file_after_the_grace_time(world):
     assert flow.names("work") == []
     assert flow.noted("teardown") == ["teardown"]
     flow.until_nothing_is_left()
-
-
-@pytest.mark.parametrize("how", ["signals", "force"])
-def test_second_signal_ends_all_at_once(flow, how):
-    flow.add_module("""
-        class Work(LocalTask):
-            def run(context, input_file, output_file):
-                output_file.write_text("half")
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                note("run")
-                while True:
-                    time.sleep(60)
-    """)
-    flow.write(WORK)
-    flow.add_inputs("a")
-    process = flow.watch()
-    wait_until(lambda: flow.noted("run"))
-    if how == "force":
-        assert flow.command("stop", flow.out, "--force").wait(DEADLINE_S) == 0
-        assert process.wait(DEADLINE_S) in {130, 143}
-    else:
-        process.send_signal(signal.SIGTERM)
-        flow.until_said("initiating shutdown")
-        assert flow.stop(process) == 128 + signal.SIGINT
-    flow.until_nothing_is_left()
-    assert flow.names("work") == []
-    # No fresh worker has taken up the file.
-    assert flow.noted("run") == ["run"]
-    assert "it is tried again" not in flow.said
 
 
 STEPS = {

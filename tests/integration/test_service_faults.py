@@ -3,15 +3,12 @@
 import contextlib
 import json
 import os
-import random
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flows import HEAD, LEFT, RIGHT
+from mounts import small_disk
 from runs import DEADLINE_S, World, wait_until
 from services import NOTHING_TO_DO, TREE, Watched, kill
 
@@ -45,49 +42,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def flow(world):
     return Watched(world)
-
-
-@contextlib.contextmanager
-def small_disk(path: Path, kilobytes: int) -> Iterator[None]:
-    """Mount a tmpfs that is soon full, where that is allowed."""
-    path.mkdir(parents=True, exist_ok=True)
-    words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(path)]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("a tmpfs cannot be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_service_killed_again_and_again_ends_with_each_file_once(flow, seed):
-    moments = random.Random(seed)
-    flow.add_module(TREE)
-    flow.write(HEAD, LEFT, RIGHT)
-    stems = [f"f{number:03}" for number in range(198)]
-    flow.add_inputs("bad", "left", *stems)
-    for steps in sorted(moments.sample(range(560), 5)):
-        process = flow.watch("--once")
-        wait_until(
-            lambda n=steps, p=process: len(flow.noted()) >= n or p.poll() is not None
-        )
-        assert process.poll() is None, flow.said
-        kill(process.pid)
-        process.wait()
-    assert flow.once() == 1, flow.said
-    flow.until_nothing_is_left()
-    assert flow.names("head") == ["bad.err", *(f"{s}.out" for s in stems), "left.out"]
-    assert flow.names("left") == [*(f"{s}.md" for s in stems), "left.err"]
-    assert flow.texts("right") == {
-        f"{stem}.out": f"{stem.upper()}>" for stem in [*stems, "left"]
-    }
-    assert all(flow.texts("left")[f"{s}.md"] == f"{s.upper()}<" for s in stems)
-    assert "Traceback" not in flow.said
-    assert "Traceback" not in flow.worker_logs
-    # Each kill repeats what was in flight, and nothing else.
-    runs = [line for line in flow.noted() if "setup" not in line]
-    assert len(runs) < 598 + 5 * 10
 
 
 def test_after_a_kill_and_a_restart_snakemake_has_nothing_to_do(world, flow):
@@ -270,65 +224,3 @@ def _journaled(state, event):
     # The last line may be in the middle of being written.
     events = journal.read(state / "journal.jsonl")
     return {each["file"] for each in events if each["event"] == event}
-
-
-def test_input_that_vanishes_while_it_waits_harms_no_other(flow):
-    flow.add_module(FAULTY)
-    flow.write(WORK)
-    flow.add_inputs("a", "gone1", "gone2", "wait", "z")
-    process = flow.watch("--once")
-    wait_until(lambda: "run wait" in flow.noted() or "run gone1" in flow.noted())
-    for name in ("gone1", "gone2"):
-        (flow.inputs / f"{name}.txt").unlink()
-    (flow.root / "go").touch()
-    process.wait(DEADLINE_S)
-    assert {"a.out", "wait.out", "z.out"} <= set(flow.names("work"))
-    assert "Traceback" not in flow.said
-
-
-def test_input_directory_replaced_by_an_empty_one_forgets_nothing(flow):
-    flow.add_module(FAULTY)
-    flow.write(WORK)
-    flow.add_inputs("a", "b")
-    process = flow.watch("--delete-input")
-    flow.until("work/a.out", "work/b.out")
-    wait_until(lambda: not [*flow.inputs.iterdir()])
-    flow.add_inputs("c", "wait")
-    wait_until(lambda: "run wait" in flow.noted())
-    away = flow.root / "away"
-    flow.inputs.rename(away)
-    flow.inputs.mkdir()
-    (flow.root / "go").touch()
-    flow.until_said("wait.txt is gone")
-    assert {"a.out", "b.out"} <= set(flow.names("work"))
-    flow.inputs.rmdir()
-    away.rename(flow.inputs)
-    flow.add_inputs("later")
-    flow.until("work/later.out", "work/c.out", "work/wait.out")
-    flow.stop(process)
-    assert flow.names("work") == ["a.out", "b.out", "c.out", "later.out", "wait.out"]
-    assert flow.noted("run a") == ["run a"]
-
-
-def test_two_thousand_files_at_once_are_all_done(world):
-    flow = Watched(world)
-    flow.add_module("""
-        class Work(LocalTask):
-            def run(context, input_file, output_file):
-                output_file.write_text(input_file.read_text())
-    """)
-    flow.write(WORK)
-    process = flow.watch()
-    flow.until_said("Starting pipeline execution")
-    ready = flow.root / "ready"
-    ready.mkdir()
-    for number in range(2000):
-        (ready / f"f{number:04}.txt").write_text(str(number))
-    started = time.monotonic()
-    for path in ready.iterdir():
-        path.rename(flow.inputs / path.name)
-    wait_until(lambda: len(flow.names("work")) >= 2000)
-    took = time.monotonic() - started
-    print(f"2,000 files in {took:.1f} s")
-    assert flow.stop(process, signal.SIGTERM) == 128 + signal.SIGTERM
-    assert len(flow.names("work")) == 2000

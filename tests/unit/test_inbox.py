@@ -24,8 +24,10 @@ def directory(weird_tmp_path):
 
 
 @pytest.fixture
-def scans_only(tmp_path, directory):
+def scans_only(tmp_path, directory, monkeypatch):
     """A list of mounts that says the directory is on NFS, where no events come."""
+    # What has been written just now is left alone for longer; most tests need not wait.
+    monkeypatch.setattr(inbox_module, "WRITING_SETTLE_S", inbox_module.SETTLE_S)
     point = str(directory).replace(" ", "\\040")
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/a {point} nfs4 rw 0 0\n")

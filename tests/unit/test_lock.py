@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tigerflow import lock as lock_module
 from tigerflow.errors import RunningError
 from tigerflow.lock import BEAT_S, RunLock, find_running, read_holder
 
@@ -63,6 +64,32 @@ def test_lock_of_another_host_counts_while_it_shows_that_it_lives(tmp_path):
     with RunLock(tmp_path) as lock:
         lock.beat()
         assert read_holder(path).is_here
+
+
+def test_of_two_hosts_that_see_no_lock_one_alone_gets_it(tmp_path, monkeypatch):
+    # The other one writes its `run.pid` when this one has just looked for it.
+    def look(path):
+        monkeypatch.undo()
+        path.write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
+
+    monkeypatch.setattr(lock_module, "read_holder", look)
+    with pytest.raises(RunningError, match="pid 1 on elsewhere"):
+        RunLock(tmp_path).__enter__()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.lock", "run.pid"]
+    assert read_holder(tmp_path / "run.pid").host == "elsewhere"
+
+
+def test_clock_of_this_host_does_not_make_another_hosts_service_dead(
+    tmp_path, monkeypatch
+):
+    with RunLock(tmp_path):
+        pass
+    path = tmp_path / "run.pid"
+    path.write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
+    monkeypatch.setattr(time, "time", lambda: path.stat().st_mtime + 3600)
+    assert find_running(tmp_path).host == "elsewhere"
+    with pytest.raises(RunningError, match="pid 1 on elsewhere"):
+        RunLock(tmp_path).__enter__()
 
 
 @pytest.mark.parametrize("text", ["", "1", "{}", '{"pid": "x", "host": 1}'])

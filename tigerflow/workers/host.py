@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,8 @@ class Host:
         self._ended = asyncio.Event()
         self._talks: set[asyncio.Task[None]] = set()
         self._problems: list[str] = []
+        self._leaving = threading.Lock()
+        self._has_left = False
 
     async def serve(self) -> None:
         """Serve until it is over, then stop all workers."""
@@ -148,13 +151,18 @@ class Host:
     def _leave(self) -> None:
         """Take the socket away: who comes now starts a new host.
 
-        Under the lock, so that it is ours that goes, not that of a successor.
+        Under the lock, so that it is ours that goes, not that of a successor. Once: a
+        thread that abandons this host may come while it leaves, or has left.
         """
         path = f"{self._socket_path}.lock"
-        with client.locked(path):
-            with contextlib.suppress(FileNotFoundError):
-                Path(self._socket_path).unlink()
-            Path(path).unlink()
+        with self._leaving:
+            if self._has_left:
+                return
+            with client.locked(path):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(self._socket_path).unlink()
+                Path(path).unlink()
+            self._has_left = True
 
     def abandon(self) -> None:
         """Remove what a host leaves outside the run directory: nobody serves it."""

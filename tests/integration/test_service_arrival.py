@@ -1,0 +1,165 @@
+"""Files that come slowly, in masses, or from another machine, to a running service."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from remote import remote_directory
+from runs import DEADLINE_S, wait_until
+
+from tigerflow.inbox import Inbox
+
+pytestmark = pytest.mark.snakemake
+
+WORK = {"name": "work", "module": "tasks.py:Work"}
+
+COPY = """
+class Work(LocalTask):
+    def run(context, input_file, output_file):
+        text = input_file.read_text()
+        note(f"run {input_file.stem} {len(text)}")
+        output_file.write_text(text)
+"""
+
+#: Writes a file in five seconds, and flushes it each tenth of one.
+SLOW_WRITER = """
+import sys, time
+with open(sys.argv[1], "w") as file:
+    for _ in range(50):
+        print("a line", file=file, flush=True)
+        time.sleep(0.1)
+"""
+LINES = "a line\n" * 50
+
+
+@contextmanager
+def inputs_seen(flow, remote):
+    """Yield the directory that writers have; the service has the flow's inputs."""
+    if not remote:
+        yield flow.inputs
+        return
+    there = flow.root / "there"
+    there.mkdir()
+    with remote_directory(there, flow.inputs):
+        yield there
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["events", "scans"])
+def test_file_that_is_written_slowly_and_one_with_an_old_date_are_done_once(
+    flow, remote
+):
+    flow.add_module(COPY)
+    flow.write(WORK)
+    with inputs_seen(flow, remote) as directory:
+        process = flow.watch()
+        flow.until_said("Starting pipeline execution")
+        slow = directory / "slow.txt"
+        with subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(slow)]) as writer:
+            wait_until(slow.exists)
+            # As rsync -a: a temporary name, the date of the source, then the name.
+            temporary = directory / ".copied.txt.Xk3f9q"
+            temporary.write_text("copied")
+            os.utime(temporary, (10**9, 10**9))
+            temporary.rename(directory / "copied.txt")
+            flow.until("work/copied.out")
+            assert writer.poll() is None
+            assert flow.names("work") == ["copied.out"]
+        flow.until("work/slow.out")
+        (directory / "last.txt").write_text("last")
+        flow.until("work/last.out")
+        assert flow.stop(process) == 130
+        assert flow.once() == 0
+    assert flow.noted() == ["run copied 6", "run last 4", f"run slow {len(LINES)}"]
+    assert flow.texts("work")["slow.out"] == LINES
+
+
+QUEUE_LIMIT = Path("/proc/sys/fs/inotify/max_queued_events")
+
+
+@contextmanager
+def small_event_queue():
+    """Let new watchers have room for few events; skip where that is not allowed."""
+    before = QUEUE_LIMIT.read_text()
+    try:
+        QUEUE_LIMIT.write_text("8")
+    except OSError as error:
+        pytest.skip(f"the kernel's queue of events cannot be made small: {error}")
+    try:
+        yield
+    finally:
+        QUEUE_LIMIT.write_text(before)
+
+
+def make_files(directory, count):
+    """Write files into a directory of their own."""
+    directory.mkdir()
+    for number in range(count):
+        (directory / f"f{number:05}.txt").write_text(str(number))
+    return directory
+
+
+def move_all(source, target):
+    """Move the files faster than anybody can read of it."""
+    subprocess.run(f"mv {source}/*.txt {target}/", shell=True, check=True)
+
+
+def test_twenty_thousand_files_at_once_are_all_found_though_events_are_lost(
+    tmp_path, monkeypatch
+):
+    inputs, count = tmp_path / "in", 20_000
+    inputs.mkdir()
+    ready = make_files(tmp_path / "ready", count)
+    taken, told = {}, set()
+    note = Inbox._note
+    monkeypatch.setattr(
+        Inbox,
+        "_note",
+        lambda self, name, *, closed: (told.add(name), note(self, name, closed=closed)),
+    )
+
+    def wanted(arrivals):
+        return (each for each in arrivals if each.name not in taken)
+
+    inbox = Inbox(inputs, ".txt", wanted, poll_interval_s=1)
+    with small_event_queue(), contextlib.ExitStack() as stack:
+        stack.enter_context(inbox)
+        watched = stack.pop_all()
+    too_late = threading.Timer(DEADLINE_S, inbox.stop)
+    too_late.start()
+    with watched:
+        assert inbox.batch(wait=False) == []
+        move_all(ready, inputs)
+        while len(taken) < count:
+            batch = inbox.batch()
+            assert batch is not None, f"{len(taken)} files were found"
+            assert not taken.keys() & {each.name for each in batch}
+            taken.update((each.name, each) for each in batch)
+    too_late.cancel()
+    print(f"{len(told)} of {count} files had an event")
+    assert len(told) < count, "no event was lost: that shows nothing"
+    assert set(taken) == {f"f{number:05}.txt" for number in range(count)}
+
+
+def test_thousands_of_files_moved_in_at_once_are_all_done_once(flow):
+    flow.add_module(COPY)
+    flow.write(WORK)
+    ready = make_files(flow.root / "ready", 2500)
+    with small_event_queue():
+        process = flow.watch()
+        flow.until_said("Starting pipeline execution")
+        # The queue is made a moment later; a file shows that it is there.
+        flow.add_inputs("first")
+        flow.until("work/first.out")
+    started = time.monotonic()
+    move_all(ready, flow.inputs)
+    wait_until(lambda: len(flow.names("work")) == 2501)
+    print(f"2,500 files in {time.monotonic() - started:.1f} s")
+    assert flow.stop(process) == 130
+    assert len(flow.noted()) == 2501
+    assert flow.texts("work")["f02499.out"] == "2499"
