@@ -37,9 +37,10 @@ from tigerflow.workers.protocol import (
     WorkerTask,
 )
 
-#: For how many seconds a worker far away has files in hand; and how many at the most.
-AHEAD_S = 2.0
-MOST_AHEAD = 64
+#: For how many seconds a worker has files in hand, when they are short, and how many at
+#: the most: on this host, and far away, where the next takes longer to come.
+AHEAD_S, MOST_AHEAD = 0.02, 8
+REMOTE_AHEAD_S, REMOTE_MOST_AHEAD = 2.0, 64
 
 #: Over about how many files their time is averaged.
 AVERAGED_OVER = 10
@@ -281,14 +282,16 @@ class TaskPool:
     def _depth(self) -> int:
         """How many files a worker has in hand at the most.
 
-        One far away has some more than it works on, when they are short, so that it
-        need not wait for the next.
+        It has some more than it works on, when they are short, so that it need not wait
+        for the next.
         """
         limit = self._task.concurrency_limit
-        if not self._task.remote or self._average_s is None:
+        if self._average_s is None or (self._is_shared and not self._task.remote):
             return limit
-        ahead = math.ceil(AHEAD_S / max(self._average_s, AHEAD_S / MOST_AHEAD))
-        return max(limit, ahead * limit)
+        ahead_s, most = AHEAD_S, MOST_AHEAD
+        if self._task.remote:
+            ahead_s, most = REMOTE_AHEAD_S, REMOTE_MOST_AHEAD
+        return limit * math.ceil(ahead_s / max(self._average_s, ahead_s / most))
 
     def _can_finish(self, worker: _Worker, pending: _Pending) -> bool:
         """Tell whether there is time for it, by how long files have taken so far."""
