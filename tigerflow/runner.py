@@ -7,11 +7,10 @@ file system says what became of its files, and the journal records it.
 
 import asyncio
 import contextlib
-import json
 import os
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,25 +18,18 @@ from typing import Protocol
 
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit, WindowRunner
-from tigerflow.errors import OutputDirectoryError
-from tigerflow.files import create_temporary, discard
-from tigerflow.history import History, read_history
+from tigerflow.history import History
 from tigerflow.inbox import Arrival, Inbox, InputDirectoryError, signature_of
-from tigerflow.journal import Journal, now, read
-from tigerflow.layout import JOURNAL, STATE
+from tigerflow.journal import Journal
+from tigerflow.ledger import Counts, Ledger, StagedFile
 from tigerflow.log import logger
 from tigerflow.naming import printable, snakemake_problem, stem_of
+from tigerflow.options import RunnerOptions
+from tigerflow.results import Results
+from tigerflow.screening import Found, Screening
+from tigerflow.storage import Storage
 from tigerflow.tally import Tally
-from tigerflow.targets import (
-    Assessment,
-    Mtime,
-    Reach,
-    Status,
-    Targets,
-    mtimes_listed,
-    mtimes_on_disk,
-)
-from tigerflow.tasks.execution import ErrorRecord, FileJob, write_error
+from tigerflow.targets import Assessment, Reach, Status, Targets
 
 #: Files in a window: Snakemake's time a file is flat up to here, and grows beyond.
 WINDOW_SIZE = 100
@@ -55,85 +47,11 @@ ATTEMPTS = 3
 #: How often the staging steps look at waiting files again: ages and companions change.
 STAGING_INTERVAL_S = 1.0
 
-#: How long nothing is started when results cannot be stored, before the next try.
-STORAGE_PAUSE_S = 2.0
-
-#: Room that there must be for anything to be tried again: a small result, an `.err`.
-PROBE_BYTES = 16 * 1024
-
-
-@dataclass(eq=False)
-class StagedFile:
-    """A file on its way."""
-
-    arrival: Arrival
-    stem: str
-    attempts: int = 0
-    #: The tasks whose outputs its window was asked for.
-    asked: tuple[str, ...] = ()
-    #: Whether results that are there are known to be of this content.
-    proven: bool = False
-
 
 @dataclass(eq=False)
 class _Window:
     process: BaseProcess
     files: list[StagedFile]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many files are in each state."""
-
-    waiting: int = 0
-    staged: int = 0
-    done: int = 0
-    failed: int = 0
-
-
-class Ledger:
-    """Which files are known, by name, and in which state.
-
-    Written by the event loop only; the inbox's thread looks things up in it.
-    """
-
-    def __init__(self) -> None:
-        """Start with no file known."""
-        self.waiting: dict[str, Arrival] = {}
-        self.staged: dict[str, StagedFile] = {}
-        self.settled: dict[str, tuple[Arrival, Status]] = {}
-        #: Those of `staged` that only wait for a task that cannot run.
-        self.stuck: set[str] = set()
-        self.failed = 0
-
-    def unknown(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
-        """Leave out files that are in hand, or settled and unchanged since."""
-        for arrival in arrivals:
-            if arrival.name in self.staged or self.waiting.get(arrival.name) == arrival:
-                continue
-            settled = self.settled.get(arrival.name)
-            if settled is None or settled[0].signature != arrival.signature:
-                yield arrival
-
-    def settle(self, arrival: Arrival, status: Status) -> None:
-        """Note that a file is done or failed."""
-        self.forget(arrival.name)
-        self.settled[arrival.name] = (arrival, status)
-        self.failed += status is Status.FAILED
-
-    def forget(self, name: str) -> None:
-        """Drop a file from all states."""
-        self.waiting.pop(name, None)
-        self.staged.pop(name, None)
-        self.stuck.discard(name)
-        previous = self.settled.pop(name, None)
-        self.failed -= previous is not None and previous[1] is Status.FAILED
-
-    def counts(self) -> Counts:
-        """Count the files by state."""
-        done = len(self.settled) - self.failed
-        staged = len(self.staged) - len(self.stuck)
-        return Counts(len(self.waiting), staged, done, self.failed)
 
 
 class Workers(Protocol):
@@ -154,21 +72,6 @@ class Workers(Protocol):
         """Give up the files in hand."""
 
 
-@dataclass(frozen=True)
-class RunnerOptions:
-    """How the service was asked to behave."""
-
-    #: Stop after so long without an unfinished file; None: never.
-    idle_timeout_s: float | None = None
-    #: Stop when all that is there now is finished.
-    once: bool = False
-    delete_input: bool = False
-    retry_failed: bool = False
-    #: Process files again that a task processed before it changed.
-    rerun_changed: bool = False
-    keep_metadata: bool = True
-
-
 @dataclass
 class RunnerParts:
     """What a runner joins."""
@@ -179,8 +82,8 @@ class RunnerParts:
     windows: WindowRunner
     workers: Workers
     journal: Journal
-    #: Task -> what changes with its code and params.
-    versions: Mapping[str, str]
+    #: Tells what earlier runs left in the journal.
+    read_history: Callable[[], History]
     #: How long files in hand may still take after a stop.
     grace_s: float
     select: Callable[[list[Arrival], Counts], Collection[Arrival]]
@@ -194,6 +97,9 @@ class Runner:
     options: RunnerOptions
     ledger: Ledger = field(default_factory=Ledger)
     tally: Tally = field(init=False)
+    storage: Storage = field(init=False)
+    screening: Screening = field(init=False)
+    _results: Results = field(init=False)
     _ready: deque[StagedFile] = field(default_factory=deque)
     #: By task: files of which there is nothing to do before it takes more files.
     _held: dict[str, deque[StagedFile]] = field(
@@ -201,25 +107,22 @@ class Runner:
     )
     _running: set[_Window] = field(default_factory=set)
     _event: asyncio.Event = field(default_factory=asyncio.Event)
-    _listed: Mtime | None = None
+    #: When the last window ended, by the loop's clock.
+    _last_busy: float = 0.0
     _scanned: bool = False
     _stopping: bool = False
-    #: Settled by an earlier run, seen by the inbox's thread, on the way to the ledger.
-    _found: list[tuple[Arrival, Assessment]] = field(default_factory=list)
-    #: By name: what an earlier run has done of files that are still to be finished.
-    _begun: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _history: History = field(default_factory=History)
-    #: By task: stems found at the start that it processed before it changed.
-    _outdated: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: Stems of files whose results could not be stored.
     _blocked: set[str] = field(default_factory=set)
-    #: Why nothing can be stored, while that is so.
-    _trouble: str | None = None
-    _paused_until: float = 0.0
 
     def __post_init__(self) -> None:
-        """Count for the tasks of the pipeline."""
-        self.tally = Tally(self.parts.targets.parents)
+        """Join the parts; nothing is looked at yet."""
+        parts = self.parts
+        self.tally = Tally(parts.targets.parents)
+        self.storage = Storage(parts.run_dir, parts.journal)
+        self._results = Results(parts.targets, parts.run_dir, parts.input_dir)
+        self.screening = Screening(
+            self.ledger, self._results, self.options, parts.read_history
+        )
 
     async def run(self, inbox: Inbox) -> None:
         """Serve until stopped, or until the options say that it is over.
@@ -229,12 +132,7 @@ class Runner:
         """
         loop = asyncio.get_running_loop()
         failures: list[InputDirectoryError] = []
-        parts = self.parts
-        events = read(parts.run_dir / JOURNAL)
-        self._history = await asyncio.to_thread(read_history, events, parts.versions)
-        self._listed = await asyncio.to_thread(
-            mtimes_listed, parts.run_dir, parts.targets.directories
-        )
+        await asyncio.to_thread(self.screening.begin)
         watching = threading.Thread(
             target=self._watch,
             args=(inbox, loop, failures),
@@ -242,15 +140,13 @@ class Runner:
             daemon=True,
         )
         watching.start()
-        last_busy = loop.time()
+        self._last_busy = loop.time()
         while self._running or not (self._stopping or failures):
             self._event.clear()
-            if not self._stopping and self._can_store():
+            if not self._stopping and self.storage.is_open():
                 self._stage()
                 self._start_windows()
-            if self._running:
-                last_busy = loop.time()
-            elif self._is_over(loop.time() - last_busy):
+            if not self._running and self._is_over(loop.time() - self._last_busy):
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._event.wait(), STAGING_INTERVAL_S)
@@ -274,7 +170,7 @@ class Runner:
     def blocked(self, stem: str, reason: str) -> None:
         """Note that a file's result could not be stored; it is not to blame."""
         self._blocked.add(stem)
-        self._pause(reason)
+        self.storage.pause(reason)
 
     def tried(self, stem: str, task: str, succeeded: bool) -> None:  # noqa: FBT001 -- a callback
         """Note what a task has made of a file, long before its window may end."""
@@ -282,46 +178,10 @@ class Runner:
         if name in self.ledger.staged:
             self.tally.note(name, task, succeeded=succeeded)
 
-    def _pause(self, reason: str) -> None:
-        if self._trouble is None:
-            logger.error("{}; waiting for that", reason.removesuffix(_START_AGAIN))
-        self._trouble = reason
-        self._paused_until = asyncio.get_running_loop().time() + STORAGE_PAUSE_S
-
-    def _can_store(self) -> bool:
-        """Tell whether it makes sense to start anything."""
-        if asyncio.get_running_loop().time() < self._paused_until:
-            return False
-        problem = self.parts.journal.flush()
-        if problem is None and self._trouble is not None:
-            problem = self._probe()
-        if problem is not None:
-            self._pause(str(OutputDirectoryError(self.parts.run_dir, problem)))
-        return problem is None
-
-    def _probe(self) -> OSError | None:
-        """Return why nothing can be stored, or None."""
-        try:
-            path = create_temporary(self.parts.run_dir / STATE / "probe")
-        except OSError as error:
-            return error
-        try:
-            path.write_bytes(bytes(PROBE_BYTES))
-        except OSError as error:
-            return error
-        finally:
-            discard(path)
-        return None
-
     @property
     def is_stopping(self) -> bool:
         """Whether it only finishes what is in hand."""
         return self._stopping
-
-    @property
-    def trouble(self) -> str | None:
-        """Why nothing can be stored, while that is so."""
-        return self._trouble
 
     @property
     def has_scanned(self) -> bool:
@@ -334,7 +194,7 @@ class Runner:
             stem = stem_of(name, self.parts.targets.input_ext)
             if status is not Status.FAILED or snakemake_problem(stem) is not None:
                 continue
-            found = self._assess(arrival)
+            found = self._results.assess(arrival)
             self.tally.judge(name, found.done, found.failed)
             if found.status is not Status.FAILED:
                 self.ledger.forget(name)
@@ -353,61 +213,6 @@ class Runner:
         logger.info("Idle timeout reached, initiating shutdown")
         return True
 
-    # Arrival: in the inbox's thread, then in the loop
-
-    def wanted(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
-        """Leave out files that are in hand, settled, or finished by an earlier run.
-
-        At the start the directories say what is finished: by a service that crashed, or
-        by plain Snakemake. For the inbox, in its thread.
-        """
-        for arrival in self.ledger.unknown(arrivals):
-            listed = self._listed
-            if listed is None or self._is_replaced(arrival):
-                yield arrival
-                continue
-            found = self._assess(arrival, listed)
-            is_outdated = self._is_outdated(arrival)
-            if is_outdated or self._is_unfinished(found):
-                self._begun[arrival.name] = () if is_outdated else found.done
-                yield arrival
-            else:
-                self._found.append((arrival, found))
-
-    def _is_unfinished(self, found: Assessment) -> bool:
-        to_delete = self.options.delete_input and found.status is Status.DONE
-        is_undone = found.status is Status.UNDONE
-        return is_undone or to_delete or self._is_retried(found)
-
-    def _is_outdated(self, arrival: Arrival) -> bool:
-        """Tell whether a task that has changed is to process the file again."""
-        stem = stem_of(arrival.name, self.parts.targets.input_ext)
-        tasks = self._history.outdated_tasks(stem)
-        for task in tasks:
-            self._outdated[task].add(stem)
-        return bool(tasks) and self.options.rerun_changed
-
-    def _report_outdated(self) -> None:
-        """Tell how many files tasks processed before they changed."""
-        again = "they are processed again"
-        hint = "--rerun-changed processes them again"
-        for task, stems in sorted(self._outdated.items()):
-            logger.warning(
-                "[{}] has changed since it processed {} {}: {}",
-                task,
-                len(stems),
-                _files(len(stems)),
-                again if self.options.rerun_changed else hint,
-            )
-
-    def _is_replaced(self, arrival: Arrival) -> bool:
-        """Tell whether an earlier run had other content, which times would not say."""
-        _, size, mtime_ns = arrival.signature
-        before = self._history.settled.get(arrival.name)
-        if before is None or before == (size, mtime_ns):
-            return False
-        return mtime_ns <= before[1]
-
     def _watch(
         self,
         inbox: Inbox,
@@ -425,60 +230,41 @@ class Runner:
                 if not batch:
                     # All that was there at the start is known.
                     all_known = True
-                    self._listed = None
-                found, self._found = self._found, []
-                tell(self._arrived, batch, found, all_known)
+                    self.screening.end_start()
+                tell(self._arrived, batch, self.screening.take_found(), all_known)
         except InputDirectoryError as error:
             failures.append(error)
             tell(self._event.set)
 
-    def _is_retried(self, found: Assessment) -> bool:
-        return found.status is Status.FAILED and self.options.retry_failed
-
-    def _assess(
-        self,
-        arrival: Arrival,
-        mtime: Callable[[str], int | None] | None = None,
-    ) -> Assessment:
-        parts = self.parts
-        stem = stem_of(arrival.name, parts.targets.input_ext)
-        look = mtime or mtimes_on_disk(parts.run_dir)
-        return parts.targets.assess(stem, arrival.signature[2], look)
-
     def _arrived(
         self,
         batch: list[Arrival],
-        found: Iterable[tuple[Arrival, Assessment]] = (),
+        found: Iterable[Found] = (),
         all_known: bool = True,  # noqa: FBT001, FBT002 -- call_soon has no keywords
     ) -> None:
-        for arrival, assessment in found:
-            self.ledger.settle(arrival, assessment.status)
-            self.tally.judge(arrival.name, assessment.done, assessment.failed)
+        for each in found:
+            name, assessment = each.arrival.name, each.assessment
+            self.ledger.settle(each.arrival, assessment.status)
+            self.tally.judge(name, assessment.done, assessment.failed)
         for arrival in batch:
             name = arrival.name
             stem = stem_of(name, self.parts.targets.input_ext)
             problem = snakemake_problem(stem)
             if problem is None:
-                if name in self.ledger.settled or self._is_replaced(arrival):
+                if name in self.ledger.settled or self.screening.is_replaced(arrival):
                     # Its results are not of this content, whatever the times say.
-                    self._discard_results(stem)
+                    self._results.discard(stem)
                 self.ledger.forget(name)
                 self.ledger.waiting[name] = arrival
-                self.tally.judge(name, self._begun.pop(name, ()), ())
+                self.tally.judge(name, self.screening.take_begun(name), ())
             elif name not in self.ledger.settled:
                 logger.error("Skipping {}: {}; rename it", printable(name), problem)
                 self.ledger.settle(arrival, Status.FAILED)
                 self.tally.refuse(name)
         if all_known and not self._scanned:
             self._scanned = True
-            self._report_outdated()
+            self.screening.report_outdated()
         self._event.set()
-
-    def _discard_results(self, stem: str, since: Collection[str] | None = None) -> None:
-        for path in self.parts.targets.results(stem, since):
-            # One that cannot be removed cannot be replaced either: that will be said.
-            with contextlib.suppress(OSError):
-                (self.parts.run_dir / path).unlink()
 
     # From waiting to a window
 
@@ -493,8 +279,8 @@ class Runner:
         for arrival in chosen:
             del self.ledger.waiting[arrival.name]
             stem = stem_of(arrival.name, self.parts.targets.input_ext)
-            known = self._history.settled.get(arrival.name) == arrival.signature[1:]
-            staged = StagedFile(arrival, stem, proven=known)
+            proven = self.screening.is_proven(arrival)
+            staged = StagedFile(arrival, stem, proven=proven)
             self.ledger.staged[arrival.name] = staged
             self._ready.append(staged)
         logger.info("Staged {} new {}", len(chosen), _files(len(chosen)))
@@ -564,29 +350,20 @@ class Runner:
 
     def _reach(self, file: StagedFile, crowded: Collection[str]) -> Reach:
         """Return what is to be made of a file now; settle it if it is finished."""
-        if self.options.rerun_changed and self._is_there(file):
+        if self.options.rerun_changed and self._results.has_input(file):
             # Only now: were it not for a window, its results would be missed for long.
-            if outdated := self._history.outdated_tasks(file.stem):
-                self._discard_results(file.stem, outdated)
-            self._history.forget(file.stem)
-        look = mtimes_on_disk(self.parts.run_dir)
-        found = self._assess(file.arrival)
-        if self._is_retried(found):
-            look = self._without_errors
-            found = self._assess(file.arrival, look)
+            self._results.discard(file.stem, self.screening.take_outdated(file.stem))
+        found = self._results.assess(file.arrival)
+        is_retried = self.screening.is_retried(found)
+        if is_retried:
+            found = self._results.assess_without_errors(file.arrival)
         self.tally.judge(file.arrival.name, found.done, found.failed)
         if found.status is not Status.UNDONE:
             self._settle(file, found.status)
             return Reach({}, None)
         if not crowded:
             return Reach(dict(zip(found.undone, found.targets, strict=True)), None)
-        since_ns = file.arrival.signature[2]
-        return self.parts.targets.within_reach(file.stem, since_ns, look, crowded)
-
-    def _without_errors(self, path: str) -> int | None:
-        return (
-            None if path.endswith(".err") else mtimes_on_disk(self.parts.run_dir)(path)
-        )
+        return self._results.within_reach(file, crowded, without_errors=is_retried)
 
     # What became of a window
 
@@ -594,11 +371,12 @@ class Runner:
         asyncio.get_running_loop().remove_reader(window.process.sentinel)
         code = self.parts.windows.end(window.process)
         self._running.discard(window)
-        if code != WindowExit.DONE and (problem := self._probe()) is not None:
+        self._last_busy = asyncio.get_running_loop().time()
+        if code != WindowExit.DONE and not self.storage.probe():
             # Snakemake itself could not write, perhaps.
-            self._pause(str(OutputDirectoryError(self.parts.run_dir, problem)))
             self._blocked |= {file.stem for file in window.files}
-        gone = {file.stem for file in window.files if not self._is_there(file)}
+        results = self._results
+        gone = {file.stem for file in window.files if not results.has_input(file)}
         done = failed = 0
         for file in window.files:
             file.proven = True
@@ -607,23 +385,19 @@ class Runner:
             failed += status is Status.FAILED
             self._blocked.discard(file.stem)
         if done:
-            if self._trouble is not None:
-                logger.info("Results can be stored again")
-            self._trouble = None
+            self.storage.recover()
             logger.info("Completed processing {} {}", done, _files(done))
         if failed:
             logger.error("{} failed {}", failed, _files(failed))
         self._event.set()
 
-    def _is_there(self, file: StagedFile) -> bool:
-        return (self.parts.input_dir / file.arrival.name).exists()
-
     def _judge(self, file: StagedFile, gone: Collection[str]) -> Status:
-        found = self._assess(file.arrival)
-        if file.stem in gone and self._has_only_missed_it(file, found):
+        results = self._results
+        found = results.assess(file.arrival)
+        if file.stem in gone and results.has_only_missed_input(file, found):
             # When it comes back, it is a file like any other.
-            self._discard_errors(file, found)
-            found = self._assess(file.arrival)
+            results.discard_errors(file, found)
+            found = results.assess(file.arrival)
         self.tally.judge(file.arrival.name, found.done, found.failed)
         if found.status is not Status.UNDONE:
             self._settle(file, found.status)
@@ -637,32 +411,12 @@ class Runner:
             # Not its fault: nobody wants it any more, another's input was gone and
             # so nothing was run, or there was no room.
             self._ready.append(file)
-        elif self._is_made(file):
+        elif results.has_asked(file):
             # What is left of it was not asked for.
             self._ready.append(file)
         else:
             self._try_again(file, found)
         return found.status
-
-    def _is_made(self, file: StagedFile) -> bool:
-        """Tell whether all that was asked for is there."""
-        look = mtimes_on_disk(self.parts.run_dir)
-        since_ns = file.arrival.signature[2]
-        return self.parts.targets.are_there(file.asked, file.stem, since_ns, look)
-
-    def _has_only_missed_it(self, file: StagedFile, found: Assessment) -> bool:
-        """Tell whether a task failed because its input file was no longer there."""
-        kinds = set()
-        for task in found.failed:
-            path = self.parts.run_dir / self.parts.targets.error_path(task, file.stem)
-            with contextlib.suppress(OSError, ValueError):
-                kinds.add(json.loads(path.read_bytes()).get("exception_type"))
-        return kinds == {FileNotFoundError.__name__}
-
-    def _discard_errors(self, file: StagedFile, found: Assessment) -> None:
-        for task in found.failed:
-            path = self.parts.targets.error_path(task, file.stem)
-            discard(self.parts.run_dir / path)
 
     def _waits_for_stuck(self, found: Assessment) -> bool:
         stuck = self.parts.workers.stuck
@@ -675,22 +429,12 @@ class Runner:
         if file.attempts < ATTEMPTS:
             self._ready.append(file)
             return
-        task, name = found.undone[0], file.arrival.name
-        record = ErrorRecord(
-            file=name,
-            timestamp=now(),
-            exception_type="NoResult",
-            message=f"neither a result nor an error after {ATTEMPTS} tries; "
-            "see .tigerflow/logs/snakemake.log",
-            traceback="",
-            task=task,
-            printed="",
+        message = (
+            f"neither a result nor an error after {ATTEMPTS} tries; "
+            "see .tigerflow/logs/snakemake.log"
         )
-        error = self.parts.targets.error_path(task, file.stem)
-        job = FileJob(self.parts.input_dir / name, Path(found.targets[0]), error)
-        with contextlib.suppress(OutputDirectoryError):
-            write_error(job, record, self.parts.run_dir)
-        self.tally.note(name, task, succeeded=False)
+        task = self._results.fail(file, found, message)
+        self.tally.note(file.arrival.name, task, succeeded=False)
         self._settle(file, Status.FAILED)
 
     def _settle(self, file: StagedFile, status: Status) -> None:
@@ -713,10 +457,6 @@ class Runner:
             pass
         except OSError as error:
             logger.warning("Cannot remove {}: {}", printable(arrival.name), error)
-
-
-#: What the message of a single task's command ends in: here, nobody has to.
-_START_AGAIN = "; nothing is lost, start again when this is mended"
 
 
 def _files(count: int) -> str:

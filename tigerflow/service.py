@@ -24,14 +24,17 @@ from tigerflow.errors import (
     StagingError,
 )
 from tigerflow.files import remove_temporaries_of
+from tigerflow.history import History, read_history
 from tigerflow.inbox import Arrival, Inbox, Signature, signature_of
-from tigerflow.journal import Journal
-from tigerflow.layout import RETRY_REQUEST, RUN_LOG, STATE
+from tigerflow.journal import Journal, read
+from tigerflow.layout import JOURNAL, RETRY_REQUEST, RUN_LOG, STATE
+from tigerflow.ledger import Counts
 from tigerflow.lock import BEAT_S, RunLock
 from tigerflow.log import log_file, logger
 from tigerflow.naming import printable
+from tigerflow.options import RunnerOptions
 from tigerflow.pipeline.spec import Pipeline
-from tigerflow.runner import Counts, Runner, RunnerOptions, RunnerParts
+from tigerflow.runner import Runner, RunnerParts
 from tigerflow.settings import Settings
 from tigerflow.snapshot import Snapshot, take_snapshot
 from tigerflow.staging import Staging, StagingContext
@@ -130,7 +133,7 @@ class Service:
         inbox = Inbox(
             self.workflow.input_dir,
             self.pipeline.input_ext,
-            runner.wanted,
+            runner.screening.wanted,
             self.settings.task_poll_interval,
         )
         try:
@@ -175,10 +178,13 @@ class Service:
             windows=windows,
             workers=host,
             journal=journal,
-            versions=self._versions,
+            read_history=self._read_history,
             grace_s=self.settings.worker_grace,
             select=_Selector(self.pipeline.staging, self.workflow).select,
         )
+
+    def _read_history(self) -> History:
+        return read_history(read(self.workflow.output_dir / JOURNAL), self._versions)
 
     @property
     def _versions(self) -> dict[str, str]:

@@ -91,7 +91,7 @@ def take_snapshot(runner: Runner, host: Host) -> Snapshot:
             _task(runner, name, loads.get(name, Load()), is_stopped=name in host.stuck)
             for name in runner.parts.targets.parents
         ),
-        trouble=runner.trouble,
+        trouble=runner.storage.trouble,
         errors=tuple(_errors(runner)),
     )
 

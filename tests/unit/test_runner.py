@@ -11,11 +11,15 @@ import pytest
 from test_targets import pipeline_of
 
 from tigerflow import runner as module
+from tigerflow import storage
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit
+from tigerflow.history import History
 from tigerflow.inbox import Arrival, signature_of
 from tigerflow.journal import Journal, read
-from tigerflow.runner import Counts, Ledger, Runner, RunnerOptions, RunnerParts
+from tigerflow.ledger import Counts, Ledger
+from tigerflow.options import RunnerOptions
+from tigerflow.runner import Runner, RunnerParts
 from tigerflow.targets import Status, Targets
 
 #: Far more than anything takes here.
@@ -94,7 +98,7 @@ class Scene:
 
     def __init__(self, path, monkeypatch):
         monkeypatch.setattr(module, "STAGING_INTERVAL_S", 0.02)
-        monkeypatch.setattr(module, "STORAGE_PAUSE_S", 0.02)
+        monkeypatch.setattr(storage, "STORAGE_PAUSE_S", 0.02)
         self.inputs = path / "in"
         self.out = path / "out"
         self.inputs.mkdir()
@@ -136,14 +140,14 @@ class Scene:
                     windows=self.windows,
                     workers=self.workers,
                     journal=journal,
-                    versions={},
+                    read_history=History,
                     grace_s=0.05,
                     select=self.select,
                 )
                 self.runner = Runner(parts, RunnerOptions(**options))
                 inbox = Inbox(*batches, [])
                 if finds:
-                    inbox.wanted = self.runner.wanted
+                    inbox.wanted = self.runner.screening.wanted
                 watching = asyncio.create_task(self._watch())
                 await asyncio.wait_for(self.runner.run(inbox), DEADLINE_S)
                 watching.cancel()
@@ -349,10 +353,10 @@ def test_file_done_by_an_earlier_run_is_not_done_again(scene):
     arrivals = scene.add("a.tar.gz")
     assert scene.serve(arrivals).done == 1
     scene.windows.windows.clear()
-    runner = scene.runner
-    runner._listed = lambda _path: 2**63
-    assert list(runner.wanted(scene.add("z.tar.gz"))) == []
-    assert [arrival.name for arrival, _ in runner._found] == ["z.tar.gz"]
+    screening = scene.runner.screening
+    screening._listed = lambda _path: 2**63
+    assert list(screening.wanted(scene.add("z.tar.gz"))) == []
+    assert [each.arrival.name for each in screening.take_found()] == ["z.tar.gz"]
 
 
 @pytest.mark.parametrize("changed", [True, False])

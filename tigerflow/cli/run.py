@@ -17,9 +17,9 @@ from tigerflow.errors import ExitCode, NoRunError
 from tigerflow.layout import STATE
 from tigerflow.lock import find_running
 from tigerflow.log import configure, logger
+from tigerflow.options import RunnerOptions
 from tigerflow.pipeline.spec import load_pipeline
 from tigerflow.process import StopSignals
-from tigerflow.runner import RunnerOptions
 from tigerflow.service import Controls, Service
 from tigerflow.settings import Settings
 

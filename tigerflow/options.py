@@ -1,0 +1,18 @@
+"""How a service was asked to behave."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """What the options of `tigerflow run` and `watch` come to."""
+
+    #: Stop after so long without an unfinished file; None: never.
+    idle_timeout_s: float | None = None
+    #: Stop when all that is there now is finished.
+    once: bool = False
+    delete_input: bool = False
+    retry_failed: bool = False
+    #: Process files again that a task processed before it changed.
+    rerun_changed: bool = False
+    keep_metadata: bool = True

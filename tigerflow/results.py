@@ -1,0 +1,109 @@
+"""A file's results in the run directory: judged, missed, discarded."""
+
+import contextlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from tigerflow.errors import OutputDirectoryError
+from tigerflow.files import discard
+from tigerflow.inbox import Arrival
+from tigerflow.journal import now
+from tigerflow.ledger import StagedFile
+from tigerflow.naming import ERROR_EXT, stem_of
+from tigerflow.targets import (
+    Assessment,
+    Mtime,
+    Reach,
+    Targets,
+    mtimes_listed,
+    mtimes_on_disk,
+)
+from tigerflow.tasks.execution import ErrorRecord, FileJob, write_error
+
+
+class Results:
+    """What the pipeline has made of each input file so far."""
+
+    def __init__(self, targets: Targets, run_dir: Path, input_dir: Path) -> None:
+        """Look at the files of `targets` in `run_dir`."""
+        self.targets = targets
+        self._run_dir = run_dir
+        self._input_dir = input_dir
+        self._on_disk = mtimes_on_disk(run_dir)
+
+    def stem(self, arrival: Arrival) -> str:
+        """Return the stem that the file's results have."""
+        return stem_of(arrival.name, self.targets.input_ext)
+
+    def listed(self) -> Mtime:
+        """List all results once, for many looks."""
+        return mtimes_listed(self._run_dir, self.targets.directories)
+
+    def assess(self, arrival: Arrival, look: Mtime | None = None) -> Assessment:
+        """Judge a file, by `look` or by what stands there now."""
+        since_ns = arrival.signature[2]
+        return self.targets.assess(self.stem(arrival), since_ns, look or self._on_disk)
+
+    def assess_without_errors(self, arrival: Arrival) -> Assessment:
+        """Judge a file as if no task had failed on it."""
+        return self.assess(arrival, self._without_errors)
+
+    def within_reach(
+        self, file: StagedFile, crowded: Collection[str], *, without_errors: bool
+    ) -> Reach:
+        """Return what can be made of a file without the `crowded` tasks."""
+        since_ns = file.arrival.signature[2]
+        look = self._without_errors if without_errors else self._on_disk
+        return self.targets.within_reach(file.stem, since_ns, look, crowded)
+
+    def has_asked(self, file: StagedFile) -> bool:
+        """Tell whether all that its window was asked for is there."""
+        since_ns = file.arrival.signature[2]
+        return self.targets.are_there(file.asked, file.stem, since_ns, self._on_disk)
+
+    def has_input(self, file: StagedFile) -> bool:
+        """Tell whether the input file is still there."""
+        return (self._input_dir / file.arrival.name).exists()
+
+    def has_only_missed_input(self, file: StagedFile, found: Assessment) -> bool:
+        """Tell whether tasks failed because their input file was no longer there."""
+        kinds = set()
+        for task in found.failed:
+            path = self._run_dir / self.targets.error_path(task, file.stem)
+            with contextlib.suppress(OSError, ValueError):
+                kinds.add(json.loads(path.read_bytes()).get("exception_type"))
+        return kinds == {FileNotFoundError.__name__}
+
+    def discard(self, stem: str, since: Collection[str] | None = None) -> None:
+        """Remove a file's results: all, or those of some tasks and what comes after."""
+        for path in self.targets.results(stem, since):
+            # One that cannot be removed cannot be replaced either: that will be said.
+            with contextlib.suppress(OSError):
+                (self._run_dir / path).unlink()
+
+    def discard_errors(self, file: StagedFile, found: Assessment) -> None:
+        """Remove the errors of the tasks that failed."""
+        for task in found.failed:
+            discard(self._run_dir / self.targets.error_path(task, file.stem))
+
+    def fail(self, file: StagedFile, found: Assessment, message: str) -> str:
+        """Write an error for a file of which nothing is known; return whose it is."""
+        task, name = found.undone[0], file.arrival.name
+        record = ErrorRecord(
+            file=name,
+            timestamp=now(),
+            exception_type="NoResult",
+            message=message,
+            traceback="",
+            task=task,
+            printed="",
+        )
+        error = self.targets.error_path(task, file.stem)
+        job = FileJob(self._input_dir / name, Path(found.targets[0]), error)
+        with contextlib.suppress(OutputDirectoryError):
+            write_error(job, record, self._run_dir)
+        return task
+
+    def _without_errors(self, path: str) -> int | None:
+        return None if path.endswith(ERROR_EXT) else self._on_disk(path)
