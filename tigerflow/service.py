@@ -134,7 +134,7 @@ class Service:
             self.workflow.input_dir,
             self.pipeline.input_ext,
             runner.screening.wanted,
-            self.settings.task_poll_interval,
+            self.settings.pipeline_poll_interval,
         )
         try:
             with inbox:

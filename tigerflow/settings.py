@@ -1,10 +1,22 @@
-"""`TIGERFLOW_*` environment variables, read when a command needs them."""
+"""`TIGERFLOW_*` environment variables, read when a command needs them.
 
+They may also stand in a file: `.env` in the current directory, or the one that
+TIGERFLOW_ENV_FILE names. The environment wins; other variables in the file are left
+alone.
+"""
+
+import io
 import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Self
 
 from tigerflow.errors import ExitCode, TigerflowError
+
+_PREFIX = "TIGERFLOW_"
+
+#: Names a file to take the place of `.env`.
+ENV_FILE = f"{_PREFIX}ENV_FILE"
 
 
 class SettingError(TigerflowError):
@@ -18,6 +30,15 @@ class SettingError(TigerflowError):
         )
 
 
+class EnvFileError(TigerflowError):
+    """The file that TIGERFLOW_ENV_FILE names cannot be read."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{ENV_FILE}={str(path)!r} cannot be read: {reason}")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Whole seconds greater than 0, each from `TIGERFLOW_<FIELD NAME>`.
@@ -25,7 +46,9 @@ class Settings:
     Those that end in `_ms` are milliseconds.
     """
 
-    #: How often an input directory is scanned in full.
+    #: How often an input directory is scanned in full: a pipeline's, and that of a task
+    #: alone.
+    pipeline_poll_interval: int = 3
     task_poll_interval: int = 3
     #: How long a worker without a file stays, when Snakemake goes on without it.
     worker_idle_timeout: int = 300
@@ -43,6 +66,19 @@ class Settings:
     mailbox_poll_ms: int = 100
 
     @classmethod
+    def load(cls) -> Self:
+        """Read the settings for a command, and take those of the file.
+
+        They go into this process's environment, so that workers have them too.
+
+        Raises:
+            SettingError: a variable is not a whole number greater than 0.
+            EnvFileError: the file that is named cannot be read.
+        """
+        _take_env_file()
+        return cls.from_environment()
+
+    @classmethod
     def from_environment(cls) -> Self:
         """Read the settings; a variable that is not set keeps its default.
 
@@ -51,7 +87,7 @@ class Settings:
         """
         values = {}
         for field in fields(cls):
-            variable = f"TIGERFLOW_{field.name.upper()}"
+            variable = f"{_PREFIX}{field.name.upper()}"
             text = os.environ.get(variable)
             if text is None:
                 continue
@@ -59,3 +95,23 @@ class Settings:
                 raise SettingError(variable, text)
             values[field.name] = int(text)
         return cls(**values)
+
+
+def _take_env_file() -> None:
+    named = os.environ.get(ENV_FILE)
+    path = Path(named or ".env")
+    if not (named or path.is_file()):
+        return
+    from dotenv import dotenv_values  # noqa: PLC0415 -- most runs have no such file
+
+    try:
+        values = dotenv_values(stream=io.StringIO(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        if not named:
+            # Somebody else's `.env`, perhaps.
+            return
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise EnvFileError(path, reason or str(error)) from error
+    for name, value in values.items():
+        if name.startswith(_PREFIX) and value is not None:
+            os.environ.setdefault(name, value)

@@ -37,7 +37,7 @@ cp -R "$here/texts" "$texts"
 printf 'While this runs, late.txt comes; then "tigerflow stop %s" ends it.\n' "$out"
 meanwhile &
 status=0
-show tigerflow watch "$here/pipeline.yaml" "$texts" "$out" || status=$?
+show tigerflow run "$here/pipeline.yaml" "$texts" "$out" || status=$?
 kill $! 2>/dev/null || true
 if [ "$status" -ne 143 ]; then
     printf '\nIt ended with %s, not with 143, as after "tigerflow stop".\n' "$status"

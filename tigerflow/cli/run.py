@@ -129,7 +129,9 @@ def stop_command(
     *,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Give up what it has in hand; kill all workers"),
+        typer.Option(
+            "--force", "-f", help="Give up what it has in hand; kill all workers"
+        ),
     ] = False,
 ) -> None:
     """Ask the service of an output directory to finish what it has in hand and end."""
@@ -216,7 +218,7 @@ def _load(
     output_dir: Path,
     options: RunnerOptions,
 ) -> Service:
-    settings = Settings.from_environment()
+    settings = Settings.load()
     loaded = load_pipeline(pipeline)
     workflow = compile_workflow(loaded, input_dir, output_dir)
     return Service(loaded, workflow, options, settings)

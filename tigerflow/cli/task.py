@@ -209,7 +209,7 @@ def _entry(task: type[Task]) -> Callable[..., None]:
             check_definition(task)
             limit = options.get("concurrency_limit", 1)
             server = TaskServer(task, name, params, limit)
-            settings = Settings.from_environment()
+            settings = Settings.load()
             remove_abandoned_temporaries(directories.output_dir)
         # Outside: what the task's own code raises is shown with its traceback.
         code = _serve(server, directories.absolute(), settings, once=once)

@@ -1,0 +1,74 @@
+"""`TIGERFLOW_*` variables, in the environment and in a file."""
+
+import os
+
+import pytest
+
+from tigerflow.settings import EnvFileError, SettingError, Settings
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("TIGERFLOW_")]:
+        monkeypatch.delenv(name)
+    # What a test puts there goes with it.
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_variables_all_is_as_it_is():
+    assert Settings.load() == Settings()
+
+
+def test_file_in_the_current_directory_is_taken(directory):
+    (directory / ".env").write_text(
+        "# mine\nTIGERFLOW_TASK_POLL_INTERVAL=7\nexport TIGERFLOW_WORKER_GRACE='5'\n"
+        "TIGERFLOW_UNKNOWN=x\nAPI_KEY=secret\n"
+    )
+    settings = Settings.load()
+    assert (settings.task_poll_interval, settings.worker_grace) == (7, 5)
+    # For the processes that this one starts; what is none of ours is left alone.
+    assert os.environ["TIGERFLOW_WORKER_GRACE"] == "5"
+    assert "API_KEY" not in os.environ
+
+
+def test_environment_wins(directory):
+    (directory / ".env").write_text("TIGERFLOW_WORKER_GRACE=5\n")
+    os.environ["TIGERFLOW_WORKER_GRACE"] = "6"
+    assert Settings.load().worker_grace == 6
+
+
+def test_named_file_takes_the_place_of_the_other(directory):
+    (directory / ".env").write_text("TIGERFLOW_WORKER_GRACE=5\n")
+    (directory / "my.env").write_text("TIGERFLOW_TASK_POLL_INTERVAL=9\n")
+    os.environ["TIGERFLOW_ENV_FILE"] = "my.env"
+    settings = Settings.load()
+    assert (settings.task_poll_interval, settings.worker_grace) == (9, 30)
+
+
+def test_named_file_that_is_not_there_is_an_error():
+    os.environ["TIGERFLOW_ENV_FILE"] = "nowhere.env"
+    with pytest.raises(EnvFileError) as caught:
+        Settings.load()
+    assert str(caught.value) == (
+        "TIGERFLOW_ENV_FILE='nowhere.env' cannot be read: No such file or directory"
+    )
+
+
+def test_env_that_is_no_text_is_none_of_ours(directory):
+    (directory / ".env").write_bytes(b"\xff\xfe")
+    assert Settings.load() == Settings()
+    (directory / ".env").unlink()
+    (directory / ".env").mkdir()
+    assert Settings.load() == Settings()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "soon", "", "\uff11"])
+def test_value_that_is_no_whole_number_is_named(directory, text):
+    (directory / ".env").write_text(f"TIGERFLOW_WORKER_GRACE={text}\n")
+    with pytest.raises(SettingError) as caught:
+        Settings.load()
+    assert str(caught.value) == (
+        f"TIGERFLOW_WORKER_GRACE={text!r} is not a whole number greater than 0"
+    )
