@@ -6,7 +6,7 @@ record, and plain Snakemake keeps no record of ours at all.
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,9 +14,13 @@ from pathlib import Path
 from tigerflow.layout import error_directory, result_directory
 from tigerflow.naming import error_name, output_name
 from tigerflow.pipeline.spec import Pipeline
+from tigerflow.progress import Node, TaskState, judge
 
 #: Path below the run directory -> time of last change in ns, or None.
 Mtime = Callable[[str], int | None]
+
+
+_UNDONE = frozenset({TaskState.STAGED, TaskState.WAITING})
 
 
 class Status(StrEnum):
@@ -46,13 +50,10 @@ class Assessment:
 
 
 @dataclass(frozen=True)
-class _Task:
-    name: str
-    parent: str | None
+class _Task(Node):
     results: Path
     errors: Path
     extension: str
-    is_target: bool
 
     def output(self, stem: str) -> str:
         """Return the path of a file's output, relative to the run directory."""
@@ -84,10 +85,10 @@ class Targets:
             _Task(
                 task.name,
                 task.spec.depends_on,
+                task.spec.keep_output or task.name in pipeline.leaf_names,
                 result_directory(task.name, keep_output=task.spec.keep_output),
                 error_directory(task.name),
                 task.spec.output_ext,
-                task.spec.keep_output or task.name in pipeline.leaf_names,
             )
             for task in pipeline.tasks
         )
@@ -173,46 +174,31 @@ class Targets:
         """Return where the task's error for a file goes."""
         return error_directory(task) / error_name(stem)
 
-    def assess(self, stem: str, input_mtime_ns: int, mtime: Mtime) -> Assessment:
+    def assess(self, stem: str, since_ns: int, mtime: Mtime) -> Assessment:
         """Judge one file: an output or an error counts if not older than the input."""
-
-        def current(path: str) -> bool:
-            return _is_current(path, input_mtime_ns, mtime)
-
-        failed: list[str] = []
-        blocked: set[str] = set()
-        undone: dict[str, str] = {}
-        done: list[str] = []
-        for task in self._tasks:
-            output = task.output(stem)
-            if task.parent in blocked:
-                blocked.add(task.name)
-            elif current(task.error(stem)) and not current(output):
-                blocked.add(task.name)
-                failed.append(task.name)
-            elif current(output):
-                done.append(task.name)
-            elif task.is_target:
-                undone[task.name] = output
+        states = judge(
+            self._tasks,
+            lambda task: _is_current(task.output(stem), since_ns, mtime),
+            lambda task: _is_current(task.error(stem), since_ns, mtime),
+        )
+        undone = {
+            task.name: task.output(stem)
+            for task in self._tasks
+            if task.is_target and states[task.name] in _UNDONE
+        }
+        failed = _tasks_in(states, TaskState.FAILED)
         finished = Status.FAILED if failed else Status.DONE
         return Assessment(
             status=Status.UNDONE if undone else finished,
             targets=tuple(undone.values()),
-            failed=tuple(failed),
+            failed=failed,
             undone=tuple(undone),
-            done=self._with_used(done, failed, undone),
+            done=_tasks_in(states, TaskState.PROCESSED),
         )
 
-    def _with_used(
-        self, done: Iterable[str], failed: Collection[str], undone: Collection[str]
-    ) -> tuple[str, ...]:
-        """Add tasks whose outputs went when all that depends on them was done."""
-        found = set(done)
-        for task in reversed(self._tasks):
-            is_tried = task.name in found or task.name in failed
-            if is_tried and task.parent is not None and task.parent not in undone:
-                found.add(task.parent)
-        return tuple(task.name for task in self._tasks if task.name in found)
+
+def _tasks_in(states: Mapping[str, TaskState], state: TaskState) -> tuple[str, ...]:
+    return tuple(name for name, found in states.items() if found is state)
 
 
 def _is_current(path: str, since_ns: int, mtime: Mtime) -> bool:
