@@ -50,8 +50,8 @@ class Life:
         path = self.flow.out / ".tigerflow" / "run.pid"
         return f'"pid": {self.process.pid},' in _text(path)
 
-    def has_windows(self):
-        return any(path.suffix == ".windows" for path in self.flow.runtime_files())
+    def has_scratch(self):
+        return any(path.is_dir() for path in self.flow.runtime_files())
 
 
 def _text(path):
@@ -68,7 +68,7 @@ START = {
     "describes its tasks": lambda life: life.helpers > 0,
     "is in the run directory": Life.is_in_run_directory,
     "has the lock": Life.has_lock,
-    "has the directory of its windows": Life.has_windows,
+    "has its directory of sockets": Life.has_scratch,
     "is up": lambda life: "Starting pipeline execution" in life.words,
     "has staged files": lambda life: "Staged" in life.words,
     "sets up": lambda life: "setup head" in life.notes,
