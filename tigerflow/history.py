@@ -15,8 +15,9 @@ from tigerflow.journal import Event
 class History:
     """What a run has to know of those before it."""
 
-    #: Name of an input file -> (size, mtime in ns) when it was last done or failed.
-    settled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Name of an input file -> (size, mtime in ns) when it was last taken up: results
+    #: that are there now are of no other content.
+    taken: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: Task -> stems of the files that it last processed in another version.
     outdated: MutableMapping[str, set[str]] = field(
         default_factory=lambda: defaultdict(set)
@@ -53,15 +54,19 @@ def read_history(events: Iterable[Event], versions: Mapping[str, str]) -> Histor
                     found.outdated[task].discard(stem)
                 else:
                     found.outdated[task].add(stem)
+            case {"event": "staged", "files": [*names], "signatures": [*signatures]}:
+                # Also when a crash came before its end.
+                pairs = zip(names, map(tuple, signatures), strict=False)
+                found.taken.update(pairs)
             case {
                 "event": "file_done" | "file_failed",
                 "file": str(name),
                 "size": int(size),
                 "mtime_ns": int(mtime_ns),
             }:
-                found.settled[name] = (size, mtime_ns)
+                found.taken[name] = (size, mtime_ns)
             case {"event": "file_forgotten", "file": str(name)}:
-                found.settled.pop(name, None)
+                found.taken.pop(name, None)
             case _:
                 pass
     return found

@@ -9,7 +9,7 @@ Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
 | event | further keys |
 | --- | --- |
 | `run_started` | `pid`, `host`, `version`, `tasks` (name -> parent), `versions` |
-| `staged` | `files`: names of input files |
+| `staged` | `files`: names of input files; `signatures`: (size, mtime in ns) of each |
 | `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds` |
 | `file_done`, `file_failed` | `file`, `size`, `mtime_ns` of the input |
 | `file_forgotten` | `file`: it is to be processed again |

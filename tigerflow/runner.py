@@ -275,7 +275,11 @@ class Runner:
         chosen = self.parts.select(waiting, self.ledger.counts())
         if not chosen:
             return
-        self.parts.journal.append("staged", files=[each.name for each in chosen])
+        self.parts.journal.append(
+            "staged",
+            files=[each.name for each in chosen],
+            signatures=[each.signature[1:] for each in chosen],
+        )
         for arrival in chosen:
             del self.ledger.waiting[arrival.name]
             stem = stem_of(arrival.name, self.parts.targets.input_ext)

@@ -88,14 +88,14 @@ class Screening:
     def is_replaced(self, arrival: Arrival) -> bool:
         """Tell whether an earlier run had other content, which times would not say."""
         _, size, mtime_ns = arrival.signature
-        before = self._history.settled.get(arrival.name)
+        before = self._history.taken.get(arrival.name)
         if before is None or before == (size, mtime_ns):
             return False
         return mtime_ns <= before[1]
 
     def is_proven(self, arrival: Arrival) -> bool:
         """Tell whether an earlier run had this content."""
-        return self._history.settled.get(arrival.name) == arrival.signature[1:]
+        return self._history.taken.get(arrival.name) == arrival.signature[1:]
 
     def is_retried(self, found: Assessment) -> bool:
         """Tell whether a file is to go again though it has failed."""

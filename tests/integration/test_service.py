@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flows import HEAD, LEFT, RIGHT
 from runs import DEADLINE_S, World, finish, wait_until
-from services import NOTHING_TO_DO, TREE, Watched
+from services import NOTHING_TO_DO, TREE, Watched, kill
 
 pytestmark = pytest.mark.snakemake
 
@@ -172,6 +172,23 @@ def test_replaced_input_is_processed_again(flow, age_s, restarted):
     wait_until(lambda: flow.texts("work") == {"a.out": "new"}, flow.said)
     flow.stop(process)
     assert flow.noted("run") == ["run a"] * 2
+
+
+def test_input_replaced_by_an_older_one_after_a_kill_is_processed_again(flow):
+    flow.add_module(COPY)
+    flow.write(WORK)
+    flow.add_inputs("a")
+    process = flow.watch()
+    flow.until("work/a.out")
+    kill(process.pid)
+    process.wait()
+    # As if the kill had come before the journal was told.
+    journal = flow.out / ".tigerflow" / "journal.jsonl"
+    lines = [line for line in journal.read_text().splitlines() if "file_" not in line]
+    journal.write_text("".join(f"{line}\n" for line in lines))
+    flow.replace("a.txt", "older", age_s=3600)
+    assert flow.once() == 0, flow.said
+    assert flow.texts("work") == {"a.out": "older"}
 
 
 def test_delete_input_removes_what_is_done_and_nothing_else(flow):

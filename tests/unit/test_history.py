@@ -26,7 +26,18 @@ def test_last_settled_content_of_each_file_is_known():
         settled("c", 4, 40),
         {"event": "file_forgotten", "file": "c"},
     ]
-    assert read_history(events, NOW).settled == {"a": (3, 30), "b": (2, 20)}
+    assert read_history(events, NOW).taken == {"a": (3, 30), "b": (2, 20)}
+
+
+def test_content_of_a_file_is_known_when_a_crash_came_before_its_end():
+    events = [
+        settled("a", 1, 10),
+        {"event": "staged", "files": ["a", "b"], "signatures": [[3, 30], [4, 40]]},
+        settled("b", 5, 50),
+        # As older versions wrote it.
+        {"event": "staged", "files": ["c"]},
+    ]
+    assert read_history(events, NOW).taken == {"a": (3, 30), "b": (5, 50)}
 
 
 def test_files_that_a_task_processed_in_another_version_are_outdated():
