@@ -490,7 +490,8 @@ class TaskPool:
 
     def _see_death(self, worker: _Worker, pending: _Pending, ending: Ending) -> None:
         name = printable(pending.job.input.name)
-        others = len(worker.in_flight) - 1
+        # Those that were handed over ahead were not even begun.
+        others = len(worker.in_flight) - 1 if self._is_shared else 0
         company = f" and {others} other files" if others else ""
         message = f"the worker {ending.how} while processing {name}{company}"
         pending.deaths += 1
