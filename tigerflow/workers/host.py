@@ -36,6 +36,7 @@ from tigerflow.workers.mailbox import BEATS_PER_TIMEOUT
 from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
+from tigerflow.workers.status import FAILED, TaskStatus
 
 #: Where the kernel cannot tell of a process's end (before Linux 5.3).
 RUN_POLL_S = 0.5
@@ -81,6 +82,8 @@ class Host:
         self._settings = settings
         self._told: dict[tuple[Path, int, int], WorkerTask] = {}
         self._pools: dict[tuple[str, str], TaskPool] = {}
+        #: Of pools whose workers are jobs.
+        self._statuses: dict[tuple[str, str], TaskStatus] = {}
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._over = asyncio.Event()
         self._ended = asyncio.Event()
@@ -109,8 +112,10 @@ class Host:
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
         if self._postman is not None:
             await asyncio.to_thread(self._postman.stop)
-        for pool in self._pools.values():
+        for key, pool in self._pools.items():
             self._problems += pool.problems
+            if key in self._statuses:
+                self._statuses[key].end(FAILED if pool.failure else None)
         for problem in self._problems:
             logger.error("{}", problem)
         self._ended.set()
@@ -276,13 +281,13 @@ class Host:
                 if directory.is_dir():
                     remove_abandoned_temporaries(directory)
             retries = self._patron.retries if self._patron else 0
-            launcher = self._launcher(told)
+            launcher = self._launcher(told, key)
             self._pools[key] = TaskPool(
                 told, Path.cwd(), self._settings, launcher, retries
             )
         return self._pools[key]
 
-    def _launcher(self, told: WorkerTask) -> Launcher:
+    def _launcher(self, told: WorkerTask, key: tuple[str, str]) -> Launcher:
         if not told.remote or self._submit is None:
             alive = Path(f"{self._socket_path}.alive")
             return LocalLauncher(told, Path.cwd(), alive)
@@ -297,8 +302,9 @@ class Host:
                 settings.worker_lost_timeout / BEATS_PER_TIMEOUT,
             )
             self._postman.start()
+        status = self._statuses[key] = TaskStatus(told.name)
         return JobLauncher(
-            told, Path.cwd(), self._settings, self._postman, self._submit
+            told, Path.cwd(), self._settings, self._postman, self._submit, status
         )
 
     def _watch_run(self, pid: int) -> None:
