@@ -13,7 +13,13 @@ from typing import Protocol
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import remove_temporaries_of
-from tigerflow.layout import MAILBOX_INBOX, MAILBOX_LOG, STATE, mailboxes
+from tigerflow.layout import (
+    MAILBOX_INBOX,
+    MAILBOX_LOG,
+    STATE,
+    RunLayout,
+    mailboxes,
+)
 from tigerflow.settings import Settings
 from tigerflow.workers.link import Ending, LaunchError
 from tigerflow.workers.mailbox import Sender, make_mailbox
@@ -81,6 +87,7 @@ class JobLauncher:
         self._postman = postman
         self._submit = submit
         self._status = status
+        self._log = RunLayout(run_dir).task_log(task.name)
         self._wanted: list[asyncio.Future[MailboxLink]] = []
         self._followers: set[asyncio.Task[None]] = set()
         self._earlier: asyncio.Task[None] | None = None
@@ -156,7 +163,7 @@ class JobLauncher:
         for job in batch.jobs:
             await asyncio.wait([link.ending for link in job.links])
             place = job.links[0].mailbox.parent
-            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+            await asyncio.to_thread(_put_away, place, self._log)
 
     async def _see_off_earlier(self) -> None:
         """Wait until no worker of an earlier service is at work."""
@@ -169,6 +176,8 @@ class JobLauncher:
             _see_off(job, places, self._settings.worker_lost_timeout) for job in earlier
         )
         await asyncio.gather(*see_offs)
+        for job in earlier:
+            await asyncio.to_thread(_put_away, job, self._log)
 
 
 @dataclass(eq=False)
@@ -365,7 +374,15 @@ async def _see_off(job: Path, places: Sequence[Path], lost_s: float) -> None:
         if (who := stranger.started) is not None:
             for place in places:
                 await asyncio.to_thread(remove_temporaries_of, place, who.pid, who.host)
-    await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)
+
+
+def _put_away(job: Path, log: Path) -> None:
+    """Remove what a job leaves; what its workers said goes to the task's log."""
+    with contextlib.suppress(OSError), log.open("ab") as target:
+        for said in sorted(job.glob(f"*/{MAILBOX_LOG}")):
+            with said.open("rb") as source:
+                shutil.copyfileobj(source, target)
+    shutil.rmtree(job, ignore_errors=True)
 
 
 class _Stranger:
