@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import remove_abandoned_temporaries
-from tigerflow.layout import STATE, error_directory, worker_file
+from tigerflow.layout import error_directory, worker_file
 from tigerflow.log import configure, logger
 from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
@@ -32,7 +32,6 @@ from tigerflow.workers import client
 from tigerflow.workers.jobs import JobLauncher, Submit
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
-from tigerflow.workers.mailbox import BEATS_PER_TIMEOUT
 from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
@@ -292,16 +291,7 @@ class Host:
             alive = Path(f"{self._socket_path}.alive")
             return LocalLauncher(told, Path.cwd(), alive)
         if self._postman is None:
-            settings = self._settings
-            pulse = Path.cwd() / STATE / "mailboxes" / "pulse"
-            pulse.parent.mkdir(parents=True, exist_ok=True)
-            self._postman = Postman(
-                asyncio.get_running_loop(),
-                pulse,
-                settings.mailbox_poll_ms / 1000,
-                settings.worker_lost_timeout / BEATS_PER_TIMEOUT,
-            )
-            self._postman.start()
+            self._postman = Postman.for_run(Path.cwd(), self._settings)
         status = self._statuses[key] = TaskStatus(told.name)
         return JobLauncher(
             told, Path.cwd(), self._settings, self._postman, self._submit, status
