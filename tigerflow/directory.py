@@ -87,6 +87,16 @@ class Directories:
         )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file; times are UTC, ISO 8601 with offset, if known."""
+
+    started_at: str | None
+    finished_at: str | None
+    #: One line on why it has an `.err`; None for one that has an output.
+    failure: str | None
+
+
 class DirectorySource:
     """The undone files of a directory, as they arrive, in order of their names.
 
@@ -162,7 +172,7 @@ class DirectorySource:
         try:
             batch = self.inbox.batch(wait=not self._once) or []
         except InputDirectoryError as error:
-            self._stop_for(error)
+            self.stop_for(error)
             return False
         if self.inbox.first_scan_is_over and not self._has_told_of_earlier:
             self._tell_of_earlier()
@@ -187,16 +197,29 @@ class DirectorySource:
         self._show_progress()
 
     def finished(self, job: FileJob, result: Attempt) -> None:
-        """Log the file's fate, and see whether the input changed meanwhile."""
+        """Log the file's fate, and settle it."""
+        name = printable(job.input.name)
         if result.failure is None:
+            logger.info("Successfully processed: {}", name)
+        else:
+            logger.error("Failed processing: {}", name)
+        finished = result.finished.isoformat() if result.finished else None
+        failure = result.failure.summary if result.failure else None
+        self.settle(job, Outcome(result.started.isoformat(), finished, failure))
+
+    def settle(self, job: FileJob, outcome: Outcome) -> None:
+        """Count a file as done or failed, unless its input has changed meanwhile."""
+        if outcome.failure is None:
             self.succeeded += 1
-            logger.info("Successfully processed: {}", printable(job.input.name))
         else:
             self.failed += 1
-            logger.error("Failed processing: {}", printable(job.input.name))
-        logger.log(METRICS, "{}", _metrics(result))
-        self._settle(job, result)
+        logger.log(METRICS, "{}", _metrics(job, outcome))
+        self._settle(job, outcome)
         self._show_progress()
+
+    def give_back(self, job: FileJob) -> None:
+        """Offer a file again, with the next scan: nobody has run it to its end."""
+        self._in_hand.pop(job.input.name, None)
 
     def _show_progress(self) -> None:
         self._progress(
@@ -207,16 +230,17 @@ class DirectorySource:
 
     def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
         """Stop: no later file can fare better."""
-        del self._in_hand[job.input.name]
-        self._stop_for(error)
+        self.give_back(job)
+        self.stop_for(error)
 
-    def _stop_for(self, error: TigerflowError) -> None:
+    def stop_for(self, error: TigerflowError) -> None:
+        """Stop because of an error, which is logged."""
         if self.error is None:
             self.error = error
             logger.error("{}", error)
         self.stop()
 
-    def _settle(self, job: FileJob, result: Attempt) -> None:
+    def _settle(self, job: FileJob, outcome: Outcome) -> None:
         """Have a file that changed meanwhile done again.
 
         Leave one in peace whose result can never be newer than itself.
@@ -231,8 +255,8 @@ class DirectorySource:
             newest = max(_times(job))
         except ValueError:
             # Neither could be stored: a name that is too long for an `.err`.
-            if result.failure is not None:
-                logger.error("No room for its '.err': {}", result.failure.summary)
+            if outcome.failure is not None:
+                logger.error("No room for its '.err': {}", outcome.failure)
             newest = 0
         if newest < arrival.signature[2]:
             self._done_anyway[arrival.name] = arrival.signature
@@ -283,12 +307,12 @@ def _make_older(job: FileJob, than_ns: int) -> None:
             os.utime(path, ns=(than_ns - 1, than_ns - 1))
 
 
-def _metrics(result: Attempt) -> str:
+def _metrics(job: FileJob, outcome: Outcome) -> str:
     return json.dumps(
         {
-            "file": result.job.input.name,
-            "started_at": result.started.isoformat(),
-            "finished_at": result.finished and result.finished.isoformat(),
-            "status": "success" if result.failure is None else "error",
+            "file": job.input.name,
+            "started_at": outcome.started_at,
+            "finished_at": outcome.finished_at,
+            "status": "success" if outcome.failure is None else "error",
         },
     )

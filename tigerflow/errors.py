@@ -121,10 +121,13 @@ class PipelineError(TigerflowError):
         super().__init__("\n".join(lines))
 
 
-class NotYetError(TigerflowError):
-    """A documented feature that this version does not have."""
+class OptionError(TigerflowError):
+    """Options of a command line cannot be used, one line for each."""
 
     exit_code = ExitCode.USAGE
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\nError: ".join(lines))
 
 
 class WorkflowDirectoryError(TigerflowError):

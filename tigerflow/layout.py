@@ -18,11 +18,16 @@ from pathlib import Path
 STATE = Path(".tigerflow")
 INPUT_LINK = STATE / "input"
 WORKFLOW = STATE / "workflow"
+#: In a workflow: what submits workers as jobs, and the profile that says how.
+WORKERS_SNAKEFILE, WORKERS_PROFILE = "workers.smk", "profiles/workers"
 PLAN = STATE / "pipeline.json"
 JOURNAL = STATE / "journal.jsonl"
 RUN_LOG = STATE / "run.log"
 #: Made to ask a running service to take up files whose errors are gone.
 RETRY_REQUEST = STATE / "retry"
+
+#: A number that grows for as long as the dispatcher of the mailboxes lives.
+PULSE = STATE / "mailboxes" / "pulse"
 
 #: What a mailbox has: messages to the worker, messages from it, what it prints.
 MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG = "inbox", "outbox", "log"

@@ -1,9 +1,11 @@
 """One service a run directory, also across the hosts of a cluster."""
 
+import asyncio
 import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -13,9 +15,16 @@ from typing import Self
 
 from tigerflow.errors import RunningError
 from tigerflow.files import write_json
+from tigerflow.log import logger
 
 #: A service touches its `run.pid` this often; one that is three times as old is dead.
 BEAT_S = 10
+
+#: How often a service looks for a stop request.
+LOOK_S = 1.0
+
+#: Made to ask the service on another host to stop.
+STOP_REQUEST = "stop"
 
 _LOCK_NAME = "run.lock"
 
@@ -41,8 +50,10 @@ class RunLock:
     other hosts cannot be seen.
     """
 
-    def __init__(self, state: Path) -> None:
-        """Lock the run directory whose state directory this is."""
+    def __init__(self, state: Path, who: str = "Pipeline") -> None:
+        """Lock the run directory whose state directory this is, for `who`."""
+        self._who = who
+        self._request = state / STOP_REQUEST
         self._lock_path = state / _LOCK_NAME
         self._pid_path = state / "run.pid"
 
@@ -104,10 +115,26 @@ class RunLock:
         with contextlib.suppress(OSError):
             os.utime(self._pid_path)
 
+    async def look_after(self) -> None:
+        """Beat, and obey a stop request from another host."""
+        self._request.unlink(missing_ok=True)
+        loop = asyncio.get_running_loop()
+        next_beat = loop.time()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._request.exists():
+                self._request.unlink(missing_ok=True)
+                logger.warning("Received a stop request from another host")
+                # The same as from this host, also in its exit code.
+                os.kill(os.getpid(), signal.SIGTERM)
+            if loop.time() >= next_beat:
+                next_beat += BEAT_S
+                self.beat()
+
     def _running(self) -> RunningError:
         other = read_holder(self._pid_path)
         where = f" (pid {other.pid} on {other.host})" if other else ""
-        return RunningError(f"Pipeline is already running{where}")
+        return RunningError(f"{self._who} is already running{where}")
 
 
 def read_holder(path: Path) -> Holder | None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -27,9 +26,16 @@ from tigerflow.files import remove_temporaries_of
 from tigerflow.history import History, read_history
 from tigerflow.inbox import Arrival, Inbox, Signature, signature_of
 from tigerflow.journal import Journal, read
-from tigerflow.layout import JOURNAL, RETRY_REQUEST, RUN_LOG, STATE
+from tigerflow.layout import (
+    JOURNAL,
+    RETRY_REQUEST,
+    RUN_LOG,
+    STATE,
+    WORKERS_PROFILE,
+    WORKERS_SNAKEFILE,
+)
 from tigerflow.ledger import Counts
-from tigerflow.lock import BEAT_S, RunLock
+from tigerflow.lock import LOOK_S, RunLock
 from tigerflow.log import log_file, logger
 from tigerflow.naming import printable
 from tigerflow.options import RunnerOptions
@@ -42,13 +48,8 @@ from tigerflow.targets import Targets
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
 from tigerflow.workers.host import Host, Patron, only_generation
+from tigerflow.workers.pool import WORKER_RETRIES
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
-
-#: How often the service looks for a stop request and shows that it lives.
-LOOK_S = 1.0
-
-#: How often a file is tried again whose worker died.
-WORKER_RETRIES = 2
 
 #: How long processes that were killed are waited for; the kernel takes no time for it.
 KILLED_S = 5.0
@@ -62,6 +63,8 @@ class Service:
     workflow: Workflow
     options: RunnerOptions
     settings: Settings
+    #: How workers of Slurm tasks are submitted; None: as the workflow's profile says.
+    workers_profile: Path | None = None
 
     def run(self, on_ready: Callable[["Controls"], None]) -> int:
         """Serve until it is over; return the exit code.
@@ -129,7 +132,10 @@ class Service:
         on_ready(controls)
         self._record_start(journal)
         serving = asyncio.create_task(host.serve())
-        looking = asyncio.create_task(_look_after(lock, controls, self.pipeline.path))
+        looking = [
+            asyncio.create_task(lock.look_after()),
+            asyncio.create_task(_look_around(controls, self.pipeline.path)),
+        ]
         inbox = Inbox(
             self.workflow.input_dir,
             self.pipeline.input_ext,
@@ -140,7 +146,8 @@ class Service:
             with inbox:
                 await runner.run(inbox)
         finally:
-            looking.cancel()
+            for look in looking:
+                look.cancel()
             logger.info("Shutting down pipeline")
             host.stop()
             try:
@@ -161,9 +168,9 @@ class Service:
         workflow = self.workflow
         log = workflow.output_dir / STATE / "logs" / "jobs.log"
         return Submitter(
-            workflow.directory / "workers.smk",
+            workflow.directory / WORKERS_SNAKEFILE,
             workflow.output_dir,
-            workflow.directory / "profiles" / "workers",
+            self.workers_profile or workflow.directory / WORKERS_PROFILE,
             log,
             forks,
         )
@@ -316,29 +323,17 @@ class _Selector:
         return [by_path[path] for path in chosen]
 
 
-async def _look_after(lock: RunLock, controls: Controls, pipeline: Path) -> None:
-    """Obey a stop request, also from another host, and show that the service lives."""
+async def _look_around(controls: Controls, pipeline: Path) -> None:
+    """Obey a request to retry, and tell of a pipeline file that has changed."""
     told = _state_of(pipeline)
-    request = STATE / "stop"
-    request.unlink(missing_ok=True)
-    loop = asyncio.get_running_loop()
-    next_beat = loop.time()
     while True:
         await asyncio.sleep(LOOK_S)
-        if request.exists():
-            request.unlink(missing_ok=True)
-            logger.warning("Received a stop request from another host")
-            # The same as from this host, also in its exit code.
-            os.kill(os.getpid(), signal.SIGTERM)
         if controls.runner.has_scanned and RETRY_REQUEST.exists():
             RETRY_REQUEST.unlink(missing_ok=True)
             controls.runner.retry()
         if (state := _state_of(pipeline)) != told and state is not None:
             told = state
             logger.warning("{} has changed; restart to use it", pipeline)
-        if loop.time() >= next_beat:
-            next_beat += BEAT_S
-            lock.beat()
 
 
 def _state_of(path: Path) -> Signature | None:

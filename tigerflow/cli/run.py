@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,11 @@ import typer
 from tigerflow.cli._background import detach
 from tigerflow.cli._display import Display, display_on_terminal
 from tigerflow.cli._errors import report_errors
+from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.compiler.directory import compile_workflow
 from tigerflow.errors import ExitCode, NoRunError
 from tigerflow.layout import STATE
-from tigerflow.lock import find_running
+from tigerflow.lock import STOP_REQUEST, find_running
 from tigerflow.log import configure, logger
 from tigerflow.options import RunnerOptions
 from tigerflow.pipeline.spec import load_pipeline
@@ -80,6 +82,7 @@ def run_command(  # noqa: PLR0913 -- one for each option
     retry_failed: RetryFailed = False,
     rerun_changed: RerunChanged = False,
     drop_metadata: DropMetadata = False,
+    workers_profile: WorkersProfile = None,
     background: Background = False,
 ) -> None:
     """Process what is there and what arrives, until there is nothing left to do."""
@@ -90,7 +93,8 @@ def run_command(  # noqa: PLR0913 -- one for each option
         rerun_changed=rerun_changed,
         keep_metadata=not drop_metadata,
     )
-    _serve(pipeline, input_dir, output_dir, options, background=background)
+    load = partial(_load, pipeline, input_dir, output_dir, options, workers_profile)
+    _serve(output_dir, load, background=background)
 
 
 def watch_command(  # noqa: PLR0913 -- one for each option
@@ -110,6 +114,7 @@ def watch_command(  # noqa: PLR0913 -- one for each option
     retry_failed: RetryFailed = False,
     rerun_changed: RerunChanged = False,
     drop_metadata: DropMetadata = False,
+    workers_profile: WorkersProfile = None,
     background: Background = False,
 ) -> None:
     """Process what is there and what arrives, until stopped."""
@@ -121,7 +126,8 @@ def watch_command(  # noqa: PLR0913 -- one for each option
         rerun_changed=rerun_changed,
         keep_metadata=not drop_metadata,
     )
-    _serve(pipeline, input_dir, output_dir, options, background=background)
+    load = partial(_load, pipeline, input_dir, output_dir, options, workers_profile)
+    _serve(output_dir, load, background=background)
 
 
 def stop_command(
@@ -150,7 +156,7 @@ def stop_command(
                 os.kill(holder.pid, signal.SIGINT)
             typer.echo(f"Sent SIGTERM to pipeline (pid {holder.pid})")
             return
-        (state / "stop").touch()
+        (state / STOP_REQUEST).touch()
         typer.echo(f"Asked pipeline to stop (pid {holder.pid} on {holder.host})")
 
 
@@ -185,14 +191,7 @@ class _Session:
             self._display.close()
 
 
-def _serve(
-    pipeline: Path,
-    input_dir: Path,
-    output_dir: Path,
-    options: RunnerOptions,
-    *,
-    background: bool,
-) -> None:
+def _serve(output_dir: Path, load: Callable[[], Service], *, background: bool) -> None:
     on_up = detach() if background else lambda: None
     display = None if background else display_on_terminal(output_dir)
     session = _Session(display, on_up)
@@ -203,8 +202,7 @@ def _serve(
         configure()
         try:
             with report_errors():
-                service = _load(pipeline, input_dir, output_dir, options)
-                code = service.run(session.ready)
+                code = load().run(session.ready)
         finally:
             if signals.received is not None:
                 # Also when an error came of it: a Ctrl-C reaches the helpers too.
@@ -217,8 +215,10 @@ def _load(
     input_dir: Path,
     output_dir: Path,
     options: RunnerOptions,
+    workers_profile: Path | None,
 ) -> Service:
     settings = Settings.load()
+    profile = check_profile(workers_profile)
     loaded = load_pipeline(pipeline)
     workflow = compile_workflow(loaded, input_dir, output_dir)
-    return Service(loaded, workflow, options, settings)
+    return Service(loaded, workflow, options, settings, profile)

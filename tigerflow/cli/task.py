@@ -4,16 +4,17 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 
 from tigerflow.cli._errors import report_errors
+from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.directory import Directories, DirectorySource
-from tigerflow.errors import ExitCode, NotYetError
+from tigerflow.errors import ExitCode
 from tigerflow.files import remove_abandoned_temporaries, remove_temporaries_of
 from tigerflow.log import configure, logger
 from tigerflow.naming import check_task_name
@@ -21,8 +22,8 @@ from tigerflow.process import StopSignals
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition
 from tigerflow.tasks.execution import Interrupted, user_frames
-from tigerflow.tasks.params import build_command
-from tigerflow.tasks.serving import TaskServer
+from tigerflow.tasks.params import ParamText, build_command, record_texts
+from tigerflow.tasks.serving import Lifecycle, TaskServer
 
 
 def _option(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
@@ -115,6 +116,7 @@ _KIND_OPTIONS: dict[TaskKind, tuple[Parameter, ...]] = {
             ],
             None,
         ),
+        _option("workers_profile", WorkersProfile, None),
     ),
 }
 
@@ -165,7 +167,9 @@ def run_task_command(task: type[Task]) -> NoReturn:
     """
     configure()
     with report_errors():
-        command = build_command(_parameters(task), _entry(task))
+        fields, texts = task.fields(), dict[str, ParamText]()
+        command = build_command(_parameters(task), _entry(task, texts))
+        record_texts(command, fields, texts)
     command.main(standalone_mode=True)
     sys.exit(ExitCode.DONE)
 
@@ -192,7 +196,8 @@ def _parameters(task: type[Task]) -> list[Parameter]:
     ]
 
 
-def _entry(task: type[Task]) -> Callable[..., None]:
+def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., None]:
+    """Return what runs the task; `texts` has its params as they were given."""
     kind_names = {option.name for option in _KIND_OPTIONS[task.kind]}
     param_names = [field.name for field in task.fields()]
 
@@ -205,32 +210,62 @@ def _entry(task: type[Task]) -> Callable[..., None]:
             check_task_name(name)
             directories = Directories(**values)
             directories.check()
-            _refuse_slurm(task)
             check_definition(task)
-            limit = options.get("concurrency_limit", 1)
-            server = TaskServer(task, name, params, limit)
+            directories = directories.absolute()
             settings = Settings.load()
+            if task.kind is TaskKind.SLURM:
+                server: _Server = _SlurmServer(task, name, directories, options, texts)
+            else:
+                limit = options.get("concurrency_limit", 1)
+                server = TaskServer(task, name, params, limit)
             remove_abandoned_temporaries(directories.output_dir)
         # Outside: what the task's own code raises is shown with its traceback.
-        code = _serve(server, directories.absolute(), settings, once=once)
+        code = _serve(server, directories, settings, once=once)
         _flush_prints()
         sys.exit(code)
 
     return run
 
 
-def _refuse_slurm(task: type[Task]) -> None:
-    if task.kind is TaskKind.SLURM:
-        msg = (
-            f"{task.__name__} is a SlurmTask, and this version runs those only in a "
-            "pipeline: put it into a pipeline file, run 'tigerflow compile', then "
-            "'snakemake --profile …/slurm'; or derive it from LocalTask to run it here"
-        )
-        raise NotYetError(msg)
+class _Server(Protocol):
+    """What serves a source's files until it has no more."""
+
+    def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class _SlurmServer:
+    """Serves on compute nodes; what can go wrong with that is told as a sentence."""
+
+    def __init__(
+        self,
+        task: type[Task],
+        name: str,
+        directories: Directories,
+        options: Mapping[str, Any],
+        texts: Mapping[str, ParamText],
+    ) -> None:
+        # Much to import, which tasks of other kinds need not wait for.
+        from tigerflow.pipeline.alone import pipeline_of_one  # noqa: PLC0415
+        from tigerflow.single import SlurmServer  # noqa: PLC0415
+
+        profile = check_profile(options["workers_profile"])
+        extensions = (directories.input_ext, directories.output_ext)
+        pipeline = pipeline_of_one(task, name, extensions, options, texts)
+        settings = Settings.from_environment()
+        self._server = SlurmServer(pipeline, directories.output_dir, settings, profile)
+
+    def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
+        with report_errors():
+            self._server.serve(source, lifecycle)
+
+    def kill(self) -> None:
+        self._server.kill()
 
 
 def _serve(
-    server: TaskServer,
+    server: _Server,
     directories: Directories,
     settings: Settings,
     *,
@@ -251,6 +286,7 @@ def _serve(
 
     def stop_at_once(number: int) -> None:
         logger.warning("Received signal {} again, stopping at once", number)
+        server.kill()
         remove_temporaries_of(directories.output_dir, os.getpid())
 
     with source.inbox, StopSignals(stop, stop_at_once) as signals:
@@ -263,7 +299,7 @@ def _serve(
 
 
 def _serve_until_stopped(
-    server: TaskServer,
+    server: _Server,
     source: DirectorySource,
     signals: StopSignals,
     progress: _Progress,

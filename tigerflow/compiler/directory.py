@@ -9,7 +9,6 @@ from tigerflow.compiler.rules import Rule, build_rules
 from tigerflow.compiler.snakefile import render_snakefile, render_workers
 from tigerflow.compiler.texts import (
     PROFILES,
-    WORKERS_PROFILE,
     is_ours,
     profile_text,
     shipped_profile,
@@ -24,6 +23,8 @@ from tigerflow.files import remove_abandoned_temporaries, write_atomic
 from tigerflow.layout import (
     PLAN,
     STATE,
+    WORKERS_PROFILE,
+    WORKERS_SNAKEFILE,
     RunLayout,
     error_directory,
     result_directory,
@@ -82,9 +83,7 @@ def compile_workflow(
             profile, rules, str(run_dir)
         )
     if any(rule.worker_job for rule in rules):
-        files["workers.smk"] = render_workers(rules, pipeline.path.name, str(run_dir))
-        place = f"profiles/{WORKERS_PROFILE}/profile.yaml"
-        files[place] = shipped_profile(WORKERS_PROFILE)
+        files |= _worker_files(rules, pipeline.path.name, run_dir)
     inside = target.is_relative_to(run_dir)
     # Last: with it, the workflow can be run.
     files["Snakefile"] = render_snakefile(
@@ -95,6 +94,34 @@ def compile_workflow(
         workflow_dir=str(target.relative_to(run_dir) if inside else target),
     )
     return Workflow(target, run_dir, source, rules, files, _plan(pipeline))
+
+
+def _worker_files(
+    rules: tuple[Rule, ...], pipeline_name: str | None, run_dir: Path
+) -> dict[str, str]:
+    return {
+        WORKERS_SNAKEFILE: render_workers(rules, pipeline_name, str(run_dir)),
+        f"{WORKERS_PROFILE}/profile.yaml": shipped_profile("workers"),
+    }
+
+
+def write_workers(pipeline: Pipeline, run_dir: Path) -> Path:
+    """Write what a task that runs by itself needs to submit its workers.
+
+    Returns:
+        The directory of `WORKERS_SNAKEFILE` and `WORKERS_PROFILE`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    directory = RunLayout(run_dir).workflow
+    files = _worker_files(build_rules(pipeline), None, run_dir)
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned_temporaries(path.parent)
+        write_atomic(path, text)
+    return directory
 
 
 def write_workflow(workflow: Workflow) -> list[str]:

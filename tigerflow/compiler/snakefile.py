@@ -32,8 +32,7 @@ def render_snakefile(
     if parallel:
         helpers.append("allow_local_jobs")
     parts = [
-        f"# Made from {printable(pipeline_name)} by `tigerflow compile`: change that\n",
-        "# file and compile again; what is changed here is lost then.\n",
+        _origin(pipeline_name),
         _import("tigerflow.workflow", sorted(helpers)),
         f"workdir: {_text(output_dir)}\n\n\n",
         "# Hands one file to the task's worker, and waits for it.\n",
@@ -58,14 +57,26 @@ def render_snakefile(
     return "".join(parts).rstrip("\n") + "\n"
 
 
-def render_workers(rules: tuple[Rule, ...], pipeline_name: str, output_dir: str) -> str:
-    """Return the Snakefile by which workers are submitted as jobs."""
+def _origin(pipeline_name: str) -> str:
+    return (
+        f"# Made from {printable(pipeline_name)} by `tigerflow compile`: change that\n"
+        "# file and compile again; what is changed here is lost then.\n"
+    )
+
+
+def render_workers(
+    rules: tuple[Rule, ...], pipeline_name: str | None, output_dir: str
+) -> str:
+    """Return the Snakefile by which workers are submitted as jobs.
+
+    Without the name of a pipeline, it is that of a task that runs by itself.
+    """
+    origin = "# Made anew at each start of the task.\n"
     parts = [
-        f"# Made from {printable(pipeline_name)} by `tigerflow compile`: change that\n",
-        "# file and compile again; what is changed here is lost then.\n",
+        origin if pipeline_name is None else _origin(pipeline_name),
         "#\n",
-        "# The jobs in which workers of Slurm tasks run. `tigerflow run` and `watch`\n",
-        "# submit them while files wait; each gets files from there until it ends.\n",
+        "# The jobs in which workers of Slurm tasks run. Whoever submits them, while\n",
+        "# files wait, gives them files until they end.\n",
         _import("tigerflow.workflow", ["workers_command"]),
         f"workdir: {_text(output_dir)}\n\n\n",
         "WORKERS = workers_command()\n\n\n",

@@ -12,9 +12,6 @@ from tigerflow.pipeline.spec import Pipeline, PipelineTask
 
 PROFILES = ("local", "slurm")
 
-#: The profile with which the service submits workers, for whom that is enough.
-WORKERS_PROFILE = "workers"
-
 #: What Snakefile and profiles say of their origin, in their first lines.
 MARK = "by `tigerflow compile`"
 

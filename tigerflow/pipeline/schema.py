@@ -16,6 +16,10 @@ _MANY_LINES = re.compile(
     re.MULTILINE,
 )
 
+_BETWEEN_SEMICOLONS = re.compile(
+    r"""(?:[^;'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*"|['"\\])+""", re.DOTALL
+)
+
 
 def _number_as_text(value: object) -> object:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -38,6 +42,17 @@ def _commands(value: object) -> object:
         return [value.rstrip()]
     lines = value.replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip()[:1] not in {"", "#"}]
+
+
+def split_commands(text: str) -> list[str]:
+    """Return the commands of a line, which semicolons separate.
+
+    Quotes may have semicolons of their own; a construct such as `if` stays whole.
+    """
+    commands = [each.strip() for each in _BETWEEN_SEMICOLONS.findall(text)]
+    if _MANY_LINES.search("\n".join(commands)):
+        return [text]
+    return [each for each in commands if each]
 
 
 def _empty_if_null(value: object) -> object:

@@ -285,7 +285,7 @@ def _format(exception: BaseException) -> str:
 
 
 # And the event loop's, between ours.
-_OWN_MODULES = ("tigerflow.tasks", "tigerflow.cli", "asyncio")
+_OWN_MODULES = ("tigerflow.tasks", "tigerflow.cli", "tigerflow.workers", "asyncio")
 
 
 def user_frames(trace: TracebackType | None) -> TracebackType | None:

@@ -72,6 +72,7 @@ class SlurmTask(_SyncTask):
             "sbatch_options",
             "setup_command",
             "setup_commands",
+            "workers_profile",
         },
     )
 

@@ -116,6 +116,40 @@ def build_command(
     return typer.main.get_command(app)
 
 
+def record_texts(
+    command: Any, fields: Sequence[Field], texts: dict[str, ParamText]
+) -> None:
+    """Have `command`, when it is run, put the texts given for `fields` into `texts`.
+
+    By field name; `convert` makes the same values of them in another process.
+    """
+    names = {field.name for field in fields}
+    for option in command.params:
+        if option.name in names:
+            option.process_value = _recorded(option, texts)
+
+
+def _recorded(option: Any, texts: dict[str, ParamText]) -> Callable[[Any, Any], Any]:
+    process = option.process_value
+
+    def process_value(context: Any, value: Any) -> Any:
+        result = process(context, value)
+        source = context.get_parameter_source(option.name)
+        # None: the user was asked for it, and has just answered.
+        if source is None or source.name in {"COMMANDLINE", "ENVIRONMENT"}:
+            texts[option.name] = _as_text(value)
+        return result
+
+    return process_value
+
+
+def _as_text(value: Any) -> ParamText:
+    if isinstance(value, list | tuple):
+        return [str(each) for each in value]
+    # A flag is True or False, one that is counted a number.
+    return None if value is None else str(value)
+
+
 def convert(
     fields: Sequence[Field],
     values: Mapping[str, ParamText],

@@ -88,6 +88,9 @@ class TaskServer:
             else:
                 self._serve_sync(context, source, lifecycle)
 
+    def kill(self) -> None:
+        """Do nothing: what it does ends with this process."""
+
     def _serve_sync(
         self,
         context: SetupContext,

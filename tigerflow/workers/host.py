@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import remove_abandoned_temporaries
-from tigerflow.layout import STATE, error_directory, worker_file
+from tigerflow.layout import error_directory, worker_file
 from tigerflow.log import configure, logger
 from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
@@ -32,10 +32,10 @@ from tigerflow.workers import client
 from tigerflow.workers.jobs import JobLauncher, Submit
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
-from tigerflow.workers.mailbox import BEATS_PER_TIMEOUT
 from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
+from tigerflow.workers.status import FAILED, TaskStatus
 
 #: Where the kernel cannot tell of a process's end (before Linux 5.3).
 RUN_POLL_S = 0.5
@@ -81,6 +81,8 @@ class Host:
         self._settings = settings
         self._told: dict[tuple[Path, int, int], WorkerTask] = {}
         self._pools: dict[tuple[str, str], TaskPool] = {}
+        #: Of pools whose workers are jobs.
+        self._statuses: dict[tuple[str, str], TaskStatus] = {}
         self._runs: dict[int, asyncio.Task[None]] = {}
         self._over = asyncio.Event()
         self._ended = asyncio.Event()
@@ -109,8 +111,10 @@ class Host:
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
         if self._postman is not None:
             await asyncio.to_thread(self._postman.stop)
-        for pool in self._pools.values():
+        for key, pool in self._pools.items():
             self._problems += pool.problems
+            if key in self._statuses:
+                self._statuses[key].end(FAILED if pool.failure else None)
         for problem in self._problems:
             logger.error("{}", problem)
         self._ended.set()
@@ -276,29 +280,21 @@ class Host:
                 if directory.is_dir():
                     remove_abandoned_temporaries(directory)
             retries = self._patron.retries if self._patron else 0
-            launcher = self._launcher(told)
+            launcher = self._launcher(told, key)
             self._pools[key] = TaskPool(
                 told, Path.cwd(), self._settings, launcher, retries
             )
         return self._pools[key]
 
-    def _launcher(self, told: WorkerTask) -> Launcher:
+    def _launcher(self, told: WorkerTask, key: tuple[str, str]) -> Launcher:
         if not told.remote or self._submit is None:
             alive = Path(f"{self._socket_path}.alive")
             return LocalLauncher(told, Path.cwd(), alive)
         if self._postman is None:
-            settings = self._settings
-            pulse = Path.cwd() / STATE / "mailboxes" / "pulse"
-            pulse.parent.mkdir(parents=True, exist_ok=True)
-            self._postman = Postman(
-                asyncio.get_running_loop(),
-                pulse,
-                settings.mailbox_poll_ms / 1000,
-                settings.worker_lost_timeout / BEATS_PER_TIMEOUT,
-            )
-            self._postman.start()
+            self._postman = Postman.for_run(Path.cwd(), self._settings)
+        status = self._statuses[key] = TaskStatus(told.name)
         return JobLauncher(
-            told, Path.cwd(), self._settings, self._postman, self._submit
+            told, Path.cwd(), self._settings, self._postman, self._submit, status
         )
 
     def _watch_run(self, pid: int) -> None:

@@ -50,8 +50,8 @@ def main(job: Path) -> int:
 
 
 def _start(mailbox: Path, variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    run_dir = mailbox.parents[4]
-    commands, python = [*_read_task(mailbox)["setup_commands"]], sys.executable
+    run_dir, task = mailbox.parents[4], _read_task(mailbox)
+    commands, python = [*task["setup_commands"]], sys.executable
     if commands:
         # That of the environment they activate, and ours when they activate none.
         python = "python"
@@ -63,7 +63,7 @@ def _start(mailbox: Path, variables: Mapping[str, str]) -> "subprocess.Popen[byt
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=run_dir,
+            cwd=task["working_dir"] or run_dir,
             env={**launch_environment(), **variables},
             start_new_session=True,
         )

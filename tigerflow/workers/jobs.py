@@ -13,13 +13,19 @@ from typing import Protocol
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import remove_temporaries_of
-from tigerflow.layout import MAILBOX_INBOX, MAILBOX_LOG, STATE, mailboxes
-from tigerflow.log import logger
+from tigerflow.layout import (
+    MAILBOX_INBOX,
+    MAILBOX_LOG,
+    STATE,
+    RunLayout,
+    mailboxes,
+)
 from tigerflow.settings import Settings
 from tigerflow.workers.link import Ending, LaunchError
 from tigerflow.workers.mailbox import Sender, make_mailbox
 from tigerflow.workers.postman import Delivery, Postman, Round
 from tigerflow.workers.protocol import Left, Message, Started, Stop, WorkerTask
+from tigerflow.workers.status import TaskStatus
 
 #: How often workers that are to end are looked at.
 LOOK_S = 0.5
@@ -69,13 +75,19 @@ class JobLauncher:
         settings: Settings,
         postman: Postman,
         submit: Submit,
+        status: TaskStatus,
     ) -> None:
-        """Start workers of `task` in `run_dir`, jobs that `submit` submits."""
+        """Start workers of `task` in `run_dir`, jobs that `submit` submits.
+
+        What becomes of them is noted in `status`.
+        """
         self._task = task
         self._run_dir = run_dir
         self._settings = settings
         self._postman = postman
         self._submit = submit
+        self._status = status
+        self._log = RunLayout(run_dir).task_log(task.name)
         self._wanted: list[asyncio.Future[MailboxLink]] = []
         self._followers: set[asyncio.Task[None]] = set()
         self._earlier: asyncio.Task[None] | None = None
@@ -83,6 +95,7 @@ class JobLauncher:
 
     async def close(self) -> None:
         """Return when no job is left; their workers have been told to stop."""
+        self._status.close()
         for batch in self._batches:
             batch.is_closing = True
             batch.cancel_idle()
@@ -129,7 +142,7 @@ class JobLauncher:
 
     def _make_job(self, workers: int) -> "_Job":
         name = secrets.token_hex(6)
-        job = _Job(name, self._task.name)
+        job = _Job(name, self._status)
         place = self._run_dir / mailboxes(self._task.name) / name
         for number in range(workers):
             mailbox = place / str(number)
@@ -150,17 +163,21 @@ class JobLauncher:
         for job in batch.jobs:
             await asyncio.wait([link.ending for link in job.links])
             place = job.links[0].mailbox.parent
-            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+            await asyncio.to_thread(_put_away, place, self._log)
 
     async def _see_off_earlier(self) -> None:
         """Wait until no worker of an earlier service is at work."""
         place = self._run_dir / mailboxes(self._task.name)
         earlier = await asyncio.to_thread(_directories, place)
-        places = [self._run_dir / each / self._task.name for each in (".", _HIDDEN)]
+        # A pipeline's results; those of a task by itself are in the run directory.
+        names = (".", self._task.name, _HIDDEN / self._task.name)
+        places = [self._run_dir / each for each in names]
         see_offs = (
             _see_off(job, places, self._settings.worker_lost_timeout) for job in earlier
         )
         await asyncio.gather(*see_offs)
+        for job in earlier:
+            await asyncio.to_thread(_put_away, job, self._log)
 
 
 @dataclass(eq=False)
@@ -188,7 +205,7 @@ class _Job:
     """One job, and the workers in it."""
 
     name: str
-    task: str
+    status: TaskStatus
     links: list["MailboxLink"] = field(default_factory=list)
     batch: _Batch | None = None
     #: Set when it is in the queue no more.
@@ -197,14 +214,13 @@ class _Job:
     def take(self, event: JobEvent) -> None:
         match event.kind:
             case "submitted":
-                logger.info(
-                    "[{}] Submitted task with Slurm job ID {}", self.task, event.text
-                )
+                self.status.submitted(self.name, event.text)
                 with contextlib.suppress(OSError):
                     place = self.links[0].mailbox.parent / "number"
                     place.write_text(event.text)
             case "failed" | "finished":
                 self.gone.set()
+                self.status.job_ended(self.name)
                 for link in self.links:
                     link.job_ended(event)
             case _:
@@ -298,6 +314,7 @@ class MailboxLink:
             match message:
                 case Started():
                     self._started = message
+                    self._job.status.worker_started(self._job.name)
                 case Left():
                     self._left = message
                 case _:
@@ -317,6 +334,8 @@ class MailboxLink:
                 self._postman.remove(self._round)
                 self._messages.put_nowait(None)
                 self.ending.set_result(ending)
+                if self._started is not None:
+                    self._job.status.worker_ended()
                 if self._job.batch is not None:
                     self._job.batch.cancel_idle()
 
@@ -355,7 +374,15 @@ async def _see_off(job: Path, places: Sequence[Path], lost_s: float) -> None:
         if (who := stranger.started) is not None:
             for place in places:
                 await asyncio.to_thread(remove_temporaries_of, place, who.pid, who.host)
-    await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)
+
+
+def _put_away(job: Path, log: Path) -> None:
+    """Remove what a job leaves; what its workers said goes to the task's log."""
+    with contextlib.suppress(OSError), log.open("ab") as target:
+        for said in sorted(job.glob(f"*/{MAILBOX_LOG}")):
+            with said.open("rb") as source:
+                shutil.copyfileobj(source, target)
+    shutil.rmtree(job, ignore_errors=True)
 
 
 class _Stranger:

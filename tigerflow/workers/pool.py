@@ -42,6 +42,9 @@ from tigerflow.workers.protocol import (
 AHEAD_S, MOST_AHEAD = 0.02, 8
 REMOTE_AHEAD_S, REMOTE_MOST_AHEAD = 2.0, 64
 
+#: How often a service tries a file again whose worker died.
+WORKER_RETRIES = 2
+
 #: Over about how many files their time is averaged.
 AVERAGED_OVER = 10
 
@@ -160,6 +163,8 @@ class TaskPool:
         self._refusal: str | None = None
         #: Why the task cannot run, once that is known.
         self.failure: str | None = None
+        #: Of what its setup has raised, if that is why.
+        self.failure_traceback = ""
         #: What went wrong at teardown.
         self.problems: list[str] = []
 
@@ -196,6 +201,11 @@ class TaskPool:
                 for pending in worker.in_flight.values()
             ),
         )
+
+    @property
+    def most_workers(self) -> int:
+        """Up to how many workers it may have."""
+        return self._task.workers
 
     @property
     def is_crowded(self) -> bool:
@@ -369,7 +379,8 @@ class TaskPool:
         match message:
             case Ready():
                 self._take_ready(worker)
-            case SetupFailed(reason):
+            case SetupFailed(reason, trace):
+                self.failure_traceback = trace
                 self._fail(f"its setup failed: {reason}")
             case TeardownFailed(reason):
                 self.problems.append(

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from tigerflow.layout import MAILBOX_EXIT, MAILBOX_INBOX, MAILBOX_OUTBOX
-from tigerflow.workers.mailbox import Pulse, Receiver, Sender
+from tigerflow.layout import MAILBOX_EXIT, MAILBOX_INBOX, MAILBOX_OUTBOX, PULSE
+from tigerflow.settings import Settings
+from tigerflow.workers.mailbox import BEATS_PER_TIMEOUT, Pulse, Receiver, Sender
 from tigerflow.workers.protocol import Message
 
 #: While nothing is in hand anywhere, this many times more rarely.
@@ -79,6 +81,21 @@ class Postman:
         self._wake = threading.Event()
         self._over = False
         self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
+
+    @classmethod
+    def for_run(cls, run_dir: Path, settings: Settings) -> Self:
+        """Start one for the mailboxes of a run directory.
+
+        Raises:
+            OSError: there can be no mailboxes.
+        """
+        pulse = run_dir / PULSE
+        pulse.parent.mkdir(parents=True, exist_ok=True)
+        poll_s = settings.mailbox_poll_ms / 1000
+        beat_s = settings.worker_lost_timeout / BEATS_PER_TIMEOUT
+        postman = cls(asyncio.get_running_loop(), pulse, poll_s, beat_s)
+        postman.start()
+        return postman
 
     def start(self) -> None:
         """Start making rounds."""

@@ -46,6 +46,8 @@ class WorkerTask:
     wall_time: float | None = None
     #: How many of the workers share one job.
     workers_per_job: int = 1
+    #: Where the setup commands and the task run, in a job; None: in the run directory.
+    working_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class SetupFailed:
     """The task cannot run in this process, nor in another."""
 
     message: str
+    #: Of what its `setup` has raised.
+    traceback: str = ""
 
 
 class Fate(StrEnum):

@@ -121,7 +121,10 @@ def main() -> None:
         job = os.environ.get("SLURM_JOB_ID", "")
         post.tell(Started(socket.gethostname(), os.getpid(), job, ends_at))
         threading.Thread(target=post.beat, name="beat", daemon=True).start()
-        code = serve_pool(told, PoolSource(requests, post.tell, settings.worker_grace))
+        source = PoolSource(requests, post.tell, settings.worker_grace)
+        if told.working_dir is not None:
+            os.chdir(told.working_dir)
+        code = serve_pool(told, source)
     post.close()
     end_process(code, is_orphan=False)
 

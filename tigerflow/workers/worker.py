@@ -292,8 +292,10 @@ def _serve(
     except BaseException as error:  # noqa: BLE001 -- the user's setup or teardown, or a bug
         traceback.print_exc()
         record = ErrorRecord.from_exception(told.name, "", error)
-        message = SetupFailed if not lifecycle.is_set_up else TeardownFailed
-        source.tell(message(_summary(record)))
+        if lifecycle.is_set_up:
+            source.tell(TeardownFailed(_summary(record)))
+        else:
+            source.tell(SetupFailed(_summary(record), record.traceback))
         return 1
     logger.info("Task shutdown complete")
     return 0

@@ -1,0 +1,112 @@
+"""A Slurm task that runs by itself, as a pipeline of one."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tigerflow.errors import OptionError, TaskDefinitionError
+from tigerflow.pipeline.schema import SlurmTaskSpec, split_commands
+from tigerflow.pipeline.spec import Pipeline, PipelineTask
+from tigerflow.staging import Staging
+from tigerflow.tasks.base import Task, TaskKind
+from tigerflow.tasks.params import ParamText
+
+#: Options that the command line calls otherwise than a pipeline file.
+_OPTIONS = {"sbatch_options": "sbatch_option"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """Where a worker finds the class whose command line this process runs."""
+
+    #: A file or an import path, with `:Class`.
+    module: str
+    #: Stands where its pipeline file would.
+    path: Path
+
+    @classmethod
+    def of(cls, task: type[Task]) -> "Program":
+        """Find the class.
+
+        Raises:
+            TaskDefinitionError: no other process could import it.
+        """
+        name = task.__module__
+        module = sys.modules.get(name)
+        if getattr(module, task.__name__, None) is not task:
+            msg = f"Task {task.__name__} must be defined at the top of its module"
+            raise TaskDefinitionError(msg)
+        file = Path(getattr(module, "__file__", None) or "-")
+        if name == "__main__":
+            spec = getattr(module, "__spec__", None)
+            if spec is None:
+                return cls(_in_file(task, file.resolve()), file.resolve())
+            name = spec.name
+        # As this process has found it.
+        return cls(
+            f"{name}:{task.__name__}", Path(sys.path[0] or ".").absolute() / name
+        )
+
+
+def _in_file(task: type[Task], file: Path) -> str:
+    if file.suffix != ".py":
+        msg = f"Task {task.__name__} must be in a '.py' file, for workers to import it"
+        raise TaskDefinitionError(msg)
+    return f"{file}:{task.__name__}"
+
+
+def pipeline_of_one(
+    task: type[Task],
+    name: str,
+    extensions: tuple[str, str],
+    options: Mapping[str, Any],
+    params: Mapping[str, ParamText],
+) -> Pipeline:
+    """Return a Slurm task by itself as a pipeline.
+
+    Args:
+        task: the class.
+        name: that of the task, which it need not share with the class.
+        extensions: of inputs and outputs.
+        options: those of the kind, from the command line.
+        params: the texts of the task's own, by field name.
+
+    Raises:
+        OptionError: some of the options cannot be, with the sentences that they have in
+            a pipeline file.
+        TaskDefinitionError: no worker could import the class.
+    """
+    program = Program.of(task)
+    commands = split_commands(options["setup_commands"] or "")
+    resources = {key: options[key] for key in ("cpus", "memory", "time", "gpus")}
+    values = {
+        "name": name,
+        "kind": TaskKind.SLURM,
+        "module": program.module,
+        "input_ext": extensions[0],
+        "output_ext": extensions[1],
+        "setup_commands": [*commands, *(options["setup_command"] or ())],
+        "max_workers": options["max_workers"],
+        "worker_resources": {
+            **resources,
+            "sbatch_options": options["sbatch_option"] or (),
+        },
+    }
+    try:
+        spec = SlurmTaskSpec.model_validate(values)
+    except ValidationError as error:
+        raise OptionError(list(map(_sentence, error.errors()))) from error
+    doc = task.__dict__.get("__doc__") or ""
+    one = PipelineTask(spec, program.module, doc, params, code="")
+    return Pipeline(program.path, (one,), Staging(), warnings=())
+
+
+def _sentence(mistake: Any) -> str:
+    key = next(key for key in reversed(mistake["loc"]) if isinstance(key, str))
+    option = _OPTIONS.get(key, key).replace("_", "-")
+    reason = mistake.get("ctx", {}).get("error", mistake["msg"])
+    return f"--{option}: {reason}"

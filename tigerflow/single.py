@@ -1,0 +1,246 @@
+"""A Slurm task by itself: the files of its directory go to jobs of workers."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tigerflow.compiler.directory import write_workers
+from tigerflow.compiler.texts import worker_text
+from tigerflow.directory import DirectorySource, Outcome
+from tigerflow.engine.forks import Forks
+from tigerflow.engine.submission import Submitter
+from tigerflow.errors import OutputDirectoryError, RunningError, TigerflowError
+from tigerflow.layout import STATE, WORKERS_PROFILE, WORKERS_SNAKEFILE
+from tigerflow.lock import RunLock
+from tigerflow.log import logger
+from tigerflow.pipeline.spec import Pipeline
+from tigerflow.settings import Settings
+from tigerflow.tasks.execution import FileJob
+from tigerflow.tasks.serving import Lifecycle
+from tigerflow.workers import client
+from tigerflow.workers.jobs import JobLauncher
+from tigerflow.workers.pool import (
+    REMOTE_MOST_AHEAD,
+    WORKER_RETRIES,
+    TaskPool,
+)
+from tigerflow.workers.postman import Postman
+from tigerflow.workers.protocol import Answer, Fate, WorkerTask
+from tigerflow.workers.status import CANCELLED, FAILED, TaskStatus
+
+
+class SlurmServer:
+    """The service of one Slurm task."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        output_dir: Path,
+        settings: Settings,
+        workers_profile: Path | None = None,
+    ) -> None:
+        """Serve the only task of `pipeline`, with results directly in `output_dir`.
+
+        Its workers are submitted as `workers_profile` says, or the one that comes with
+        this package.
+        """
+        self._pipeline = pipeline
+        self._output_dir = output_dir
+        self._settings = settings
+        self._profile = workers_profile
+        self._kill: Callable[[], object] = lambda: None
+
+    def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
+        """Have the source's files processed until it has no more, then end all jobs.
+
+        Raises:
+            RunningError: somebody else is at work in the output directory.
+            OutputDirectoryError: it cannot be written.
+        """
+        told = self._worker_task()
+        try:
+            (self._output_dir / STATE / "logs").mkdir(parents=True, exist_ok=True)
+            os.chdir(self._output_dir)
+            scratch = Path(f"{client.socket_path()}.forks")
+            with RunLock(STATE, "Task") as lock, Forks(scratch) as forks:
+                asyncio.run(self._serve(told, forks, lock, _Desk(source, lifecycle)))
+        except client.HostError as error:
+            raise RunningError(str(error)) from error
+        except OSError as error:
+            raise OutputDirectoryError(self._output_dir, error) from error
+
+    def kill(self) -> None:
+        """End all jobs, without teardown, so that the process can end too.
+
+        From any thread. Whoever submitted the jobs cancels them.
+        """
+        self._kill()
+
+    def _worker_task(self) -> WorkerTask:
+        told = WorkerTask(
+            **json.loads(worker_text(self._pipeline, self._pipeline.tasks[0]))
+        )
+        # There, the paths start that setup commands and params may have.
+        return replace(told, working_dir=str(Path.cwd()))
+
+    async def _serve(
+        self, told: WorkerTask, forks: Forks, lock: RunLock, desk: "_Desk"
+    ) -> None:
+        run_dir, status = self._output_dir, TaskStatus()
+        async with _postman(self._settings) as postman:
+            submit = self._submitter(forks).submit
+            launcher = JobLauncher(
+                told, run_dir, self._settings, postman, submit, status
+            )
+            pool = TaskPool(told, run_dir, self._settings, launcher, WORKER_RETRIES)
+
+            def kill() -> None:
+                pool.kill()
+                forks.abandon()
+                lock.release()
+
+            self._kill = kill
+            looking = asyncio.create_task(lock.look_after())
+            try:
+                await desk.serve(pool, self._settings.task_poll_interval)
+            finally:
+                looking.cancel()
+                await desk.close(pool)
+                status.end(desk.reason)
+
+    def _submitter(self, forks: Forks) -> Submitter:
+        run_dir = self._output_dir
+        workflow = write_workers(self._pipeline, run_dir)
+        return Submitter(
+            workflow / WORKERS_SNAKEFILE,
+            run_dir,
+            self._profile or workflow / WORKERS_PROFILE,
+            run_dir / STATE / "logs" / "jobs.log",
+            forks,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _postman(settings: Settings) -> AsyncIterator[Postman]:
+    postman = Postman.for_run(Path.cwd(), settings)
+    try:
+        yield postman
+    finally:
+        await asyncio.to_thread(postman.stop)
+
+
+class _Desk:
+    """Where files come in, and what became of them is handed back."""
+
+    def __init__(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
+        self._source = source
+        self._lifecycle = lifecycle
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._told_done = self._told_failed = 0
+        #: Why the task ends; None when it has simply nothing left to do.
+        self.reason: str | None = None
+
+    async def serve(self, pool: TaskPool, interval_s: float) -> None:
+        """Pass files on until there are no more, or it is stopped."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            # A signal may come when all is over.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stopping.set)
+
+        self._source.on_stop(stop)
+        feeding = asyncio.create_task(self._feed(pool))
+        stopped = asyncio.create_task(stopping.wait())
+        counting = asyncio.create_task(self._count(interval_s))
+        await asyncio.wait({feeding, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        counting.cancel()
+        stopped.cancel()
+        feeding.cancel()
+        if pool.failure is not None:
+            self.reason = FAILED
+        elif stopping.is_set():
+            self.reason = CANCELLED
+        with contextlib.suppress(asyncio.CancelledError):
+            await feeding
+
+    async def close(self, pool: TaskPool) -> None:
+        """Give files in hand the grace time, then end all workers."""
+        self._lifecycle.shutting_down()
+        pool.drain()
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=self._source.patience_s())
+        await pool.stop()
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+        self._tell_counts()
+        for problem in pool.problems:
+            self._source.stop_for(TigerflowError(problem))
+
+    async def _feed(self, pool: TaskPool) -> None:
+        # Enough for all workers there may be, and not more: a file that waits here may
+        # change or go.
+        slots = asyncio.Semaphore(pool.most_workers * REMOTE_MOST_AHEAD)
+
+        def release(task: asyncio.Task[None]) -> None:
+            self._in_flight.discard(task)
+            slots.release()
+
+        while True:
+            await slots.acquire()
+            job = await asyncio.to_thread(self._source.next)
+            if job is None:
+                break
+            task = asyncio.create_task(self._process(pool, job))
+            self._in_flight.add(task)
+            task.add_done_callback(release)
+        while self._in_flight:
+            await asyncio.wait(self._in_flight)
+
+    async def _process(self, pool: TaskPool, job: FileJob) -> None:
+        # Results are named as seen from the run directory, on all hosts.
+        there = FileJob(job.input, Path(job.output.name), Path(job.error.name))
+        answer = await pool.process(there)
+        match answer.fate:
+            case Fate.DONE | Fate.FAILED:
+                self._source.settle(job, _outcome(answer))
+            case Fate.BLOCKED:
+                self._source.give_back(job)
+                self._source.stop_for(TigerflowError(answer.message))
+            case Fate.UNDONE:
+                self._source.give_back(job)
+        if pool.failure is not None:
+            text = f"{pool.failure}\n{pool.failure_traceback}".rstrip()
+            self._source.stop_for(TigerflowError(text))
+
+    async def _count(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            self._tell_counts()
+
+    def _tell_counts(self) -> None:
+        """Log how many files are done and failed since the last time."""
+        done = self._source.succeeded - self._told_done
+        failed = self._source.failed - self._told_failed
+        if done:
+            logger.info("{} processed files", done)
+        if failed:
+            logger.error("{} failed files", failed)
+        self._told_done += done
+        self._told_failed += failed
+
+
+def _outcome(answer: Answer) -> Outcome:
+    failure = answer.message if answer.fate is Fate.FAILED else None
+    if not answer.started:
+        # Its worker died: nobody knows when.
+        return Outcome(None, None, failure)
+    started = datetime.fromisoformat(answer.started)
+    finished = started + timedelta(seconds=answer.seconds)
+    return Outcome(started.isoformat(), finished.isoformat(), failure)
