@@ -384,10 +384,10 @@ def test_a_setup_that_raises_on_a_node_is_shown_with_its_traceback(at):
 def test_a_setup_command_that_fails_is_named(at):
     at.give(a="text")
 
-    service = at.start("--setup-commands=true; echo 'it; is' && exit 3; true")
+    service = at.start("--setup-commands=true; echo 'it; is' && (exit 3); true")
 
     assert service.end() == 1
-    said = "setup command failed: echo 'it; is' && exit 3 (exit code 3)"
+    said = "setup command failed: echo 'it; is' && (exit 3) (exit code 3)"
     assert said in service.log
     assert at.results() == []
 
