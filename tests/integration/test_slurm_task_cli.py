@@ -1,5 +1,6 @@
 """The command line of a Slurm task, on a cluster: `python module.py …`."""
 
+import json
 import os
 import re
 import shlex
@@ -522,20 +523,52 @@ def test_the_next_start_goes_on_after_a_kill(at, options):
 # How jobs are submitted
 
 
-def test_another_profile_submits_the_workers(at, tmp_path):
-    profile = tmp_path / "profile"
+@pytest.fixture
+def profile(tmp_path):
+    """A profile that submits as the one that is shipped does, on another account."""
     shipped = Path(__file__).parents[2] / "profiles" / "workers" / "profile.yaml"
+    profile = tmp_path / "profile"
     profile.mkdir()
     text = f"{shipped.read_text()}\ndefault-resources:\n  slurm_account: other\n"
     (profile / "profile.yaml").write_text(text)
+    return profile
+
+
+def account_of_job(slurm, log):
+    job = re.search(r"Slurm job ID (\d+)", log)[1]
+    words = ["--noheader", "--parsable2", "--allocations", "--format=Account"]
+    return slurm.call("sacct", *words, "--jobs", job).strip()
+
+
+def test_another_profile_submits_the_workers(at, profile):
     at.give(a="text")
 
     service = at.once(f"--workers-profile={profile}")
 
     assert service.end() == 0, service.log
-    job = re.search(r"Slurm job ID (\d+)", service.log)[1]
-    words = ["--noheader", "--parsable2", "--allocations", "--format=Account"]
-    assert at.slurm.call("sacct", *words, "--jobs", job).strip() == "other"
+    assert account_of_job(at.slurm, service.log) == "other"
+
+
+def test_another_profile_submits_the_workers_of_a_pipeline(at, profile):
+    at.give(a="text")
+    at.module.write_text(slurm_task())
+    resources = {"cpus": 1, "memory": "200M", "time": 5}
+    step = {"name": "job", "kind": "slurm", "module": at.module.name}
+    step |= {"input_ext": ".txt", "max_workers": 1, "worker_resources": resources}
+    (at.path / "pipeline.yaml").write_text(json.dumps({"tasks": [step]}))
+    words = ["watch", "--once", "pipeline.yaml", "in", "out"]
+
+    service = at.call(
+        [*(sys.executable, "-m", "tigerflow", *words), "--workers-profile", profile]
+    )
+
+    assert service.end() == 0, service.log
+    assert (at.outputs / "job" / "a.out").exists()
+    assert account_of_job(at.slurm, service.log) == "other"
+    said = [line for line in service.messages() if "[job]" in line]
+    assert said[1] == "INFO [job] Status changed: INACTIVE -> PENDING (Reason: (None))"
+    end = r"INFO \[job\] Status changed: .* -> INACTIVE \(Reason: COMPLETED\)"
+    assert re.fullmatch(end, said[-1])
 
 
 def test_a_profile_that_is_not_there_is_named(at):

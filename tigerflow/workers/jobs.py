@@ -95,7 +95,7 @@ class JobLauncher:
 
     async def close(self) -> None:
         """Return when no job is left; their workers have been told to stop."""
-        self._status.close()
+        await self._status.close()
         for batch in self._batches:
             batch.is_closing = True
             batch.cancel_idle()
