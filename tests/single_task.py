@@ -70,6 +70,43 @@ class Job(LocalAsyncTask):
 Job.cli()
 """
 
+#: The Slurm task of the documents.
+TRANSCRIBE = """
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tigerflow.tasks import SlurmTask
+from tigerflow.utils import SetupContext
+
+
+class Transcribe(SlurmTask):
+    class Params:
+        model_file: Annotated[
+            Path,
+            typer.Option(help="Path to the Whisper model file"),
+        ]
+
+    @staticmethod
+    def setup(context: SetupContext):
+        import whisper
+
+        context.model = whisper.load_model(str(context.model_file))
+        print("Model loaded successfully")
+
+    @staticmethod
+    def run(context: SetupContext, input_file: Path, output_file: Path):
+        result = context.model.transcribe(str(input_file))
+        print(f"Transcription ran successfully for {input_file}")
+
+        with open(output_file, "w") as f:
+            f.write(result["text"])
+
+
+Transcribe.cli()
+"""
+
 
 def task(template=SYNC, setup="pass", run="pass", teardown="print('torn down')"):
     bodies = {
@@ -77,6 +114,10 @@ def task(template=SYNC, setup="pass", run="pass", teardown="print('torn down')")
         for name, body in (("setup", setup), ("run", run), ("teardown", teardown))
     }
     return template.format(**bodies)
+
+
+def slurm_task(**bodies):
+    return task(SYNC.replace("LocalTask", "SlurmTask"), **bodies)
 
 
 class Service:

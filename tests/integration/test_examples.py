@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from runs import DEADLINE_S, wait_until
+from slurm.throwaway import Cluster
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = Path(sys.executable).parent
@@ -64,10 +65,10 @@ def speech(tmp_path: Path, embedding_server: str) -> Path:
     """Copy the example, with the address of a server that runs."""
     copy = tmp_path / "speech"
     shutil.copytree(EXAMPLES / "speech", copy)
-    pipeline = copy / "pipeline.yaml"
     usual = "http://127.0.0.1:8765/v1/embeddings"
-    assert usual in pipeline.read_text()
-    pipeline.write_text(pipeline.read_text().replace(usual, embedding_server))
+    for pipeline in copy.glob("*.yaml"):
+        assert usual in pipeline.read_text()
+        pipeline.write_text(pipeline.read_text().replace(usual, embedding_server))
     return copy
 
 
@@ -128,3 +129,55 @@ def test_speech_pipeline_takes_recordings_that_come_while_it_runs(
     assert read_embeddings(out) == dict.fromkeys(stems, 64)
     assert sorted(path.stem for path in out.glob("embed/*.json")) == sorted(stems)
     assert not [*out.rglob("*.err")]
+
+
+@pytest.mark.slurm
+@pytest.mark.snakemake
+def test_speech_pipeline_transcribes_on_a_cluster(
+    tmp_path: Path, speech: Path, slurm: Cluster
+):
+    out = tmp_path / "out"
+    words = ["watch", "--once", speech / "pipeline-slurm.yaml", speech / "audio", out]
+
+    subprocess.run(
+        [PROGRAMS / "tigerflow", *words],
+        env=slurm.environment,
+        check=True,
+        timeout=2 * DEADLINE_S,
+    )
+
+    recordings = {path.stem for path in (speech / "audio").glob("*.wav")}
+    assert read_embeddings(out) == dict.fromkeys(recordings, 64)
+    assert not [*out.rglob("*.err")]
+    said = (out / ".tigerflow" / "run.log").read_text()
+    assert "[transcribe] Submitted task with Slurm job ID " in said
+    assert "[transcribe] Status changed: INACTIVE -> PENDING (Reason: (None))" in said
+    assert "-> INACTIVE (Reason: COMPLETED)" in said
+    assert slurm.jobs() == []
+
+
+@pytest.mark.slurm
+@pytest.mark.snakemake
+def test_speech_is_transcribed_on_a_cluster_by_one_command(
+    tmp_path: Path, speech: Path, slurm: Cluster
+):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    options = ["--max-workers", "4", "--cpus", "1", "--memory", "1G"]
+    directories = ["--input-dir", "audio", "--output-dir", texts]
+
+    subprocess.run(
+        [
+            *(PROGRAMS / "python", "transcribe_slurm.py", "--once", *directories),
+            *("--input-ext", ".wav", "--output-ext", ".txt", *options),
+            *("--time", "00:30:00"),
+        ],
+        cwd=speech,
+        env=slurm.environment,
+        check=True,
+        timeout=2 * DEADLINE_S,
+    )
+
+    assert len([*texts.glob("*.txt")]) == 12
+    assert "president" in (texts / "vote_president.txt").read_text()
+    assert slurm.jobs() == []

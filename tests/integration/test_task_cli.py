@@ -11,7 +11,7 @@ import sys
 import duckdb
 import pytest
 from runs import DEADLINE_S, wait_until
-from single_task import LINE, task
+from single_task import LINE, TRANSCRIBE, task
 
 HELLO = """
 from pathlib import Path
@@ -108,42 +108,6 @@ class Greet(LocalTask):
 
 
 Greet.cli()
-"""
-
-TRANSCRIBE = """
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from tigerflow.tasks import SlurmTask
-from tigerflow.utils import SetupContext
-
-
-class Transcribe(SlurmTask):
-    class Params:
-        model_file: Annotated[
-            Path,
-            typer.Option(help="Path to the Whisper model file"),
-        ]
-
-    @staticmethod
-    def setup(context: SetupContext):
-        import whisper
-
-        context.model = whisper.load_model(str(context.model_file))
-        print("Model loaded successfully")
-
-    @staticmethod
-    def run(context: SetupContext, input_file: Path, output_file: Path):
-        result = context.model.transcribe(str(input_file))
-        print(f"Transcription ran successfully for {input_file}")
-
-        with open(output_file, "w") as f:
-            f.write(result["text"])
-
-
-Transcribe.cli()
 """
 
 # As in the seed, apart from the address, which is that of the test's own server.
@@ -374,29 +338,6 @@ def test_embed_and_ingest_pass_embeddings_on_to_a_database(bench):
     )
 
 
-def test_a_slurm_task_says_that_it_cannot_run_here_yet(bench):
-    service = bench.start(
-        TRANSCRIBE,
-        "--max-workers=3",
-        "--cpus=1",
-        "--memory=12G",
-        "--time=02:00:00",
-        "--gpus=1",
-        "--model-file=medium.pt",
-        "--sbatch-option=--mail-user=sp8538@princeton.edu",
-        "--setup-command=module purge",
-        "--setup-command=conda activate tiktok",
-        "--setup-commands=module purge; module load anaconda3/2024.6",
-    )
-
-    assert service.end() == 2
-    assert service.log == (
-        "Error: Transcribe is a SlurmTask, and this version runs those only in a "
-        "pipeline: put it into a pipeline file, run 'tigerflow compile', then "
-        "'snakemake --profile …/slurm'; or derive it from LocalTask to run it here\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("code", "texts"),
     [
@@ -426,6 +367,8 @@ def test_a_slurm_task_says_that_it_cannot_run_here_yet(bench):
                 "Number of GPUs per worker",
                 "Additional Slurm option for workers (repeatable)",
                 "Shell command to run before the task starts (repeatable)",
+                "Shell commands to run before the task starts",
+                "Directory of a Snakemake profile",
                 "Path to the Whisper model file",
                 "Task name [default: Transcribe]",
             ],

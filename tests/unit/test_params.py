@@ -15,6 +15,7 @@ from tigerflow.tasks.params import (
     convert,
     describe_fields,
     read_fields,
+    record_texts,
 )
 
 NOTHING = object()
@@ -521,3 +522,36 @@ def test_a_description_has_what_a_help_text_needs():
 def description(name, flags, kind, **more):
     plain = {"required": False, "help": "", "hidden": False}
     return FieldDescription(name, tuple(flags.split()), kind, **(plain | more))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "words"),
+    [
+        (Path, NOTHING, ["--x", "a b"]),
+        (Path, Path("here"), []),
+        (float, 0.5, ["--x", "1e3"]),
+        (bool, True, ["--no-x"]),
+        (bool, False, ["--x"]),
+        (Size, Size.BIG, ["--x", "big"]),
+        (Colour, NOTHING, ["--x", "blue"]),
+        (list[str], [], ["--x", "a;b", "--x", ""]),
+        (list[int] | None, None, []),
+        (tuple[int, str], NOTHING, ["--x", "1", "one"]),
+        (dt.datetime, NOTHING, ["--x", "2025-09-11"]),
+        (Annotated[int, typer.Option(count=True)], 0, ["--x", "--x"]),
+        (Annotated[int, typer.Option(envvar="GIVEN")], 1, []),
+    ],
+)
+def test_recorded_texts_give_the_same_values_elsewhere(
+    annotation, default, words, monkeypatch
+):
+    monkeypatch.setenv("GIVEN", "7")
+    fields = fields_of(annotation, default)
+    texts = {}
+    command = build_command([field.parameter for field in fields], lambda **v: v)
+    record_texts(command, fields, texts)
+
+    values = command.main(words, standalone_mode=False)
+
+    monkeypatch.delenv("GIVEN")
+    assert convert(fields, texts) == (values, {})

@@ -4,12 +4,13 @@ Their interface has versions, and is the same for all schedulers; see the contra
 tests.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,48 +49,89 @@ def tell_of_jobs(writer: Connection) -> None:
     By default a job starts Snakemake on its node to run the rule's command: two more
     starts of some seconds each, for nothing that a worker needs.
     """
-    lock = threading.Lock()
+    jobs = _Jobs(writer)
     submitted = RealExecutor.report_job_submission
     succeeded = AbstractExecutor.report_job_success
     failed = AbstractExecutor.report_job_error
 
-    def tell(info: Any, kind: str, text: str, *, is_killed: bool = False) -> None:
-        name = Path(info.job.output[0]).parent.name
-        event = JobEvent(name, kind, text, is_killed)
-        with lock:
-            writer.send_bytes(json.dumps(asdict(event)).encode())
-
     def report_submission(self: Any, job_info: Any, **more: Any) -> None:
+        jobs.submitted(job_info)
         submitted(self, job_info, **more)
-        tell(job_info, "submitted", str(job_info.external_jobid))
 
     def report_success(self: Any, job_info: Any) -> None:
-        tell(job_info, "finished", "")
+        jobs.ended(job_info, "finished", "")
         succeeded(self, job_info)
 
     def report_error(
         self: Any, job_info: Any, msg: str | None = None, **more: Any
     ) -> None:
-        state = _STATE.search(msg or "")
-        is_killed = state is not None and state[1] in _KILLED
-        tell(job_info, "failed", _plain(msg or ""), is_killed=is_killed)
+        jobs.ended(job_info, "failed", msg or "")
         failed(self, job_info, msg, **more)
 
+    def cancel(self: Any) -> None:
+        jobs.cancel_all(self)
+
     RealExecutor.report_job_submission = report_submission
+    RemoteExecutor.cancel = cancel
     AbstractExecutor.report_job_success = report_success
     AbstractExecutor.report_job_error = report_error
     RealExecutor.format_job_exec = lambda _self, job: job.shellcmd
-    RemoteExecutor.cancel = _cancel
 
 
-def _cancel(self: Any) -> None:
-    """Cancel the jobs and end: a thread that asks for their states may sleep long."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with self.lock:
-        jobs = list(self.active_jobs)
-    self.cancel_jobs(jobs)
-    shutil.rmtree(self.tmpdir, ignore_errors=True)
-    os._exit(0)
+class _Jobs:
+    """The jobs that are submitted and have not ended.
+
+    Executors have a list of them, too, but empty it while they ask for their states.
+    """
+
+    def __init__(self, writer: Connection) -> None:
+        self._writer = writer
+        self._live: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def submitted(self, info: Any) -> None:
+        place, number = _place(info), str(info.external_jobid)
+        # For a later service, before anything can come between.
+        with contextlib.suppress(OSError):
+            (place / "number").write_text(number, encoding="ascii")
+        with self._lock:
+            self._live[place.name] = info
+            self._tell(JobEvent(place.name, "submitted", number))
+
+    def ended(self, info: Any, kind: str, text: str) -> None:
+        state = _STATE.search(text)
+        is_killed = state is not None and state[1] in _KILLED
+        name = _place(info).name
+        with self._lock:
+            self._live.pop(name, None)
+            self._tell(JobEvent(name, kind, _plain(text), is_killed))
+
+    def cancel_all(self, executor: Any) -> None:
+        """Cancel the jobs and end: a thread that asks for states may sleep long."""
+        _finish_submissions(executor)
+        with self._lock:
+            infos = list(self._live.values())
+        executor.cancel_jobs(infos)
+        shutil.rmtree(executor.tmpdir, ignore_errors=True)
+        os._exit(0)
+
+    def _tell(self, event: JobEvent) -> None:
+        # Who has died hears nothing.
+        with contextlib.suppress(OSError):
+            self._writer.send_bytes(json.dumps(asdict(event)).encode())
+
+
+def _place(info: Any) -> Path:
+    """Return the directory of a job's mailboxes."""
+    return Path(info.job.output[0]).parent
+
+
+def _finish_submissions(executor: Any) -> None:
+    """Wait for jobs that are being submitted; submit no others."""
+    # Of the Slurm plugin; others submit in the thread that cancels.
+    threads = getattr(executor, "_job_submission_executor", None)
+    if isinstance(threads, ThreadPoolExecutor):
+        threads.shutdown(cancel_futures=True)
 
 
 def _plain(text: str) -> str:

@@ -15,6 +15,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 
 from tigerflow.engine.forks import Forks, kill, until_parent_ends
 from tigerflow.layout import job_end, mailboxes
@@ -90,7 +91,7 @@ def _submit(
 ) -> None:
     # Ctrl-C at a terminal is for the service: it decides what becomes of the jobs.
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt_once)
     threading.Thread(target=_cancel_after_service, daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(descriptor, 1)
@@ -111,6 +112,12 @@ def _submit(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
+    """Have Snakemake cancel its jobs; what comes meanwhile asks for the same."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _cancel_after_service() -> None:

@@ -95,7 +95,7 @@ class JobLauncher:
 
     async def close(self) -> None:
         """Return when no job is left; their workers have been told to stop."""
-        self._status.close()
+        await self._status.close()
         for batch in self._batches:
             batch.is_closing = True
             batch.cancel_idle()
@@ -215,9 +215,6 @@ class _Job:
         match event.kind:
             case "submitted":
                 self.status.submitted(self.name, event.text)
-                with contextlib.suppress(OSError):
-                    place = self.links[0].mailbox.parent / "number"
-                    place.write_text(event.text)
             case "failed" | "finished":
                 self.gone.set()
                 self.status.job_ended(self.name)
@@ -358,10 +355,13 @@ async def _see_off(job: Path, places: Sequence[Path], lost_s: float) -> None:
     when it says nothing for longer than both. What it left half written goes.
     """
     strangers = [_Stranger(path) for path in await asyncio.to_thread(_directories, job)]
-    number = await asyncio.to_thread(_read, job / "number")
-    cancelled = await _scancel(number)
+    number, cancelled = "", False
     heard = time.monotonic()
     while any(not stranger.is_gone for stranger in strangers):
+        if not number:
+            # It may be on its way into the queue just now.
+            number = await asyncio.to_thread(_read, job / "number")
+            cancelled = await _scancel(number)
         news = [await asyncio.to_thread(stranger.look) for stranger in strangers]
         if any(news):
             heard = time.monotonic()

@@ -1,6 +1,7 @@
 """What becomes of a task's jobs, in the log: submitted, pending, active, inactive."""
 
 import asyncio
+import contextlib
 import shutil
 
 from tigerflow.log import logger
@@ -60,20 +61,20 @@ class TaskStatus:
         if self._pending.pop(job, None) is not None:
             self._look()
 
-    def close(self) -> None:
-        """Show nothing more but the end: that one worker leaves after another."""
+    async def close(self) -> None:
+        """Show nothing more but the end: not that one worker leaves after another."""
         self._is_closing = True
         if self._settling is not None:
             self._settling.cancel()
         if self._asking is not None:
             self._asking.cancel()
+            await asyncio.wait({self._asking})
 
     def end(self, how: str | None = None) -> None:
-        """Show that all jobs have ended, and `how`.
+        """Show that all jobs have ended, and `how`; it is closed.
 
         Without that, CANCELLED if some waited in vain, else COMPLETED.
         """
-        self.close()
         if self._shown == "INACTIVE":
             return
         how = how or (CANCELLED if self._shown.startswith("PENDING") else COMPLETED)
@@ -115,7 +116,10 @@ class TaskStatus:
         while self._pending and not self._workers:
             await asyncio.sleep(pause_s)
             pause_s = REASON_S
-            self._reason = await _reason_of([*self._pending.values()]) or self._reason
+            # No process can be made just now, perhaps.
+            with contextlib.suppress(OSError):
+                reason = await _reason_of([*self._pending.values()])
+                self._reason = reason or self._reason
             self._look()
         self._asking, self._reason = None, "None"
 
@@ -129,5 +133,11 @@ async def _reason_of(numbers: list[str]) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    said, _ = await process.communicate()
+    try:
+        said, _ = await process.communicate()
+    finally:
+        # It may wait long for a controller that is down.
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return said.decode(errors="replace").partition("\n")[0].strip()
