@@ -53,7 +53,7 @@ class SlurmServer:
         self._output_dir = output_dir
         self._settings = settings
         self._profile = workers_profile
-        self._kill: Callable[[], object] = lambda: None
+        self._clean_up: tuple[Callable[[], None], ...] = ()
 
     def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
         """Have the source's files processed until it has no more, then end all jobs.
@@ -75,11 +75,13 @@ class SlurmServer:
             raise OutputDirectoryError(self._output_dir, error) from error
 
     def kill(self) -> None:
-        """End all jobs, without teardown, so that the process can end too.
+        """Leave nothing behind, for this process ends at once; from any thread.
 
-        From any thread. Whoever submitted the jobs cancels them.
+        The child that has submitted the jobs sees that end, and cancels them.
         """
-        self._kill()
+        for clean_up in self._clean_up:
+            with contextlib.suppress(OSError):
+                clean_up()
 
     def _worker_task(self) -> WorkerTask:
         told = WorkerTask(
@@ -98,13 +100,7 @@ class SlurmServer:
                 told, run_dir, self._settings, postman, submit, status
             )
             pool = TaskPool(told, run_dir, self._settings, launcher, WORKER_RETRIES)
-
-            def kill() -> None:
-                pool.kill()
-                forks.abandon()
-                lock.release()
-
-            self._kill = kill
+            self._clean_up = (forks.abandon, lock.release)
             looking = asyncio.create_task(lock.look_after())
             try:
                 await desk.serve(pool, self._settings.task_poll_interval)

@@ -423,7 +423,7 @@ def test_one_output_directory_has_one_task_at_a_time(at):
 def test_ctrl_c_lets_the_files_in_hand_be_finished(at):
     at.give(a="text", b="text", c="text")
     service = at.start(
-        "--max-workers=1", run="(here / 'begun').touch(); wait_for('go')"
+        "--max-workers=1", run="(here / 'begun').touch(); wait_for('go'); time.sleep(1)"
     )
     at.until("begun")
 
