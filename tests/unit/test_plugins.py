@@ -1,0 +1,127 @@
+"""What becomes of the jobs of an interrupted submission."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
+from types import SimpleNamespace
+
+import pytest
+
+from tigerflow.engine import plugins
+
+
+class Exited(BaseException):
+    """Stands for the end of the process."""
+
+
+class Executor:
+    """What the jobs are cancelled by; like the Slurm plugin, it submits in a thread."""
+
+    def __init__(self, directory):
+        self.tmpdir = directory / "tmp"
+        self.cancelled = []
+        self._job_submission_executor = ThreadPoolExecutor(1)
+
+    def submit(self, function, *arguments):
+        return self._job_submission_executor.submit(function, *arguments)
+
+    def cancel_jobs(self, infos):
+        self.cancelled += [info.external_jobid for info in infos]
+
+
+@pytest.fixture
+def executor(tmp_path, monkeypatch):
+    def leave(_code):
+        raise Exited
+
+    monkeypatch.setattr(plugins.os, "_exit", leave)
+    return Executor(tmp_path)
+
+
+@pytest.fixture
+def ends():
+    reader, writer = Pipe(duplex=False)
+    yield reader, writer
+    reader.close()
+    writer.close()
+
+
+def job(directory, name, number):
+    place = directory / name
+    place.mkdir(exist_ok=True)
+    snakemakes = SimpleNamespace(output=[str(place / "ended")])
+    return SimpleNamespace(job=snakemakes, external_jobid=number)
+
+
+def events(reader):
+    found = []
+    while reader.poll():
+        event = json.loads(reader.recv_bytes())
+        found.append((event["job"], event["kind"], event["is_killed"]))
+    return found
+
+
+def test_jobs_are_told_of_from_the_queue_to_the_end(tmp_path, ends):
+    reader, writer = ends
+    jobs = plugins._Jobs(writer)
+    first, second = job(tmp_path, "a", "7"), job(tmp_path, "b", "8")
+
+    jobs.submitted(first)
+    jobs.submitted(second)
+    jobs.ended(first, "finished", "")
+    jobs.ended(second, "failed", "SLURM status is: 'CANCELLED by 0'")
+
+    assert events(reader) == [
+        ("a", "submitted", False),
+        ("b", "submitted", False),
+        ("a", "finished", False),
+        ("b", "failed", True),
+    ]
+    assert (tmp_path / "b" / "number").read_text() == "8"
+
+
+def test_an_interrupt_cancels_the_jobs_that_have_not_ended(tmp_path, executor, ends):
+    jobs = plugins._Jobs(ends[1])
+    for name, number in (("a", "7"), ("b", "8"), ("c", "9")):
+        jobs.submitted(job(tmp_path, name, number))
+    jobs.ended(job(tmp_path, "b", "8"), "finished", "")
+
+    with pytest.raises(Exited):
+        jobs.cancel_all(executor)
+
+    assert executor.cancelled == ["7", "9"]
+
+
+def test_an_interrupt_waits_for_a_job_that_is_being_submitted(tmp_path, executor, ends):
+    jobs = plugins._Jobs(ends[1])
+    begun, go = threading.Event(), threading.Event()
+
+    def submit():
+        begun.set()
+        go.wait(60)
+        jobs.submitted(job(tmp_path, "a", "7"))
+
+    executor.submit(submit)
+    never = executor.submit(jobs.submitted, job(tmp_path, "b", "8"))
+    begun.wait(60)
+    # It goes on only once the interrupt has taken the others back.
+    never.add_done_callback(lambda _: go.set())
+
+    with pytest.raises(Exited):
+        jobs.cancel_all(executor)
+
+    assert never.cancelled()
+    assert executor.cancelled == ["7"]
+
+
+def test_jobs_are_cancelled_when_nobody_listens_any_more(tmp_path, executor, ends):
+    reader, writer = ends
+    jobs = plugins._Jobs(writer)
+    reader.close()
+
+    jobs.submitted(job(tmp_path, "a", "7"))
+    with pytest.raises(Exited):
+        jobs.cancel_all(executor)
+
+    assert executor.cancelled == ["7"]
