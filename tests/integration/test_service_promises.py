@@ -143,17 +143,23 @@ def test_names_with_dots_and_files_that_fail_twice_are_counted_once(flow):
 
 # The end
 
+#: The service, with less patience than the command line can give it.
 IDLE = """
 import sys
 from pathlib import Path
-from typer import Exit
-from tigerflow.cli.run import _serve
-from tigerflow.runner import RunnerOptions
-try:
-    options = RunnerOptions(idle_timeout_s=0.3)
-    _serve(*map(Path, sys.argv[1:]), options, background=False)
-except Exit as end:
-    sys.exit(end.exit_code)
+from tigerflow.compiler.directory import compile_workflow
+from tigerflow.log import configure
+from tigerflow.options import RunnerOptions
+from tigerflow.pipeline.spec import load_pipeline
+from tigerflow.service import Service
+from tigerflow.settings import Settings
+configure()
+pipeline, inputs, out = map(Path, sys.argv[1:])
+loaded = load_pipeline(pipeline)
+workflow = compile_workflow(loaded, inputs, out)
+options = RunnerOptions(idle_timeout_s=0.3)
+service = Service(loaded, workflow, options, Settings())
+sys.exit(service.run(lambda controls: None))
 """
 
 
