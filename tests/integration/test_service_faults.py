@@ -84,7 +84,7 @@ def test_file_that_always_kills_its_worker_fails_and_others_are_done(flow, kind)
         keys = {"kind": kind, "concurrency_limit": 8}
     flow.add_module(code)
     flow.write(WORK | keys)
-    stems = [f"f{number:02}" for number in range(50)]
+    stems = [f"f{number:03}" for number in range(200)]
     flow.add_inputs("poison", *stems)
     assert flow.once() == 1
     assert flow.names("work") == [*(f"{s}.out" for s in stems), "poison.err"]
