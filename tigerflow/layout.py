@@ -31,6 +31,8 @@ PULSE = STATE / "mailboxes" / "pulse"
 
 #: What a mailbox has: messages to the worker, messages from it, what it prints.
 MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG = "inbox", "outbox", "log"
+#: The worker's sign of life.
+MAILBOX_PULSE = "pulse"
 #: Made when its worker's process has ended, with the exit code, as of `Popen`.
 MAILBOX_EXIT = "exit"
 
@@ -87,3 +89,13 @@ def pulse_of(mailbox: Path) -> Path:
 def job_end(job: str | Path) -> Path:
     """Return what a job of workers makes when it ends well."""
     return Path(job) / "ended"
+
+
+def job_begun(job: str | Path) -> Path:
+    """Return what a job of workers makes when it begins, which it may do once."""
+    return Path(job) / "begun"
+
+
+def job_number(job: str | Path) -> Path:
+    """Return where the scheduler's number of a job of workers is."""
+    return Path(job) / "number"

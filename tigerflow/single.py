@@ -23,7 +23,8 @@ from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.tasks.serving import Lifecycle
 from tigerflow.workers import client
-from tigerflow.workers.jobs import JobLauncher
+from tigerflow.workers.earlier import see_off_earlier
+from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.pool import (
     REMOTE_MOST_AHEAD,
     WORKER_RETRIES,
@@ -96,9 +97,10 @@ class SlurmServer:
         run_dir, status = self._output_dir, TaskStatus()
         async with _postman(self._settings) as postman:
             submit = self._submitter(forks).submit
-            launcher = JobLauncher(
-                told, run_dir, self._settings, postman, submit, status
-            )
+            see_off = see_off_earlier(run_dir, self._settings)
+            earlier = asyncio.create_task(see_off)
+            service = JobService(postman, submit, earlier)
+            launcher = JobLauncher(told, run_dir, self._settings, service, status)
             pool = TaskPool(told, run_dir, self._settings, launcher, WORKER_RETRIES)
             self._clean_up = (forks.abandon, lock.release)
             looking = asyncio.create_task(lock.look_after())

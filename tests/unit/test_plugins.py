@@ -62,13 +62,13 @@ def events(reader):
     return found
 
 
-def test_jobs_are_told_of_from_the_queue_to_the_end(tmp_path, ends):
+def test_jobs_are_told_of_from_the_queue_to_the_end(tmp_path, executor, ends):
     reader, writer = ends
     jobs = plugins._Jobs(writer)
     first, second = job(tmp_path, "a", "7"), job(tmp_path, "b", "8")
 
-    jobs.submitted(first)
-    jobs.submitted(second)
+    jobs.submitted(executor, first)
+    jobs.submitted(executor, second)
     jobs.ended(first, "finished", "")
     jobs.ended(second, "failed", "SLURM status is: 'CANCELLED by 0'")
 
@@ -84,7 +84,7 @@ def test_jobs_are_told_of_from_the_queue_to_the_end(tmp_path, ends):
 def test_an_interrupt_cancels_the_jobs_that_have_not_ended(tmp_path, executor, ends):
     jobs = plugins._Jobs(ends[1])
     for name, number in (("a", "7"), ("b", "8"), ("c", "9")):
-        jobs.submitted(job(tmp_path, name, number))
+        jobs.submitted(executor, job(tmp_path, name, number))
     jobs.ended(job(tmp_path, "b", "8"), "finished", "")
 
     with pytest.raises(Exited):
@@ -100,10 +100,10 @@ def test_an_interrupt_waits_for_a_job_that_is_being_submitted(tmp_path, executor
     def submit():
         begun.set()
         go.wait(60)
-        jobs.submitted(job(tmp_path, "a", "7"))
+        jobs.submitted(executor, job(tmp_path, "a", "7"))
 
     executor.submit(submit)
-    never = executor.submit(jobs.submitted, job(tmp_path, "b", "8"))
+    never = executor.submit(jobs.submitted, executor, job(tmp_path, "b", "8"))
     begun.wait(60)
     # It goes on only once the interrupt has taken the others back.
     never.add_done_callback(lambda _: go.set())
@@ -120,8 +120,82 @@ def test_jobs_are_cancelled_when_nobody_listens_any_more(tmp_path, executor, end
     jobs = plugins._Jobs(writer)
     reader.close()
 
-    jobs.submitted(job(tmp_path, "a", "7"))
+    jobs.submitted(executor, job(tmp_path, "a", "7"))
     with pytest.raises(Exited):
         jobs.cancel_all(executor)
 
     assert executor.cancelled == ["7"]
+
+
+_REJECTED = """\
+SLURM sbatch failed. The error message was 'sbatch: error: invalid partition: nosuch
+sbatch: error: Batch job submission failed: Invalid partition name specified'.
+    sbatch call:
+        sbatch --parsable -p nosuch
+"""
+_NO_ACCOUNT = """\
+Job submission failed with exception: The given account nosuch appears to be invalid. \
+Available accounts:
+lab, other
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "plain"),
+    [
+        (
+            _REJECTED,
+            (
+                "invalid partition: nosuch; "
+                "Batch job submission failed: Invalid partition name specified"
+            ),
+        ),
+        (
+            _NO_ACCOUNT,
+            (
+                "The given account nosuch appears to be invalid. "
+                "Available accounts: lab, other"
+            ),
+        ),
+        ("SLURM-job '7' failed.", "SLURM-job '7' failed"),
+    ],
+    ids=["rejected", "no account", "failed"],
+)
+def test_failure_is_told_in_the_schedulers_own_words(
+    tmp_path, executor, ends, said, plain
+):
+    jobs = plugins._Jobs(ends[1])
+    jobs.submitted(executor, job(tmp_path, "a", "7"))
+    jobs.ended(job(tmp_path, "a", "7"), "failed", said)
+    ends[0].recv_bytes()
+    assert json.loads(ends[0].recv_bytes())["text"] == plain
+
+
+@pytest.mark.parametrize(
+    ("words", "is_outage"),
+    [
+        ("Unable to contact slurm controller (connect failure)", True),
+        ("Socket timed out on send/recv operation", True),
+        ("Job violates accounting/QOS policy (job submit limit, ...)", True),
+        ("Invalid partition name specified", False),
+        ("Requested node configuration is not available", False),
+    ],
+)
+def test_refusal_is_told_from_one_that_is_only_so_just_now(
+    tmp_path, ends, words, is_outage
+):
+    jobs = plugins._Jobs(ends[1])
+    said = f"The error message was 'sbatch: error: {words}'."
+    jobs.ended(job(tmp_path, "a", None), "failed", said)
+    assert json.loads(ends[0].recv_bytes())["is_outage"] == is_outage
+
+
+def test_one_job_is_cancelled_also_when_it_is_submitted_later(tmp_path, executor, ends):
+    jobs = plugins._Jobs(ends[1])
+    jobs.submitted(executor, job(tmp_path, "a", "7"))
+    jobs.submitted(executor, job(tmp_path, "b", "8"))
+    jobs.cancel("b")
+    jobs.cancel("c")
+    assert executor.cancelled == ["8"]
+    jobs.submitted(executor, job(tmp_path, "c", "9"))
+    assert executor.cancelled == ["8", "9"]

@@ -97,7 +97,8 @@ def _worker_rule(rule: Rule) -> str:
         f"    threads: {job.threads}",
         *_directive("resources", resources),
         "    shell:",
-        f'        "{{WORKERS}} {mailboxes(rule.task)}/{{wildcards.job}}"',
+        # In place of the shell, which would not pass on what a scheduler signals.
+        f'        "exec {{WORKERS}} {mailboxes(rule.task)}/{{wildcards.job}}"',
     ]
     return "\n".join(lines) + "\n\n\n"
 

@@ -4,12 +4,16 @@ Their interface has versions, and is the same for all schedulers; see the contra
 tests.
 """
 
+import asyncio
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import threading
+import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -20,6 +24,9 @@ from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
+from tigerflow.layout import MAILBOX_EXIT, job_begun, job_number
+from tigerflow.log import logger
+from tigerflow.settings import Settings
 from tigerflow.workers.jobs import JobEvent
 
 #: Slurm's states of jobs that were ended from outside: squeue(1), "job state codes".
@@ -39,27 +46,135 @@ _KILLED = frozenset(
 #: How the Slurm plugin names the state of a job that failed.
 _STATE = re.compile(r"SLURM status is: '(\w+)")
 
+#: How it tells what sbatch said.
+_SAID = re.compile(r"The error message was '(.*?)'\.?$", re.DOTALL | re.MULTILINE)
+
+#: What sbatch begins its lines with.
+_SPEAKER = re.compile(r"^sbatch: (?:error: )?", re.MULTILINE)
+
+#: What sbatch says when it may take the same job later: slurm_strerror(3).
+_OUTAGE = re.compile(
+    r"unable to contact|connect failure|connection refused|timed out"
+    r"|temporarily|try again|in standby|job submit limit|zero bytes",
+    re.IGNORECASE,
+)
+
 #: What Snakemake adds to what a plugin says of a failure.
 _ADDED = "For further error details see the cluster/cloud log"
 
+#: What the Slurm plugin begins with when it does not like a job itself.
+_SUBMITTING = "Job submission failed with exception: "
 
-def tell_of_jobs(writer: Connection) -> None:
+#: Some plugins add the whole script.
+_LONGEST = 500
+
+#: A plugin asks ever more rarely how its jobs are, but at least so often.
+_LONGEST_PAUSE_S = 30.0
+
+#: Meanwhile, it is looked so often whether there is a reason not to wait.
+_STEP_S = 0.5
+
+
+class _Jobs:
+    """The jobs that have not ended, by our names, and who is told of them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._submitted: dict[str, tuple[Any, Any]] = {}
+        self._unwanted: set[str] = set()
+        #: Set when one was cancelled, and its state is to be asked for.
+        self.cancelled = threading.Event()
+
+    def submitted(self, executor: Any, info: Any) -> None:
+        place = _place(info)
+        with self._lock:
+            self._submitted[place.name] = (executor, info)
+        # Before all else: it can be cancelled by whoever finds it.
+        with contextlib.suppress(OSError):
+            number = job_number(place)
+            number.touch(mode=0o600)
+            number.write_text(str(info.external_jobid), encoding="ascii")
+        self._tell(JobEvent(place.name, "submitted", str(info.external_jobid)))
+        if place.name in self._unwanted:
+            self.cancel(place.name)
+
+    def ended(self, info: Any, kind: str, message: str = "") -> None:
+        name = _place(info).name
+        with self._lock:
+            self._submitted.pop(name, None)
+        state = _STATE.search(message)
+        self._tell(
+            JobEvent(
+                name,
+                kind,
+                text := _plain(message),
+                is_killed=state is not None and state[1] in _KILLED,
+                is_outage=state is None and _OUTAGE.search(text) is not None,
+            )
+        )
+
+    def cancel_all(self, executor: Any) -> None:
+        """Cancel the jobs and end: a thread that asks for states may sleep long."""
+        # What is being submitted gets a number first, by which it can be cancelled.
+        submitting = getattr(executor, "_job_submission_executor", None)
+        if isinstance(submitting, ThreadPoolExecutor):
+            submitting.shutdown(cancel_futures=True)
+        if active := self.of(executor):
+            _try(executor.cancel_jobs, active)
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            _clear([_place(info) for info in active])
+        shutil.rmtree(executor.tmpdir, ignore_errors=True)
+        os._exit(0)
+
+    def of(self, executor: Any) -> list[Any]:
+        """Return those that an executor has submitted."""
+        with self._lock:
+            return [info for by, info in self._submitted.values() if by is executor]
+
+    def cancel(self, name: str) -> None:
+        with self._lock:
+            self._unwanted.add(name)
+            executor, info = self._submitted.get(name, (None, None))
+        if executor is not None:
+            _try(executor.cancel_jobs, [info])
+            self.cancelled.set()
+
+    def listen(self) -> None:
+        """Cancel jobs when that is asked for; for a thread."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self.cancel(self._connection.recv_bytes().decode())
+
+    def _tell(self, event: JobEvent) -> None:
+        # The service may be gone.
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.send_bytes(json.dumps(asdict(event)).encode())
+
+
+def tell_of_jobs(connection: Connection) -> None:
     """Make executors tell what becomes of their jobs, and submit workers alone.
 
     By default a job starts Snakemake on its node to run the rule's command: two more
     starts of some seconds each, for nothing that a worker needs.
+
+    Which jobs there are is remembered here: a plugin forgets those whose state it was
+    not told, as while Slurm's database is down.
     """
-    jobs = _Jobs(writer)
+    jobs = _Jobs(connection)
+    threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
     submitted = RealExecutor.report_job_submission
     succeeded = AbstractExecutor.report_job_success
     failed = AbstractExecutor.report_job_error
 
     def report_submission(self: Any, job_info: Any, **more: Any) -> None:
-        jobs.submitted(job_info)
+        # First: a later service finds it, whatever comes between.
+        jobs.submitted(self, job_info)
         submitted(self, job_info, **more)
 
     def report_success(self: Any, job_info: Any) -> None:
-        jobs.ended(job_info, "finished", "")
+        jobs.ended(job_info, "finished")
         succeeded(self, job_info)
 
     def report_error(
@@ -72,53 +187,36 @@ def tell_of_jobs(writer: Connection) -> None:
         jobs.cancel_all(self)
 
     RealExecutor.report_job_submission = report_submission
-    RemoteExecutor.cancel = cancel
     AbstractExecutor.report_job_success = report_success
     AbstractExecutor.report_job_error = report_error
     RealExecutor.format_job_exec = lambda _self, job: job.shellcmd
+    # No public way.
+    RemoteExecutor._wait_for_jobs = lambda self: _follow(self, jobs)  # noqa: SLF001
+    RemoteExecutor.cancel = cancel
 
 
-class _Jobs:
-    """The jobs that are submitted and have not ended.
+async def _follow(executor: Any, jobs: _Jobs) -> None:
+    """Have a plugin ask again and again how its jobs are."""
+    common = executor.workflow.executor_plugin.common_settings
+    pause_s = common.init_seconds_before_status_checks
+    while executor.wait:
+        end = time.monotonic() + min(pause_s, _LONGEST_PAUSE_S)
+        while time.monotonic() < end and not jobs.cancelled.is_set():
+            await asyncio.sleep(_STEP_S)
+            if not executor.wait:
+                return
+        jobs.cancelled.clear()
+        await _look(executor.check_active_jobs(jobs.of(executor)))
+        pause_s = executor.next_seconds_between_status_checks or pause_s
 
-    Executors have a list of them, too, but empty it while they ask for their states.
-    """
 
-    def __init__(self, writer: Connection) -> None:
-        self._writer = writer
-        self._live: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def submitted(self, info: Any) -> None:
-        place, number = _place(info), str(info.external_jobid)
-        # For a later service, before anything can come between.
-        with contextlib.suppress(OSError):
-            (place / "number").write_text(number, encoding="ascii")
-        with self._lock:
-            self._live[place.name] = info
-            self._tell(JobEvent(place.name, "submitted", number))
-
-    def ended(self, info: Any, kind: str, text: str) -> None:
-        state = _STATE.search(text)
-        is_killed = state is not None and state[1] in _KILLED
-        name = _place(info).name
-        with self._lock:
-            self._live.pop(name, None)
-            self._tell(JobEvent(name, kind, _plain(text), is_killed))
-
-    def cancel_all(self, executor: Any) -> None:
-        """Cancel the jobs and end: a thread that asks for states may sleep long."""
-        _finish_submissions(executor)
-        with self._lock:
-            infos = list(self._live.values())
-        executor.cancel_jobs(infos)
-        shutil.rmtree(executor.tmpdir, ignore_errors=True)
-        os._exit(0)
-
-    def _tell(self, event: JobEvent) -> None:
-        # Who has died hears nothing.
-        with contextlib.suppress(OSError):
-            self._writer.send_bytes(json.dumps(asdict(event)).encode())
+async def _look(active: AsyncIterator[Any]) -> None:
+    """Have a plugin ask for its jobs' states; what fails now may work next time."""
+    try:
+        async for _ in active:
+            pass
+    except Exception as error:  # noqa: BLE001 -- any plugin's
+        logger.warning("Cannot ask how the jobs are: {!r}", error)
 
 
 def _place(info: Any) -> Path:
@@ -126,15 +224,35 @@ def _place(info: Any) -> Path:
     return Path(info.job.output[0]).parent
 
 
-def _finish_submissions(executor: Any) -> None:
-    """Wait for jobs that are being submitted; submit no others."""
-    # Of the Slurm plugin; others submit in the thread that cancels.
-    threads = getattr(executor, "_job_submission_executor", None)
-    if isinstance(threads, ThreadPoolExecutor):
-        threads.shutdown(cancel_futures=True)
+def _clear(places: list[Path]) -> None:
+    """Remove the mailboxes of jobs whose workers have ended: the service is gone."""
+    settings = Settings.from_environment()
+    end = time.monotonic() + settings.worker_grace + settings.worker_lost_timeout
+    never = threading.Event()
+    while places and time.monotonic() < end:
+        for place in [each for each in places if _is_over(each)]:
+            shutil.rmtree(place, ignore_errors=True)
+            places.remove(place)
+        never.wait(_STEP_S)
+
+
+def _is_over(place: Path) -> bool:
+    boxes = [path for path in place.glob("*") if path.is_dir()]
+    has_ended = all((box / MAILBOX_EXIT).exists() for box in boxes)
+    return has_ended or not job_begun(place).exists()
+
+
+def _try(cancel: Any, infos: list[Any]) -> None:
+    try:
+        cancel(infos)
+    except Exception as error:  # noqa: BLE001 -- any plugin's
+        logger.warning("Cannot cancel jobs: {!r}", error)
 
 
 def _plain(text: str) -> str:
-    """Return the first sentence or two of what a plugin says of a failure."""
-    text = text.partition(_ADDED)[0].partition("\n")[0]
-    return " ".join(text.split()).removesuffix(".")
+    """Return the scheduler's own words, or a plugin's, on one line."""
+    if (said := _SAID.search(text)) is not None:
+        lines = _SPEAKER.sub("", said[1]).splitlines()
+        return "; ".join(" ".join(line.split()) for line in lines if line.strip())
+    text = text.partition(_ADDED)[0].removeprefix(_SUBMITTING)
+    return " ".join(text.split())[:_LONGEST].removesuffix(".")

@@ -5,6 +5,7 @@ own command line, and tells what becomes of the jobs for as long as they last.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,9 +18,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from tigerflow.engine.forks import Forks, kill, until_parent_ends
+from tigerflow.engine.forks import ForkError, Forks, kill, until_parent_ends
 from tigerflow.layout import job_end, mailboxes
-from tigerflow.workers.jobs import JobEvent
+from tigerflow.workers.jobs import JobEvent, SubmitError
 
 
 class Submitter:
@@ -36,48 +37,59 @@ class Submitter:
         """Submit jobs of a task, by our names of them.
 
         Raises:
-            ForkError: none can be started just now.
+            SubmitError: no process can be started just now.
         """
-        reader, writer = Pipe(duplex=False)
+        ours, theirs = Pipe()
         places = [str(mailboxes(task) / job) for job in jobs]
-        process = self._forks.start(
-            _submit, (*self._arguments, places, writer), "submission"
-        )
-        writer.close()
-        return SnakemakeSubmission(process, reader)
+        arguments = (*self._arguments, places, theirs)
+        with theirs:
+            try:
+                process = self._forks.start(_submit, arguments, "submission")
+            except ForkError as error:
+                ours.close()
+                raise SubmitError(str(error)) from error
+        return SnakemakeSubmission(process, ours, self._arguments[-1])
 
 
 class SnakemakeSubmission:
     """A Snakemake that submits jobs and follows them; see `Submission`."""
 
-    def __init__(self, process: BaseProcess, reader: Connection) -> None:
-        """Listen to `reader`, whose other end `process` has."""
+    def __init__(self, process: BaseProcess, connection: Connection, log: Path) -> None:
+        """Talk through `connection`, whose other end `process` has."""
         self._process = process
-        self._reader = reader
+        self._connection = connection
+        self._log = log
         self._queue: asyncio.Queue[JobEvent | None] = asyncio.Queue()
-        asyncio.get_running_loop().add_reader(reader.fileno(), self._read)
+        asyncio.get_running_loop().add_reader(connection.fileno(), self._read)
 
     async def events(self) -> AsyncIterator[JobEvent]:
-        """Yield what happens to the jobs, until all have ended."""
+        """Yield what happens to the jobs, until all have ended; last is `ended`."""
         while (event := await self._queue.get()) is not None:
             yield event
         await asyncio.to_thread(self._process.join)
+        code = self._process.exitcode or 0
+        text = f"Snakemake has ended without a word on its job (see {self._log})"
+        yield JobEvent("", "ended", text, is_killed=code < 0)
 
-    def cancel(self) -> None:
-        """Cancel those of the jobs that have not ended."""
-        # Snakemake cancels its jobs at SIGINT; at SIGTERM it would wait for them.
-        if self._process.pid is not None:
+    def cancel(self, jobs: Sequence[str] = ()) -> None:
+        """Cancel these jobs, or all, unless they have ended."""
+        if not jobs and self._process.pid is not None:
+            # Snakemake cancels its jobs at SIGINT; at SIGTERM it would wait for them.
             kill(self._process.pid, signal.SIGINT)
+        # It may have ended.
+        with contextlib.suppress(OSError):
+            for job in jobs:
+                self._connection.send_bytes(job.encode())
 
     def _read(self) -> None:
         try:
-            while self._reader.poll():
+            while self._connection.poll():
                 self._queue.put_nowait(
-                    JobEvent(**json.loads(self._reader.recv_bytes()))
+                    JobEvent(**json.loads(self._connection.recv_bytes()))
                 )
         except (EOFError, OSError):
-            asyncio.get_running_loop().remove_reader(self._reader.fileno())
-            self._reader.close()
+            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+            self._connection.close()
             self._queue.put_nowait(None)
 
 
@@ -87,7 +99,7 @@ def _submit(
     profile: Path,
     log: Path,
     places: Sequence[str],
-    writer: Connection,
+    connection: Connection,
 ) -> None:
     # Ctrl-C at a terminal is for the service: it decides what becomes of the jobs.
     os.setsid()
@@ -101,7 +113,7 @@ def _submit(
 
     from tigerflow.engine.plugins import tell_of_jobs  # noqa: PLC0415 -- the same
 
-    tell_of_jobs(writer)
+    tell_of_jobs(connection)
 
     targets = [str(job_end(place)) for place in places]
     words = ["--snakefile", str(snakefile), "--directory", str(run_dir)]

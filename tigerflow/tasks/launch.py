@@ -6,6 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+#: What numerical libraries read to find how many threads to start; Snakemake sets
+#: them for each job, but the workers outlive the job that starts them.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
 
 def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
     """Return the command that runs `program` after the setup commands.
@@ -24,11 +35,19 @@ def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
     return ["bash", "-c", "\n".join([*steps, f"exec {shlex.join(program)}"])]
 
 
-def launch_environment() -> dict[str, str]:
+def launch_environment(threads: int | None = None) -> dict[str, str]:
     """Return this process's environment, in which `python` is this interpreter.
 
-    Until a setup command activates another, whose place in PATH is before it.
+    Until a setup command activates another, whose place in PATH is before it. Libraries
+    are told how many `threads` to start: with 0 nothing, with None what they were told
+    here.
     """
+    environment = dict(os.environ)
     ours = str(Path(sys.executable).parent)
-    path = os.environ.get("PATH", os.defpath)
-    return {**os.environ, "PATH": os.pathsep.join([ours, path])}
+    path = environment.get("PATH", os.defpath)
+    environment["PATH"] = os.pathsep.join([ours, path])
+    for variable in _THREAD_VARIABLES if threads is not None else ():
+        environment.pop(variable, None)
+        if threads:
+            environment[variable] = str(threads)
+    return environment

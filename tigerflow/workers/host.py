@@ -29,7 +29,8 @@ from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
-from tigerflow.workers.jobs import JobLauncher, Submit
+from tigerflow.workers.earlier import see_off_earlier
+from tigerflow.workers.jobs import JobLauncher, JobService, Submit
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
 from tigerflow.workers.pool import Load, TaskPool
@@ -76,6 +77,8 @@ class Host:
         self._patron = patron
         self._submit = submit
         self._postman: Postman | None = None
+        #: Done when no worker of an earlier service is left.
+        self._earlier: asyncio.Task[None] | None = None
         self._listener = listener
         self._socket_path = listener.getsockname()
         self._settings = settings
@@ -102,6 +105,7 @@ class Host:
             backlog=client.BACKLOG,
         )
         idle = asyncio.create_task(self._watch_idleness())
+        self._see_off_earlier()
         await self._over.wait()
         idle.cancel()
         self._leave()
@@ -120,6 +124,11 @@ class Host:
         self._ended.set()
         if self._talks:
             await asyncio.wait(self._talks, timeout=1)
+
+    def _see_off_earlier(self) -> None:
+        if self._submit is not None:
+            see_off = see_off_earlier(Path.cwd(), self._settings)
+            self._earlier = asyncio.create_task(see_off)
 
     def stop(self) -> None:
         """Make `serve` stop all workers and return; files in hand are given up."""
@@ -290,12 +299,15 @@ class Host:
         if not told.remote or self._submit is None:
             alive = Path(f"{self._socket_path}.alive")
             return LocalLauncher(told, Path.cwd(), alive)
+        assert self._earlier is not None  # noqa: S101 -- it serves, and may submit
+        status = self._statuses[key] = TaskStatus(told.name)
+        service = JobService(self._start_postman(), self._submit, self._earlier)
+        return JobLauncher(told, Path.cwd(), self._settings, service, status)
+
+    def _start_postman(self) -> Postman:
         if self._postman is None:
             self._postman = Postman.for_run(Path.cwd(), self._settings)
-        status = self._statuses[key] = TaskStatus(told.name)
-        return JobLauncher(
-            told, Path.cwd(), self._settings, self._postman, self._submit, status
-        )
+        return self._postman
 
     def _watch_run(self, pid: int) -> None:
         if pid not in self._runs and self._patron is None:

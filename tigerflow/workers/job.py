@@ -3,7 +3,8 @@
     python -P -m tigerflow.workers.job OUT/.tigerflow/mailboxes/TASK/JOB
 
 Several workers of one job share its GPUs: each sees its own. The setup commands run
-for each worker, with their output in its mailbox, as the worker's.
+for each worker, with their output in its mailbox, as the worker's. This process says
+that a worker has started, shows that it lives, and tells how it ended.
 """
 
 import contextlib
@@ -11,16 +12,29 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tigerflow.files import write_atomic
-from tigerflow.layout import MAILBOX_EXIT, MAILBOX_INBOX, MAILBOX_LOG, job_end
+from tigerflow.layout import (
+    MAILBOX_EXIT,
+    MAILBOX_INBOX,
+    MAILBOX_LOG,
+    MAILBOX_OUTBOX,
+    MAILBOX_PULSE,
+    job_begun,
+    job_end,
+)
+from tigerflow.settings import Settings
 from tigerflow.tasks.launch import launch_environment, setup_script
+from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse
 
 #: What CUDA and ROCm read to find which GPUs a process may use.
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -28,10 +42,16 @@ _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 def main(job: Path) -> int:
     """Run the workers; return the first exit code that is not 0."""
+    # Not of the workers: their files are for whom the user likes.
+    umask = os.umask(0o077)
     mailboxes = sorted(job.glob("[0-9]*"), key=lambda path: int(path.name))
     if not mailboxes:
-        print(f"{job} is gone: nobody needs this worker any more", file=sys.stderr)  # noqa: T201 -- the job's log
-        return 1
+        return _refuse(f"{job} is gone: nobody needs this worker any more")
+    try:
+        job_begun(job).touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        # Its files are being done by others.
+        return _refuse(f"{job} has begun before: its scheduler has started it again")
     if any(_is_stopped(mailbox) for mailbox in mailboxes):
         for mailbox in mailboxes:
             write_atomic(mailbox / MAILBOX_EXIT, "0")
@@ -39,17 +59,26 @@ def main(job: Path) -> int:
         return 0
     count = len(mailboxes)
     workers = {
-        _start(mailbox, _share(number, count)): mailbox
+        _start(mailbox, _share(number, count), umask): mailbox
         for number, mailbox in enumerate(mailboxes)
     }
     _forward_signals([*workers])
+    beating = threading.Thread(target=_beat, args=(workers,), daemon=True)
+    beating.start()
     code = _wait(workers)
     if code == 0:
         job_end(job).touch()
     return code
 
 
-def _start(mailbox: Path, variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+def _refuse(why: str) -> int:
+    print(why, file=sys.stderr)  # noqa: T201 -- the job's log
+    return 1
+
+
+def _start(
+    mailbox: Path, variables: Mapping[str, str], umask: int
+) -> "subprocess.Popen[bytes]":
     run_dir, task = mailbox.parents[4], _read_task(mailbox)
     commands, python = [*task["setup_commands"]], sys.executable
     if commands:
@@ -57,16 +86,58 @@ def _start(mailbox: Path, variables: Mapping[str, str]) -> "subprocess.Popen[byt
         python = "python"
         commands.append(f"cd {shlex.quote(str(run_dir))}")
     program = [python, "-P", "-m", "tigerflow.workers.remote", str(mailbox)]
+    end = _end_of_job(task["wall_time"])
+    if end is not None:
+        program.append(str(end))
     with (mailbox / MAILBOX_LOG).open("ab") as log:
-        return subprocess.Popen(
+        worker = subprocess.Popen(
             setup_script(commands, program),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=task["working_dir"] or run_dir,
-            env={**launch_environment(), **variables},
+            env={**launch_environment(task["threads"]), **variables},
             start_new_session=True,
+            umask=umask,
         )
+    _tell_of_start(mailbox, worker.pid, end)
+    return worker
+
+
+def _tell_of_start(mailbox: Path, pid: int, end: float | None) -> None:
+    # Not by the protocol: that imports more than is needed here.
+    message = {
+        "type": "Started",
+        "host": socket.gethostname(),
+        "pid": pid,
+        "job": os.environ.get("SLURM_JOB_ID", ""),
+        "ends_at": end,
+    }
+    # The worker does the same, but on the same host, where lines stay whole.
+    with (mailbox / MAILBOX_OUTBOX).open("ab", buffering=0) as outbox:
+        outbox.write(json.dumps(message).encode("ascii") + b"\n")
+
+
+def _end_of_job(wall_time: float | None) -> float | None:
+    """Return when this job must have ended, in seconds since the epoch.
+
+    Newer versions of Slurm say so; for others, it has begun a moment ago.
+    """
+    with contextlib.suppress(KeyError, ValueError):
+        return float(os.environ["SLURM_JOB_END_TIME"])
+    return None if wall_time is None else time.time() + wall_time
+
+
+def _beat(workers: "Mapping[subprocess.Popen[bytes], Path]") -> None:
+    """Show that the workers live that do; for a thread."""
+    pause_s = Settings.from_environment().worker_lost_timeout / BEATS_PER_TIMEOUT
+    pulses = {worker: Pulse(box / MAILBOX_PULSE) for worker, box in workers.items()}
+    never = threading.Event()
+    while not never.wait(pause_s):
+        for worker, pulse in pulses.items():
+            if worker.returncode is None:
+                with contextlib.suppress(OSError):
+                    pulse.beat()
 
 
 def _is_stopped(mailbox: Path) -> bool:
@@ -99,8 +170,10 @@ def _forward_signals(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
 
     def forward(signum: int, _frame: FrameType | None) -> None:
         for worker in workers:
-            if worker.returncode is None:
-                os.killpg(worker.pid, signum)
+            # It may have ended a moment ago.
+            with contextlib.suppress(ProcessLookupError):
+                if worker.returncode is None:
+                    os.killpg(worker.pid, signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, forward)
@@ -119,7 +192,9 @@ def _wait(workers: "Mapping[subprocess.Popen[bytes], Path]") -> int:
         # What a task started and did not end goes with it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        write_atomic(workers[worker] / MAILBOX_EXIT, str(code))
+        # Where it cannot be stored, the end of the pulse says it too.
+        with contextlib.suppress(OSError):
+            write_atomic(workers[worker] / MAILBOX_EXIT, str(code))
         first = first or (code if code >= 0 else 128 - code)
     return first
 

@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-import signal
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,56 +11,81 @@ from typing import Protocol
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import remove_temporaries_of
-from tigerflow.layout import (
-    MAILBOX_INBOX,
-    MAILBOX_LOG,
-    STATE,
-    RunLayout,
-    mailboxes,
-)
+from tigerflow.layout import MAILBOX_INBOX, MAILBOX_LOG, RunLayout, mailboxes
+from tigerflow.log import logger
 from tigerflow.settings import Settings
-from tigerflow.workers.link import Ending, LaunchError
-from tigerflow.workers.mailbox import Sender, make_mailbox
+from tigerflow.workers.earlier import cancel_job
+from tigerflow.workers.link import Ending, LaunchError, NoRoomError, ending_of
+from tigerflow.workers.mailbox import Sender, keep_prints, make_mailbox
 from tigerflow.workers.postman import Delivery, Postman, Round
-from tigerflow.workers.protocol import Left, Message, Started, Stop, WorkerTask
+from tigerflow.workers.protocol import (
+    Answer,
+    FileRequest,
+    Message,
+    Ready,
+    SetupFailed,
+    Started,
+    Stop,
+    WorkerTask,
+)
 from tigerflow.workers.status import TaskStatus
 
-#: How often workers that are to end are looked at.
-LOOK_S = 0.5
-
-#: Where outputs go that are not kept.
-_HIDDEN = STATE / "tasks"
+#: How long workers are collected that are submitted together, by one Snakemake.
+COLLECT_S = 0.05
 
 #: How long a job may still be in the queue after its workers have ended.
 QUEUE_S = 3.0
+
+#: How long a scheduler that takes no jobs just now is left alone: at first, at most.
+PAUSE_S = 5.0
+LONGEST_PAUSE_S = 120.0
+
+#: How long a worker on another host may take to learn that its time is over.
+NOTICE_S = 5.0
+
+
+class SubmitError(Exception):
+    """Nothing can be submitted just now."""
 
 
 @dataclass(frozen=True)
 class JobEvent:
     """What the scheduler, or Snakemake on its behalf, says of a job."""
 
-    #: Our name of the job; empty for what concerns the submission as a whole.
+    #: Our name of the job; empty for the submission as a whole.
     job: str
-    #: `submitted`, `finished`, `failed`.
+    #: `submitted`, `finished`, `failed`; `ended` for the submission.
     kind: str
     #: The scheduler's number of a job that is submitted, its words on one that failed.
     text: str
-    #: Whether a job that failed was ended from outside: cancelled, lost, out of time.
+    #: Whether what failed was ended from outside: cancelled, lost, out of time.
     is_killed: bool = False
+    #: Whether the scheduler takes no jobs just now.
+    is_outage: bool = False
 
 
 class Submission(Protocol):
     """Some jobs on their way through the scheduler."""
 
     def events(self) -> AsyncIterator[JobEvent]:
-        """Yield what happens to the jobs, until all have ended."""
+        """Yield what happens to the jobs, until all have ended; last is `ended`."""
 
-    def cancel(self) -> None:
-        """Cancel those of the jobs that have not ended."""
+    def cancel(self, jobs: Sequence[str] = ()) -> None:
+        """Cancel these jobs, or all, unless they have ended."""
 
 
-#: Submits jobs of a task, by our names of them.
+#: Submits jobs of a task, by our names of them; may raise SubmitError.
 Submit = Callable[[str, Sequence[str]], Submission]
+
+
+@dataclass(frozen=True)
+class JobService:
+    """What submits the jobs of a run directory, and reaches the workers in them."""
+
+    postman: Postman
+    submit: Submit
+    #: Done when the workers of an earlier service have left; none starts before.
+    earlier: "asyncio.Future[None]"
 
 
 class JobLauncher:
@@ -73,29 +96,33 @@ class JobLauncher:
         task: WorkerTask,
         run_dir: Path,
         settings: Settings,
-        postman: Postman,
-        submit: Submit,
+        service: JobService,
         status: TaskStatus,
     ) -> None:
-        """Start workers of `task` in `run_dir`, jobs that `submit` submits.
-
-        What becomes of them is noted in `status`.
-        """
+        """Start workers of `task` in `run_dir` by `service`; tell `status` of them."""
         self._task = task
         self._run_dir = run_dir
         self._settings = settings
-        self._postman = postman
-        self._submit = submit
+        self._postman = service.postman
+        self._submit = service.submit
+        self._earlier = service.earlier
         self._status = status
         self._log = RunLayout(run_dir).task_log(task.name)
         self._wanted: list[asyncio.Future[MailboxLink]] = []
+        self._waiting: set[asyncio.Task[None]] = set()
         self._followers: set[asyncio.Task[None]] = set()
-        self._earlier: asyncio.Task[None] | None = None
         self._batches: list[_Batch] = []
+        self._closing = False
+        #: For how long, and until when, nothing is submitted.
+        self._pause_s = 0.0
+        self._paused_until = 0.0
 
     async def close(self) -> None:
         """Return when no job is left; their workers have been told to stop."""
+        self._closing = True
         await self._status.close()
+        for waiting in self._waiting:
+            waiting.cancel()
         for batch in self._batches:
             batch.is_closing = True
             batch.cancel_idle()
@@ -103,81 +130,118 @@ class JobLauncher:
             await asyncio.wait(self._followers)
 
     async def launch(self) -> "MailboxLink":
-        """Submit a worker, together with others that are asked for at this moment.
+        """Submit a worker, together with others that are asked for at the same time.
 
         Raises:
-            LaunchError: its mailbox cannot be made.
+            LaunchError: its mailbox cannot be made, or the launcher is closing.
         """
-        if self._earlier is None:
-            self._earlier = asyncio.create_task(self._see_off_earlier())
+        while True:
+            await self._until_free()
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[MailboxLink] = loop.create_future()
+            if not self._wanted:
+                loop.call_later(COLLECT_S, self._submit_wanted)
+            self._wanted.append(future)
+            try:
+                return await future
+            except SubmitError as error:
+                logger.warning("[{}] {}; it is tried again", self._task.name, error)
+                self._pause()
+
+    async def _until_free(self) -> None:
+        """Return when workers may be submitted."""
+        waiting = asyncio.create_task(self._wait())
+        self._waiting.add(waiting)
+        if self._closing:
+            waiting.cancel()
+        await asyncio.wait({waiting})
+        self._waiting.discard(waiting)
+        if waiting.cancelled():
+            msg = "the run has ended"
+            raise LaunchError(msg)
+
+    async def _wait(self) -> None:
         await asyncio.shield(self._earlier)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[MailboxLink] = loop.create_future()
-        if not self._wanted:
-            loop.call_soon(self._submit_wanted)
-        self._wanted.append(future)
-        return await future
+        await asyncio.sleep(max(0, self._paused_until - loop.time()))
+
+    def _pause(self) -> None:
+        """Submit nothing for a while, each time for longer."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._paused_until:
+            self._pause_s = min(max(PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
+            self._paused_until = now + self._pause_s
 
     def _submit_wanted(self) -> None:
         wanted, self._wanted = self._wanted, []
         size = self._task.workers_per_job
         shares = [wanted[i : i + size] for i in range(0, len(wanted), size)]
+        jobs: list[_Job] = []
         try:
-            jobs = [self._make_job(len(share)) for share in shares]
-        except OSError as error:
-            place = self._run_dir / mailboxes(self._task.name)
-            reason = LaunchError(str(OutputDirectoryError(place, error)))
+            # One by one: those that are made are discarded when another cannot be.
+            jobs.extend(self._make_job(len(share)) for share in shares)
+            submission = self._submit(self._task.name, [job.name for job in jobs])
+        except (OSError, SubmitError) as error:
+            for job in jobs:
+                job.discard()
             for future in wanted:
-                future.set_exception(reason)
+                future.set_exception(self._reason(error))
             return
         for share, job in zip(shares, jobs, strict=True):
             for future, link in zip(share, job.links, strict=True):
                 future.set_result(link)
-        submission = self._submit(self._task.name, [job.name for job in jobs])
         batch = _Batch(submission, jobs)
         self._batches.append(batch)
         follower = asyncio.create_task(self._follow(batch))
         self._followers.add(follower)
         follower.add_done_callback(self._followers.discard)
 
+    def _reason(self, error: Exception) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        place = self._run_dir / mailboxes(self._task.name)
+        return NoRoomError(str(OutputDirectoryError(place, error)))
+
     def _make_job(self, workers: int) -> "_Job":
         name = secrets.token_hex(6)
-        job = _Job(name, self._status)
         place = self._run_dir / mailboxes(self._task.name) / name
-        for number in range(workers):
-            mailbox = place / str(number)
-            make_mailbox(mailbox)
-            link = MailboxLink(mailbox, job, self._postman, self._settings)
-            # The job looks for it as soon as it starts.
-            link.send_now(self._task)
-            job.links.append(link)
+        job = _Job(name, self._status, place, self._log)
+        try:
+            for number in range(workers):
+                mailbox = place / str(number)
+                make_mailbox(mailbox)
+                # The job looks for it as soon as it starts.
+                sender = Sender(mailbox / MAILBOX_INBOX)
+                sender.post(self._task)
+                sender.flush()
+                link = MailboxLink(mailbox, job, self._postman, self._settings)
+                job.links.append(link)
+        except OSError:
+            job.discard()
+            raise
         return job
 
     async def _follow(self, batch: "_Batch") -> None:
         by_name = {job.name: job for job in batch.jobs}
         async for event in batch.submission.events():
-            by_name[event.job].take(event)
+            if event.is_outage:
+                self._pause()
+                logger.warning(
+                    "[{}] no worker can be submitted just now: {}; tried again in "
+                    "{:.0f} s",
+                    *(self._task.name, event.text, self._pause_s),
+                )
+            elif event.kind == "submitted":
+                self._pause_s = 0.0
+            for job in [by_name[event.job]] if event.job else batch.jobs:
+                job.take(event)
         self._batches.remove(batch)
         for job in batch.jobs:
-            job.take(JobEvent(job.name, "finished", ""))
-        for job in batch.jobs:
-            await asyncio.wait([link.ending for link in job.links])
-            place = job.links[0].mailbox.parent
-            await asyncio.to_thread(_put_away, place, self._log)
-
-    async def _see_off_earlier(self) -> None:
-        """Wait until no worker of an earlier service is at work."""
-        place = self._run_dir / mailboxes(self._task.name)
-        earlier = await asyncio.to_thread(_directories, place)
-        # A pipeline's results; those of a task by itself are in the run directory.
-        names = (".", self._task.name, _HIDDEN / self._task.name)
-        places = [self._run_dir / each for each in names]
-        see_offs = (
-            _see_off(job, places, self._settings.worker_lost_timeout) for job in earlier
-        )
-        await asyncio.gather(*see_offs)
-        for job in earlier:
-            await asyncio.to_thread(_put_away, job, self._log)
+            if any(not link.ending.done() for link in job.links):
+                # Nobody follows it any more.
+                await cancel_job(job.place)
+            await asyncio.gather(*(link.collected.wait() for link in job.links))
+            await asyncio.to_thread(job.discard)
 
 
 @dataclass(eq=False)
@@ -206,6 +270,9 @@ class _Job:
 
     name: str
     status: TaskStatus
+    place: Path
+    #: Where the prints of the task's workers are collected.
+    log: Path
     links: list["MailboxLink"] = field(default_factory=list)
     batch: _Batch | None = None
     #: Set when it is in the queue no more.
@@ -215,7 +282,8 @@ class _Job:
         match event.kind:
             case "submitted":
                 self.status.submitted(self.name, event.text)
-            case "failed" | "finished":
+                self.cancel_unneeded()
+            case "failed" | "finished" | "ended" if not self.gone.is_set():
                 self.gone.set()
                 self.status.job_ended(self.name)
                 for link in self.links:
@@ -223,12 +291,30 @@ class _Job:
             case _:
                 pass
 
+    def cancel(self) -> None:
+        """Cancel it, unless it has ended."""
+        if self.batch is not None and not self.gone.is_set():
+            self.batch.submission.cancel([self.name])
+
+    def cancel_unneeded(self) -> None:
+        """Cancel it when it has not begun, and nobody wants its workers any more."""
+        has_begun = any(link.has_started for link in self.links)
+        if not has_begun and all(link.is_closed for link in self.links):
+            self.cancel()
+
+    def discard(self) -> None:
+        """Remove its mailboxes."""
+        for link in self.links:
+            link.forget()
+        shutil.rmtree(self.place, ignore_errors=True)
+
 
 class MailboxLink:
     """A worker in a job; see `Link`."""
 
     pid = None
     log_start = 0
+    notice_s = NOTICE_S
 
     def __init__(
         self, mailbox: Path, job: _Job, postman: Postman, settings: Settings
@@ -236,36 +322,38 @@ class MailboxLink:
         """Talk through `mailbox`, which is there."""
         self.mailbox = mailbox
         self.log = mailbox / MAILBOX_LOG
+        self.is_closed = False
         self._job = job
         self._postman = postman
         self._settings = settings
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._heard = time.monotonic()
         self._started: Started | None = None
-        self._left: Left | None = None
-        self._round = Round(mailbox, self._deliver, lambda: True)
+        #: How it ended, by what is said of its job; itself it may still say more.
+        self._lost: Ending | None = None
+        #: Set when it has ended, and its prints are in the task's log.
+        self.collected = asyncio.Event()
+        self._collecting: asyncio.Task[None] | None = None
+        #: Answers that are waited for, that to its start included.
+        self._awaited = 0
+        self._round = Round(mailbox, self._deliver, lambda: self._awaited > 0)
         postman.add(self._round)
 
     def send(self, message: Message) -> None:
         """Send a message; nobody listening any more is no error."""
+        self._awaited += isinstance(message, FileRequest)
         self._round.post(message)
         self._postman.hurry()
 
-    def send_now(self, message: Message) -> None:
-        """Send a message before this returns.
-
-        Raises:
-            OSError: it cannot be stored.
-        """
-        sender = Sender(self.mailbox / MAILBOX_INBOX)
-        sender.post(message)
-        sender.flush()
+    @property
+    def has_started(self) -> bool:
+        """Whether its process has started."""
+        return self._started is not None
 
     @property
     def is_idle(self) -> bool:
         """Whether its process has not started, or has ended."""
-        return self._started is None or self.ending.done()
+        return not self.has_started or self.ending.done()
 
     async def receive(self) -> AsyncIterator[Message]:
         """Yield what the worker says, until it can say no more."""
@@ -274,13 +362,15 @@ class MailboxLink:
 
     def close(self) -> None:
         """Send no more: it gives up what it has in hand, tears down and ends."""
+        self.is_closed = True
         self.send(Stop())
+        self._job.cancel_unneeded()
 
     def kill(self) -> None:
         """Cancel its job, and with it the others in that."""
+        self.is_closed = True
         self.send(Stop())
-        if self._job.batch is not None:
-            self._job.batch.submission.cancel()
+        self._job.cancel()
 
     async def wait(self) -> Ending:
         """Return when the process has ended and all it said was received."""
@@ -296,134 +386,75 @@ class MailboxLink:
         if self._started is not None:
             remove_temporaries_of(directory, self._started.pid, self._started.host)
 
+    def forget(self) -> None:
+        """Look into its mailbox no more."""
+        self._postman.remove(self._round)
+
     def job_ended(self, event: JobEvent) -> None:
-        """Note that the job is no more; what its worker said last may be on its way."""
-        if event.kind == "failed" and self._started is None:
-            how = f"did not start: {event.text}" if event.text else "did not start"
-        else:
-            how = f"was lost: {event.text}" if event.text else "was lost"
-        self._end(Ending(how, is_killed=event.is_killed), after_s=1.0)
+        """Note that the job is no more.
+
+        What its worker said last may be on its way. And the worker may live: on a node
+        that has lost touch with the others, or tearing down.
+        """
+        text = f": {event.text}" if event.text else ""
+        self._lost = Ending(f"was lost{text}", is_killed=event.is_killed)
+        if self.has_started:
+            self.send(Stop())
+            return
+        ending = Ending(
+            event.text or "its job ended at once",
+            is_killed=event.is_killed,
+            is_outage=event.is_outage,
+            has_started=False,
+        )
+        asyncio.get_running_loop().call_later(1.0, self._end_unborn, ending)
+
+    def _end_unborn(self, ending: Ending) -> None:
+        if not self.has_started:
+            self._end(ending)
 
     def _deliver(self, delivery: Delivery) -> None:
-        now = time.monotonic()
         for message in delivery.messages:
-            self._heard = now
             match message:
                 case Started():
                     self._started = message
+                    self._awaited += 1
                     self._job.status.worker_started(self._job.name)
-                case Left():
-                    self._left = message
+                case Answer() | Ready() | SetupFailed():
+                    self._awaited -= 1
                 case _:
                     pass
             self._messages.put_nowait(message)
         if delivery.exit_code is not None:
-            self._end(_ending(delivery.exit_code))
-        elif self._started is not None and self._left is None:
+            self._end(ending_of(delivery.exit_code))
+        elif self.has_started and delivery.still_s > self._patience_s:
             timeout_s = self._settings.worker_lost_timeout
-            if now - self._heard > timeout_s:
-                how = f"has shown no sign of life for {timeout_s} s"
-                self._end(Ending(how, is_killed=True))
+            how = f"has shown no sign of life for {timeout_s} s"
+            self._end(self._lost or Ending(how, is_killed=True))
 
-    def _end(self, ending: Ending, after_s: float = 0) -> None:
-        def settle() -> None:
-            if not self.ending.done():
-                self._postman.remove(self._round)
-                self._messages.put_nowait(None)
-                self.ending.set_result(ending)
-                if self._started is not None:
-                    self._job.status.worker_ended()
-                if self._job.batch is not None:
-                    self._job.batch.cancel_idle()
+    @property
+    def _patience_s(self) -> float:
+        """How long its pulse may stand still."""
+        timeout_s = self._settings.worker_lost_timeout
+        return timeout_s if self._lost is None else timeout_s / 2
 
-        asyncio.get_running_loop().call_later(after_s, settle)
+    def _end(self, ending: Ending) -> None:
+        if self.ending.done():
+            return
+        self.forget()
+        self._messages.put_nowait(None)
+        # Not before what it said has been taken.
+        asyncio.get_running_loop().call_soon(self._settle, ending)
 
+    async def _collect(self) -> None:
+        await asyncio.to_thread(keep_prints, self.mailbox, self._job.log)
+        self.collected.set()
 
-def _ending(code: int) -> Ending:
-    if code >= 0:
-        return Ending(f"ended with exit code {code}", is_killed=False)
-    with contextlib.suppress(ValueError):
-        name = signal.Signals(-code).name
-        return Ending(f"was killed by signal {-code} ({name})", is_killed=True)
-    return Ending(f"was killed by signal {-code}", is_killed=True)
-
-
-async def _see_off(job: Path, places: Sequence[Path], lost_s: float) -> None:
-    """Stop the workers of a job that nobody follows any more, and wait for their end.
-
-    Each ends within its grace time, or when it misses the pulse; it is taken for dead
-    when it says nothing for longer than both. What it left half written goes.
-    """
-    strangers = [_Stranger(path) for path in await asyncio.to_thread(_directories, job)]
-    number, cancelled = "", False
-    heard = time.monotonic()
-    while any(not stranger.is_gone for stranger in strangers):
-        if not number:
-            # It may be on its way into the queue just now.
-            number = await asyncio.to_thread(_read, job / "number")
-            cancelled = await _scancel(number)
-        news = [await asyncio.to_thread(stranger.look) for stranger in strangers]
-        if any(news):
-            heard = time.monotonic()
-        never_began = all(stranger.started is None for stranger in strangers)
-        still_s = time.monotonic() - heard
-        if (cancelled and never_began) or still_s > 2 * lost_s:
-            break
-        await asyncio.sleep(LOOK_S)
-    for stranger in strangers:
-        if (who := stranger.started) is not None:
-            for place in places:
-                await asyncio.to_thread(remove_temporaries_of, place, who.pid, who.host)
-
-
-def _put_away(job: Path, log: Path) -> None:
-    """Remove what a job leaves; what its workers said goes to the task's log."""
-    with contextlib.suppress(OSError), log.open("ab") as target:
-        for said in sorted(job.glob(f"*/{MAILBOX_LOG}")):
-            with said.open("rb") as source:
-                shutil.copyfileobj(source, target)
-    shutil.rmtree(job, ignore_errors=True)
-
-
-class _Stranger:
-    """A worker of an earlier service, which is told to stop."""
-
-    def __init__(self, mailbox: Path) -> None:
-        self.started: Started | None = None
-        self.is_gone = False
-        self._round = Round(mailbox, lambda _: None, lambda: True)
-        self._round.post(Stop())
-
-    def look(self) -> bool:
-        """Look into its mailbox; tell whether it has said anything."""
-        delivery = self._round.exchange()
-        for message in delivery.messages:
-            if isinstance(message, Started):
-                self.started = message
-            self.is_gone = self.is_gone or isinstance(message, Left)
-        self.is_gone = self.is_gone or delivery.exit_code is not None
-        return bool(delivery.messages)
-
-
-def _directories(place: Path) -> list[Path]:
-    return [path for path in place.glob("*") if path.is_dir()]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-async def _scancel(number: str) -> bool:
-    """Cancel a job of Slurm's; tell whether that was possible."""
-    if not number.isdigit() or shutil.which("scancel") is None:
-        return False
-    process = await asyncio.create_subprocess_exec(
-        *("scancel", number),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    return await process.wait() == 0
+    def _settle(self, ending: Ending) -> None:
+        if not self.ending.done():
+            self.ending.set_result(ending)
+            if self.has_started:
+                self._job.status.worker_ended()
+            self._collecting = asyncio.create_task(self._collect())
+            if self._job.batch is not None:
+                self._job.batch.cancel_idle()

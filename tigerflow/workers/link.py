@@ -1,6 +1,7 @@
 """How a pool reaches its workers, wherever they run: start one, talk to it, end it."""
 
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,33 @@ class LaunchError(Exception):
     """No worker can be started; the text says why."""
 
 
+class NoRoomError(LaunchError):
+    """No worker can be started before something can be stored again."""
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a worker's process ended."""
 
-    #: Goes on "the worker ": `was killed by signal 9 (SIGKILL)`.
+    #: Goes on "the worker ": `was killed by signal 9 (SIGKILL)`. Of one that never
+    #: started, it is the reason.
     how: str
     #: Whether something from outside ended it, so that another may do better.
     is_killed: bool
+    has_started: bool = True
+    #: Whether there can be no others just now.
+    is_outage: bool = False
+
+
+def ending_of(code: int) -> Ending:
+    """Return how a process ended that ended with this code, as of `Popen`."""
+    if code >= 0:
+        return Ending(f"ended with exit code {code}", is_killed=False)
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return Ending(f"was killed by signal {-code} ({name})", is_killed=True)
 
 
 class Link(Protocol):
@@ -38,6 +58,10 @@ class Link(Protocol):
     @property
     def log_start(self) -> int:
         """Where in that its prints start."""
+
+    @property
+    def notice_s(self) -> float:
+        """How long it may take to learn that it is to end."""
 
     def send(self, message: Message) -> None:
         """Send a message; nobody listening any more is no error."""

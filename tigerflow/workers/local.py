@@ -7,14 +7,14 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
 from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import RunLayout
 from tigerflow.tasks.launch import launch_environment, setup_script
-from tigerflow.workers.link import Ending, LaunchError
+from tigerflow.workers.link import Ending, LaunchError, ending_of
 from tigerflow.workers.protocol import Message, WorkerTask, decode, encode
 
 #: Messages are short, but a path may have 4,096 bytes, each escaped.
@@ -23,17 +23,6 @@ LINE_LIMIT = 2**20
 #: How long a dead worker's last words are waited for: they are there already, but the
 #: end of them is not when something that it started has left its process group.
 LAST_WORDS_S = 1
-
-#: What numerical libraries read to find how many threads to start; Snakemake sets
-#: them for each job, but the workers outlive the job that starts them.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "GOTO_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 
 
 class LocalLauncher:
@@ -102,13 +91,15 @@ class LocalLauncher:
             stderr=log,
             pass_fds=[descriptor],
             cwd=self._run_dir,
-            env=_environment(self._task.threads),
+            env=launch_environment(self._task.threads),
             start_new_session=True,
         )
 
 
 class ProcessLink:
     """A worker process on this host; see `Link`."""
+
+    notice_s = 0.0
 
     def __init__(
         self,
@@ -163,7 +154,7 @@ class ProcessLink:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._heard.wait(), LAST_WORDS_S)
         self._requests.close()
-        return Ending(_how_it_ended(code), is_killed=code < 0)
+        return ending_of(code)
 
     async def gone(self) -> None:
         """Return: a process that has ended takes no place."""
@@ -171,22 +162,3 @@ class ProcessLink:
     def remove_temporaries(self, directory: Path) -> None:
         """Remove what it left half written, once it has ended."""
         remove_temporaries_of(directory, self._process.pid)
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unknown"
-    return f"was killed by signal {-code} ({name})"
-
-
-def _environment(threads: int) -> Mapping[str, str]:
-    environment = launch_environment()
-    for variable in _THREAD_VARIABLES:
-        environment.pop(variable, None)
-        if threads:
-            environment[variable] = str(threads)
-    return environment

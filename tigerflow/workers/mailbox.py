@@ -5,22 +5,27 @@ dispatcher says and `outbox` what the worker says, one JSON message a line. Each
 has one writer, who opens it, appends whole lines and closes it; its reader opens it
 anew for each look. So the close-to-open consistency of nfs(5) is enough: nothing is
 locked, and no directory is listed.
-
-Whether the dispatcher lives, its *pulse* says: a file with a number that grows.
 """
 
-import os
-import time
-from collections.abc import Callable, Iterator
+import contextlib
+import shutil
+import threading
 from pathlib import Path
 
+from tigerflow.layout import (
+    MAILBOX_INBOX,
+    MAILBOX_LOG,
+    MAILBOX_OUTBOX,
+    MAILBOX_PULSE,
+)
 from tigerflow.workers.protocol import Message, decode, encode
-
-#: Signs of life in the time after which somebody without one is taken for gone.
-BEATS_PER_TIMEOUT = 4
+from tigerflow.workers.pulse import Pulse
 
 #: How long a message that cannot be stored waits for the next try.
 STORAGE_PAUSE_S = 2.0
+
+#: One worker's prints after another's.
+_KEEPING = threading.Lock()
 
 
 class Sender:
@@ -75,63 +80,26 @@ class Receiver:
 
 
 def make_mailbox(path: Path) -> None:
-    """Make a mailbox that its owner alone may enter."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Whatever the umask leaves of it.
-    path.mkdir(mode=0o700)
+    """Make a mailbox that its owner alone may enter, in places that are the same."""
+    _make_private(path.parents[2], exist_ok=True)
+    _make_private(path.parents[1], exist_ok=True)
+    _make_private(path.parent, exist_ok=True)
+    _make_private(path)
+    for name in (MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG, MAILBOX_PULSE):
+        (path / name).touch(mode=0o600)
+        # Whatever the umask leaves of it.
+        (path / name).chmod(0o600)
+    Pulse(path / MAILBOX_PULSE).beat()
+
+
+def _make_private(path: Path, *, exist_ok: bool = False) -> None:
+    path.mkdir(parents=True, exist_ok=exist_ok)
     path.chmod(0o700)
 
 
-class Pulse:
-    """The dispatcher's sign of life, for all its workers."""
-
-    def __init__(self, path: Path) -> None:
-        """Write to `path`."""
-        self._path = path
-        self._number = 0
-
-    def beat(self) -> None:
-        """Show that the dispatcher lives.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self._number += 1
-        # Not replaced: the file's readers know its handle, and a new one costs more.
-        self._path.write_text(f"{os.getpid()} {self._number}\n", encoding="ascii")
-
-
-class PulseWatch:
-    """Tells for how long a pulse has stood still, by this host's clock alone."""
-
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Watch `path`."""
-        self._path = path
-        self._clock = clock
-        self._last = b""
-        self._changed = clock()
-
-    def still_s(self) -> float:
-        """Look, and return for how many seconds nothing has changed."""
-        now = self._clock()
-        try:
-            found = self._path.read_bytes()
-        except OSError:
-            # As if there had been no beat: the file server may come back.
-            return now - self._changed
-        if found != self._last:
-            self._last, self._changed = found, now
-        return now - self._changed
-
-
-def messages_until(
-    receiver: Receiver,
-    is_over: Callable[[], bool],
-    wait: Callable[[], object],
-) -> Iterator[Message]:
-    """Yield what comes, and `wait` when nothing does, until it is over."""
-    while not is_over():
-        messages = receiver.receive()
-        yield from messages
-        if not messages:
-            wait()
+def keep_prints(mailbox: Path, log: Path) -> None:
+    """Append what a worker has printed to its task's log, where there is room."""
+    with contextlib.suppress(OSError), _KEEPING:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with (mailbox / MAILBOX_LOG).open("rb") as printed, log.open("ab") as target:
+            shutil.copyfileobj(printed, target)

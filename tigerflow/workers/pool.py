@@ -21,6 +21,7 @@ from tigerflow.workers.link import (
     Launcher,
     LaunchError,
     Link,
+    NoRoomError,
     log_size,
     log_tail,
 )
@@ -31,6 +32,7 @@ from tigerflow.workers.protocol import (
     Left,
     Message,
     Ready,
+    Reason,
     SetupFailed,
     Started,
     TeardownFailed,
@@ -47,6 +49,12 @@ WORKER_RETRIES = 2
 
 #: Over about how many files their time is averaged.
 AVERAGED_OVER = 10
+
+#: How often a file is begun whose worker's wall time is over before it is done.
+MOST_CUTS = 3
+
+#: The share of a worker's time that a file must have had for the time to be too short.
+MOST_OF_IT = 0.8
 
 _GIVEN_UP = "given up: the run has ended"
 
@@ -69,7 +77,8 @@ class _Pending:
     answer: asyncio.Future[Answer]
     #: How many workers have died under it.
     deaths: int = 0
-    #: How long it ran, in seconds, when a worker's wall time was over.
+    #: How often a worker's wall time was over under it, and how long it ran then.
+    cuts: int = 0
     cut_s: float = 0.0
     #: Runs while a worker has it, when the task has a timeout.
     timer: asyncio.TimerHandle | None = None
@@ -92,6 +101,7 @@ class _Worker:
     link: Link
     #: How long its log was when it began what it has in hand.
     log_start: int
+    started: bool = False
     ready: bool = False
     #: Asked to end; gets no more files.
     leaving: bool = False
@@ -99,8 +109,10 @@ class _Worker:
     left: Left | None = None
     #: When it must have ended, in seconds since the epoch; None is never.
     ends_at: float | None = None
-    #: How many files it has finished, and when it began the one in hand.
+    #: How many files it has finished.
     finished: int = 0
+    #: Seconds since the epoch: when it was ready, and when it began the file in hand.
+    ready_at: float = 0.0
     began: float = 0.0
     in_flight: dict[int, _Pending] = field(default_factory=dict)
     #: Runs while it has no file, then while it tears down.
@@ -112,7 +124,9 @@ class _Worker:
             return
         self.leaving = True
         self.stop_timer()
-        self.timer = asyncio.get_running_loop().call_later(grace_s, self.link.kill)
+        loop = asyncio.get_running_loop()
+        patience_s = grace_s + self.link.notice_s
+        self.timer = loop.call_later(patience_s, self.link.kill)
         self.link.close()
 
     def stop_timer(self) -> None:
@@ -253,11 +267,30 @@ class TaskPool:
             return
         while self._waiting and (worker := self._choose(self._waiting[0])):
             self._give(worker, self._waiting.popleft())
-        while self._needs_another():
+        self._dismiss_spent()
+        self._start_workers()
+        for worker in self._workers:
+            self._watch_idleness(worker)
+
+    def _start_workers(self) -> None:
+        """Start as many workers as are needed, and fill the jobs that they share."""
+        share = self._task.workers_per_job if self._task.remote else 1
+        started = 0
+        while self._needs_another() or (started % share and self._has_place):
+            started += 1
             self._starting += 1
             caretaker = asyncio.create_task(self._take_care())
             self._caretakers.add(caretaker)
             caretaker.add_done_callback(self._release)
+
+    def _dismiss_spent(self) -> None:
+        """Have fresh workers take the places of those with too little time left."""
+        if not self._waiting:
+            return
+        for worker in self._workers:
+            is_idle = worker.ready and not (worker.in_flight or worker.leaving)
+            if is_idle and not self._can_finish(worker, self._waiting[0]):
+                worker.dismiss(self._settings.worker_grace)
 
     def _choose(self, pending: _Pending) -> _Worker | None:
         """Return the worker that has the least to do of those that may take a file."""
@@ -266,8 +299,11 @@ class TaskPool:
 
     def _needs_another(self) -> bool:
         expected = self._starting * self._task.concurrency_limit
-        has_place = len(self._caretakers) < self._task.workers
-        return has_place and len(self._waiting) > expected
+        return self._has_place and len(self._waiting) > expected
+
+    @property
+    def _has_place(self) -> bool:
+        return len(self._caretakers) < self._task.workers
 
     def _release(self, caretaker: asyncio.Task[None]) -> None:
         self._caretakers.discard(caretaker)
@@ -279,14 +315,10 @@ class TaskPool:
         # A file that may have killed a worker has one for itself.
         alone = pending.deaths or any(other.deaths for other in in_flight)
         limit = 1 if alone else self._depth
-        if not worker.ready or worker.leaving or len(in_flight) >= limit:
+        is_open = worker.ready and not (worker.leaving or worker.left)
+        if not is_open or len(in_flight) >= limit:
             return False
-        if self._can_finish(worker, pending):
-            return True
-        if not in_flight:
-            # Its time is nearly over: a fresh one takes its place.
-            worker.dismiss(self._settings.worker_grace)
-        return False
+        return self._can_finish(worker, pending)
 
     @property
     def _depth(self) -> int:
@@ -351,11 +383,11 @@ class TaskPool:
             link = await self._launcher.launch()
         except LaunchError as error:
             self._starting -= 1
-            self._fail(f"its worker cannot be started: {error}")
+            self._see_no_start(error)
             return
         worker = _Worker(link, link.log_start)
         self._workers.add(worker)
-        if self._stopped:
+        if self._stopped or self.failure:
             worker.dismiss(self._settings.worker_grace)
         listening = asyncio.create_task(self._listen(worker))
         ending = await link.wait()
@@ -369,11 +401,18 @@ class TaskPool:
         # Till then, it counts as one of the workers there may be.
         await link.gone()
 
+    def _see_no_start(self, error: LaunchError) -> None:
+        if isinstance(error, NoRoomError):
+            # Not the task's fault, nor that of its files: they come again.
+            while self._waiting:
+                self._waiting.popleft().settle(Answer(0, Fate.BLOCKED, str(error)))
+        elif not self._stopped:
+            self._fail(f"its worker cannot be started: {error}")
+
     async def _listen(self, worker: _Worker) -> None:
         async for message in worker.link.receive():
             self._take(worker, message)
             self._dispatch()
-            self._watch_idleness(worker)
 
     def _take(self, worker: _Worker, message: Message) -> None:
         match message:
@@ -398,7 +437,9 @@ class TaskPool:
 
     def _take_start(self, worker: _Worker, started: Started) -> None:
         worker.ends_at = started.ends_at
+        worker.started = True
         if not worker.leaving:
+            worker.stop_timer()
             worker.timer = asyncio.get_running_loop().call_later(
                 self._settings.slurm_task_worker_startup_timeout,
                 self._end_slow_start,
@@ -409,7 +450,9 @@ class TaskPool:
         if not worker.leaving:
             worker.stop_timer()
         worker.ready = True
+        worker.ready_at = time.time()
         self._starting -= 1
+        self._early_deaths = 0
 
     def _take_answer(self, worker: _Worker, answer: Answer) -> None:
         worker.in_flight.pop(answer.id).settle(answer)
@@ -429,7 +472,15 @@ class TaskPool:
         worker.dismiss(self._settings.worker_grace)
 
     def _watch_idleness(self, worker: _Worker) -> None:
-        if worker.ready and not worker.in_flight and worker.timer is None:
+        """Let a worker go that has long had no file; also one that has yet to start."""
+        if worker.leaving or worker.in_flight:
+            return
+        if worker.started and not worker.ready:
+            # It sets up; another timer runs.
+            return
+        if not worker.ready and self._waiting:
+            worker.stop_timer()
+        elif worker.timer is None and (worker.ready or self._task.remote):
             loop = asyncio.get_running_loop()
             worker.timer = loop.call_later(
                 self._settings.worker_idle_timeout,
@@ -439,7 +490,7 @@ class TaskPool:
 
     def _see_off(self, worker: _Worker, ending: Ending) -> None:
         """Settle the files that a worker had in hand when it ended."""
-        if not (worker.ready or worker.leaving or worker.left or self.failure):
+        if not (worker.ready or worker.leaving or self.failure):
             self._see_early_end(worker, ending)
         if worker.leaving and ending.is_killed:
             self.problems.append(
@@ -468,15 +519,23 @@ class TaskPool:
     ) -> None:
         if worker.leaving:
             pending.settle(Answer(0, Fate.UNDONE, _GIVEN_UP))
-        elif worker.left is not None:
+        elif worker.left is None or worker.left.why is Reason.ENDED:
+            self._see_death(worker, pending, ending)
+        elif worker.left.why is Reason.WALL_TIME:
             self._see_cut(worker, pending)
         else:
-            self._see_death(worker, pending, ending)
+            self._put_back(pending)
 
     def _see_cut(self, worker: _Worker, pending: _Pending) -> None:
         """Try a file again that a worker gave up at the end of its time."""
-        pending.cut_s = max(pending.cut_s, time.time() - worker.began)
-        if worker.finished or worker.ends_at is None:
+        ran_s = time.time() - worker.began
+        pending.cuts += 1
+        pending.cut_s = max(pending.cut_s, ran_s)
+        ends_at = worker.ends_at or time.time()
+        had_s = ends_at - self._settings.worker_wall_time_grace - worker.ready_at
+        if ran_s < MOST_OF_IT * had_s and pending.cuts < MOST_CUTS:
+            name = printable(pending.job.input.name)
+            logger.info("[{}] {} goes to a fresh worker", self._task.name, name)
             self._put_back(pending)
             return
         message = (
@@ -488,9 +547,20 @@ class TaskPool:
 
     def _see_early_end(self, worker: _Worker, ending: Ending) -> None:
         """Stop the task: a worker ended in the setup commands, or died in setup."""
-        if ending.is_killed and self._early_deaths < self._retries:
+        if ending.is_outage:
+            return
+        if worker.left and worker.left.why is Reason.WALL_TIME:
+            self._fail(
+                "its setup was not done when the wall time of its worker was over"
+            )
+            return
+        is_killed = ending.is_killed or worker.left is not None
+        if is_killed and self._early_deaths < self._retries:
             # Killed from outside, perhaps; the files that wait get a fresh one.
             self._early_deaths += 1
+            return
+        if not ending.has_started:
+            self._fail(f"its worker could not start: {ending.how}")
             return
         said = self._last_line(worker)
         self._fail(f"its worker {ending.how} before it was ready{said}")
@@ -543,6 +613,9 @@ class TaskPool:
         self.failure = (
             f"task {self._task.name!r} cannot run: {reason} (see {self._log})"
         )
+        for worker in self._workers:
+            if not worker.ready:
+                worker.dismiss(self._settings.worker_grace)
         self._dispatch()
 
     def _last_line(self, worker: _Worker) -> str:

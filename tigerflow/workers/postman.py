@@ -8,17 +8,27 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tigerflow.layout import MAILBOX_EXIT, MAILBOX_INBOX, MAILBOX_OUTBOX, PULSE
+from tigerflow.layout import (
+    MAILBOX_EXIT,
+    MAILBOX_INBOX,
+    MAILBOX_OUTBOX,
+    MAILBOX_PULSE,
+    PULSE,
+)
 from tigerflow.settings import Settings
-from tigerflow.workers.mailbox import BEATS_PER_TIMEOUT, Pulse, Receiver, Sender
+from tigerflow.workers.mailbox import Receiver, Sender
 from tigerflow.workers.protocol import Message
+from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
-#: While nothing is in hand anywhere, this many times more rarely.
+#: While no answer is waited for, a mailbox is looked into so many times more rarely.
 QUIET_FACTOR = 5
+
+#: How often a worker's pulse is felt.
+PULSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,31 +38,46 @@ class Delivery:
     messages: Sequence[Message]
     #: That of the worker's process, once it has ended; as `Popen.returncode`.
     exit_code: int | None
+    #: For how many seconds its pulse has stood still.
+    still_s: float = 0.0
 
 
-@dataclass(eq=False)
 class Round:
     """One mailbox on the postman's round."""
 
-    mailbox: Path
-    #: Called in the event loop with what came; nothing came is told too.
-    deliver: Callable[[Delivery], None]
-    #: Whether answers are waited for: then it is looked into more often.
-    is_urgent: Callable[[], bool]
-    _outgoing: list[Message] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(
+        self,
+        mailbox: Path,
+        deliver: Callable[[Delivery], None],
+        is_urgent: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Call `deliver`, in the event loop, with what comes, and now and then.
 
-    def __post_init__(self) -> None:
-        self._sender = Sender(self.mailbox / MAILBOX_INBOX)
-        self._receiver = Receiver(self.mailbox / MAILBOX_OUTBOX)
+        While `is_urgent`, answers are waited for: then it is looked into more often.
+        """
+        self.deliver = deliver
+        self.is_urgent = is_urgent
+        self.next_look = 0.0
+        self._exit = mailbox / MAILBOX_EXIT
+        self._sender = Sender(mailbox / MAILBOX_INBOX)
+        self._receiver = Receiver(mailbox / MAILBOX_OUTBOX)
+        self._watch = PulseWatch(mailbox / MAILBOX_PULSE)
+        self._felt = 0.0
+        self._outgoing: list[Message] = []
+        self._lock = threading.Lock()
+
+    @property
+    def has_mail(self) -> bool:
+        """Whether there is something to be sent."""
+        return bool(self._outgoing)
 
     def post(self, message: Message) -> None:
         """Put a message among those to be sent; from any thread."""
         with self._lock:
             self._outgoing.append(message)
 
-    def exchange(self) -> Delivery:
-        """Send what is to be sent, and look what has come."""
+    def exchange(self) -> Delivery | None:
+        """Send what is to be sent; return what has come, or None for nothing new."""
         with self._lock:
             outgoing, self._outgoing = self._outgoing, []
         for message in outgoing:
@@ -61,8 +86,14 @@ class Round:
         with contextlib.suppress(OSError):
             self._sender.flush()
         # In this order: what came before the end is received before it.
-        code = _exit_code(self.mailbox)
-        return Delivery(self._receiver.receive(), code)
+        code = _read_code(self._exit)
+        messages = self._receiver.receive()
+        now = time.monotonic()
+        is_felt = now - self._felt >= PULSE_S
+        if not (messages or is_felt) and code is None:
+            return None
+        self._felt = now
+        return Delivery(messages, code, self._watch.still_s())
 
 
 class Postman:
@@ -90,7 +121,7 @@ class Postman:
             OSError: there can be no mailboxes.
         """
         pulse = run_dir / PULSE
-        pulse.parent.mkdir(parents=True, exist_ok=True)
+        pulse.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         poll_s = settings.mailbox_poll_ms / 1000
         beat_s = settings.worker_lost_timeout / BEATS_PER_TIMEOUT
         postman = cls(asyncio.get_running_loop(), pulse, poll_s, beat_s)
@@ -134,10 +165,8 @@ class Postman:
             with self._lock:
                 rounds = list(self._rounds)
             for each in rounds:
-                delivery = each.exchange()
-                # The loop may be over already.
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(each.deliver, delivery)
+                if is_over or each.has_mail or time.monotonic() >= each.next_look:
+                    self._look(each)
             if is_over:
                 return
             urgent = any(each.is_urgent() for each in rounds)
@@ -145,9 +174,18 @@ class Postman:
             self._wake.wait(min(pause_s, self._beat_s))
             self._wake.clear()
 
+    def _look(self, each: Round) -> None:
+        delivery = each.exchange()
+        factor = 1 if each.is_urgent() else QUIET_FACTOR
+        each.next_look = time.monotonic() + self._poll_s * factor * 0.9
+        if delivery is not None:
+            # The loop may be over already.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(each.deliver, delivery)
 
-def _exit_code(mailbox: Path) -> int | None:
+
+def _read_code(path: Path) -> int | None:
     try:
-        return int((mailbox / MAILBOX_EXIT).read_text(encoding="ascii"))
+        return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None

@@ -6,9 +6,8 @@ worker: one `Ready` or `SetupFailed`, then an `Answer` for each request in any o
 and at the end a `TeardownFailed` if there is something to say.
 
 They go over a socket pair, or, between hosts, through the files of a mailbox. These do
-not end, nor do they tell who died. So there, `Stop` ends what the worker is sent, and
-the worker also sends `Started` before all else, a `Beat` now and then, and `Left` as
-its last word.
+not end, nor do they tell who died. So there, `Stop` ends what the worker is sent,
+`Started` comes before all else the worker says, and `Left` is its last word.
 """
 
 import json
@@ -112,7 +111,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Started:
-    """The worker's process runs, and is about to call `setup`."""
+    """The worker's process runs: setup commands, then `setup`, then files."""
 
     host: str
     pid: int
@@ -122,16 +121,24 @@ class Started:
     ends_at: float | None
 
 
-@dataclass(frozen=True)
-class Beat:
-    """The worker lives."""
+class Reason(StrEnum):
+    """Why a worker leaves."""
+
+    #: The dispatcher said so.
+    TOLD = "it was told to stop"
+    WALL_TIME = "its wall time is nearly over"
+    #: The service shows no sign of life, or the mailbox is no more.
+    ALONE = "the service has shown no sign of life for long"
+    #: Its job is cancelled, or was killed around it.
+    ENDED = "its job is being ended"
+    CANNOT_RUN = "its task cannot run"
 
 
 @dataclass(frozen=True)
 class Left:
     """The worker has torn down and ends; nothing it was sent is in hand any more."""
 
-    why: str
+    why: Reason
 
 
 Message = (
@@ -141,7 +148,6 @@ Message = (
     | Started
     | Ready
     | SetupFailed
-    | Beat
     | Answer
     | TeardownFailed
     | Left
@@ -162,4 +168,6 @@ def decode(line: bytes) -> Message:
     kind = _TYPES[fields.pop("type")]
     if kind is Answer:
         fields["fate"] = Fate(fields["fate"])
+    elif kind is Left:
+        fields["why"] = Reason(fields["why"])
     return kind(**fields)

@@ -1,14 +1,13 @@
 """A worker process on another host: what `worker` is, with a mailbox for a socket.
 
-    python -P -m tigerflow.workers.remote MAILBOX
+    python -P -m tigerflow.workers.remote MAILBOX [END]
 
 It ends, with its teardown, when it is told to stop, when the dispatcher shows no sign
-of life any more, and before the wall time of its job is over.
+of life any more, and before END, when the wall time of its job is over (seconds since
+the epoch). What started it shows that it lives, and is to end with it.
 """
 
-import contextlib
 import os
-import socket
 import sys
 import threading
 import time
@@ -18,21 +17,9 @@ from pathlib import Path
 from tigerflow.layout import MAILBOX_INBOX, MAILBOX_OUTBOX, pulse_of
 from tigerflow.log import logger
 from tigerflow.settings import Settings
-from tigerflow.workers.mailbox import (
-    BEATS_PER_TIMEOUT,
-    STORAGE_PAUSE_S,
-    PulseWatch,
-    Receiver,
-    Sender,
-)
-from tigerflow.workers.protocol import (
-    Beat,
-    Left,
-    Message,
-    Started,
-    Stop,
-    WorkerTask,
-)
+from tigerflow.workers.mailbox import STORAGE_PAUSE_S, Receiver, Sender
+from tigerflow.workers.protocol import Left, Message, Reason, Stop, WorkerTask
+from tigerflow.workers.pulse import PulseWatch
 from tigerflow.workers.worker import (
     PoolSource,
     end_process,
@@ -40,43 +27,59 @@ from tigerflow.workers.worker import (
     serve_pool,
 )
 
+#: How often reasons to leave are looked for that are not urgent.
+LOOK_S = 1.0
+
 
 class Correspondence:
     """The messages through a mailbox, and the reasons to end them."""
 
-    def __init__(self, mailbox: Path, settings: Settings) -> None:
-        """Correspond through `mailbox`; it is there."""
-        self._receiver = Receiver(mailbox / MAILBOX_INBOX)
+    def __init__(
+        self, mailbox: Path, settings: Settings, leave_at: float | None
+    ) -> None:
+        """Correspond through `mailbox` until `leave_at`; it is there."""
+        self._inbox = mailbox / MAILBOX_INBOX
+        self._receiver = Receiver(self._inbox)
         self._sender = Sender(mailbox / MAILBOX_OUTBOX)
         self._watch = PulseWatch(pulse_of(mailbox))
         self._settings = settings
+        self._leave_at = leave_at
+        self._parent = os.getppid()
+        self._next_look = 0.0
+        #: When the mailbox was last seen.
+        self._was_there = time.monotonic()
         self._sending = threading.Lock()
         self._over = threading.Event()
-        #: When to give up what is in hand, by this host's clock; None is never.
-        self.leave_at: float | None = None
         #: Why no more is received.
-        self.why = ""
+        self.why: Reason | None = None
 
     def receive(self) -> Iterator[Message]:
         """Yield what the dispatcher says, until there is a reason to stop."""
         pause_s = self._settings.mailbox_poll_ms / 1000
-        while not self.why:
+        while self.why is None:
             for message in self._receiver.receive():
                 if isinstance(message, Stop):
-                    self.why = "it was told to stop"
+                    self.why = Reason.TOLD
                     return
                 yield message
             self._over.wait(pause_s)
             self.why = self._reason()
-        logger.warning("Leaving: {}", self.why)
+        logger.warning("Leaving: {}", self.why.value)
 
-    def _reason(self) -> str:
-        if self.leave_at is not None and time.time() >= self.leave_at:
-            return "its wall time is nearly over"
-        timeout_s = self._settings.worker_lost_timeout
-        if self._watch.still_s() > timeout_s:
-            return f"the service has shown no sign of life for {timeout_s} s"
-        return ""
+    def _reason(self) -> Reason | None:
+        if time.monotonic() < self._next_look:
+            return None
+        self._next_look = time.monotonic() + LOOK_S
+        if self._leave_at is not None and time.time() >= self._leave_at:
+            return Reason.WALL_TIME
+        if os.getppid() != self._parent:
+            return Reason.ENDED
+        if self._inbox.exists():
+            self._was_there = time.monotonic()
+        missed_s = time.monotonic() - self._was_there
+        alone_s = max(missed_s, self._watch.still_s())
+        is_alone = alone_s > self._settings.worker_lost_timeout
+        return Reason.ALONE if is_alone else None
 
     def tell(self, message: Message) -> None:
         """Send a message; while it cannot be stored, wait for that."""
@@ -92,52 +95,34 @@ class Correspondence:
                 else:
                     return
 
-    def beat(self) -> None:
-        """Send signs of life until the end; for a thread."""
-        pause_s = self._settings.worker_lost_timeout / BEATS_PER_TIMEOUT
-        while not self._over.wait(pause_s):
-            self.tell(Beat())
-
-    def close(self) -> None:
-        """Send the last word."""
-        self.tell(Left(self.why or "its task cannot run"))
+    def close(self, code: int) -> None:
+        """Send the last word of a worker that ends with this exit code."""
+        ended = Reason.CANNOT_RUN if code else Reason.ENDED
+        self.tell(Left(self.why or ended))
         self._over.set()
 
 
-def main() -> None:
+def main(mailbox: Path, end: float | None) -> None:
     """Serve one task for the dispatcher of the mailbox."""
     prepare_process()
-    mailbox = Path(os.path.abspath(sys.argv[1]))  # noqa: PTH100 -- as the others call it
     os.chdir(mailbox.parents[4])
     settings = Settings.from_environment()
-    post = Correspondence(mailbox, settings)
+    leave_at = None if end is None else end - settings.worker_wall_time_grace
+    post = Correspondence(mailbox, settings, leave_at)
     requests = post.receive()
     told = next(requests, None)
     code = 0
     if isinstance(told, WorkerTask):
-        ends_at = end_of_job(told)
-        if ends_at is not None:
-            post.leave_at = ends_at - settings.worker_wall_time_grace
-        job = os.environ.get("SLURM_JOB_ID", "")
-        post.tell(Started(socket.gethostname(), os.getpid(), job, ends_at))
-        threading.Thread(target=post.beat, name="beat", daemon=True).start()
         source = PoolSource(requests, post.tell, settings.worker_grace)
         if told.working_dir is not None:
             os.chdir(told.working_dir)
         code = serve_pool(told, source)
-    post.close()
+    post.close(code)
     end_process(code, is_orphan=False)
 
 
-def end_of_job(told: WorkerTask) -> float | None:
-    """Return when this job must have ended, in seconds since the epoch.
-
-    Newer versions of Slurm say so; for others, a job has begun a moment ago.
-    """
-    with contextlib.suppress(KeyError, ValueError):
-        return float(os.environ["SLURM_JOB_END_TIME"])
-    return None if told.wall_time is None else time.time() + told.wall_time
-
-
 if __name__ == "__main__":
-    main()
+    main(
+        Path(os.path.abspath(sys.argv[1])),  # noqa: PTH100 -- as the others call it
+        float(sys.argv[2]) if sys.argv[2:] else None,
+    )

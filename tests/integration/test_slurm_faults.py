@@ -1,0 +1,400 @@
+"""A service whose workers are Slurm jobs, and what can happen to these.
+
+After each: every file has ended once, and of ours there is no job, mailbox, process or
+temporary file. Never were two workers at one file.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from runs import lines
+from slurm_flows import ALONE, WORK, QueueWatch, SlurmFlow, until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
+
+
+@pytest.fixture
+def flow(world, slurm):
+    return SlurmFlow(world, slurm)
+
+
+def test_worker_is_cancelled_under_a_file(flow, slurm):
+    flow.serve()
+    flow.add_inputs("a", "wait")
+    process = flow.watch("--once")
+    job, _ = flow.until_running("wait")
+    slurm.call("scancel", job)
+    again, _ = flow.until_running("wait", 2)
+    assert again != job
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    assert "teardown" in flow.in_order("teardown")
+    flow.check("a", "wait")
+
+
+def test_worker_is_killed_under_a_file(flow):
+    flow.serve()
+    flow.add_inputs("a", "wait")
+    process = flow.watch("--once")
+    job, pid = flow.until_running("wait")
+    os.kill(flow.host_pid(flow.node_of(job), pid), signal.SIGKILL)
+    flow.until_running("wait", 2)
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    assert "the worker was killed by signal 9 (SIGKILL) while processing" in flow.said
+    flow.check("a", "wait")
+
+
+def test_whole_job_is_killed_under_a_file(flow, slurm):
+    flow.serve()
+    flow.add_inputs("a", "wait")
+    process = flow.watch("--once")
+    job, _ = flow.until_running("wait")
+    slurm.call("scancel", "--signal=KILL", "--full", job)
+    flow.until_running("wait", 2)
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    flow.check("a", "wait")
+
+
+def test_file_that_kills_each_worker_fails_alone(flow):
+    flow.serve(
+        ALONE
+        + """
+class Work(SlurmTask):
+    def run(context, input_file, output_file):
+        with alone(input_file):
+            note(f"run {input_file.stem}")
+            if input_file.stem == "poison":
+                os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    flow.add_inputs("a", "poison", "z")
+    assert flow.finish() == 1, flow.said
+    assert flow.in_order("run poison") == ["run poison"] * 3
+    assert flow.record("poison")["exception_type"] == "WorkerDied"
+    flow.check("a", "z", failed=("poison",))
+
+
+def test_memory_is_exceeded(flow):
+    flow.serve(
+        ALONE
+        + """
+class Work(SlurmTask):
+    def run(context, input_file, output_file):
+        with alone(input_file):
+            note(f"run {input_file.stem}")
+            if input_file.stem == "large":
+                held = b"1" * 500_000_000
+                signal.pause()
+"""
+    )
+    flow.add_inputs("a", "large", "z")
+    assert flow.finish() == 1, flow.said
+    assert flow.record("large")["exception_type"] == "WorkerDied"
+    flow.check("a", "z", failed=("large",))
+
+
+def test_slurmd_of_the_node_stops_while_the_worker_goes_on(flow, slurm):
+    flow.serve()
+    flow.add_inputs("wait")
+    process = flow.watch("--once")
+    job, _ = flow.until_running("wait")
+    slurm.stop_slurmd(flow.node_of(job))
+    flow.until_running("wait", 2)
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    flow.check("wait")
+
+
+def test_node_crashes(flow, slurm):
+    flow.serve()
+    flow.add_inputs("wait")
+    process = flow.watch("--once")
+    job, _ = flow.until_running("wait")
+    slurm.crash(flow.node_of(job))
+    flow.until_running("wait", 2)
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    flow.check("wait")
+
+
+def test_wall_time_ends_before_the_work(flow):
+    # Slurm's shortest limit is a minute, of which the grace leaves 12 s.
+    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "48"
+    flow.serve(
+        ALONE
+        + """
+class Work(SlurmTask):
+    def setup(context): note(f"setup {os.environ['SLURM_JOB_ID']}")
+    def run(context, input_file, output_file):
+        with alone(input_file):
+            note(f"run {input_file.stem}")
+            time.sleep(3.5)
+    def teardown(context): note(f"teardown {os.environ['SLURM_JOB_ID']}")
+""",
+        resources={"time": "1"},
+    )
+    stems = [f"f{number}" for number in range(5)]
+    flow.add_inputs(*stems)
+    assert flow.finish() == 0, flow.said
+    setups = flow.in_order("setup")
+    assert len(setups) >= 2
+    assert flow.in_order("teardown") == [f"teardown {s.split()[1]}" for s in setups]
+    flow.check(*stems)
+
+
+def test_wall_time_is_over_under_a_file_that_was_late(flow):
+    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "50"
+    flow.serve(
+        ALONE
+        + """
+class Work(SlurmTask):
+    def run(context, input_file, output_file):
+        with alone(input_file):
+            note(f"run {input_file.stem}")
+            if input_file.stem == "short":
+                time.sleep(4)
+            elif len(open(os.environ["NOTES"]).readlines()) < 3:
+                time.sleep(1000)
+            output_file.write_text("done")
+    def teardown(context): note("teardown")
+""",
+        resources={"time": "1"},
+    )
+    flow.environment["NOTES"] = str(flow.notes)
+    flow.add_inputs("short")
+    process = flow.watch()
+    until(lambda: flow.in_order("run short"), "short runs")
+    flow.add_inputs("long")
+    flow.until("work/long.out")
+    assert flow.in_order("run") == ["run short", "run long", "run long"]
+    flow.stop(process)
+    assert flow.in_order("teardown") == ["teardown"] * 2
+    flow.check("long", "short")
+
+
+def test_wall_time_is_shorter_than_a_file(flow):
+    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "55"
+    flow.serve(resources={"time": "1"})
+    flow.add_inputs("wait")
+    assert flow.finish() == 1, flow.said
+    assert len(flow.runs("wait")) == 1
+    record = flow.record("wait")
+    assert record["exception_type"] == "WallTimeOver"
+    assert "give the task's worker_resources more time" in record["message"]
+    assert flow.in_order("teardown") == ["teardown"]
+    flow.check(failed=("wait",))
+
+
+def test_wall_time_is_shorter_than_setup(flow):
+    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "55"
+    flow.serve(
+        """
+class Work(SlurmTask):
+    def setup(context):
+        note("setup")
+        time.sleep(1000)
+    def run(context, input_file, output_file): pass
+""",
+        resources={"time": "1"},
+    )
+    flow.add_inputs("a")
+    assert flow.finish() == 1, flow.said
+    assert flow.in_order("setup") == ["setup"]
+    assert "its setup was not done when the wall time of its worker was over" in (
+        flow.said
+    )
+    flow.check()
+
+
+#: A branch beside the Slurm task, which goes on whatever becomes of that.
+HEAD_AND_SIDE = """
+class Head(LocalTask):
+    def run(context, input_file, output_file):
+        output_file.write_text(input_file.read_text())
+
+class Side(LocalTask):
+    def run(context, input_file, output_file):
+        output_file.write_text(input_file.read_text())
+
+"""
+
+
+def _write_branches(flow, code, **task):
+    flow.add_module(HEAD_AND_SIDE + code)
+    below = {"depends_on": "head", "input_ext": ".out"}
+    flow.write(
+        {"name": "head", "module": "tasks.py:Head"},
+        {"name": "side", "module": "tasks.py:Side"} | below,
+        flow.task(**task) | below,
+    )
+    flow.add_inputs("a", "b")
+
+
+def _check_stopped(flow, *words):
+    """Check that the task has stopped, for reasons with these words; others went on."""
+    assert flow.finish() == 1, flow.said
+    [line] = [line for line in flow.said.splitlines() if "stopped: " in line]
+    for word in words:
+        assert word in line
+    assert flow.names("side") == ["a.out", "b.out"]
+    flow.check()
+
+
+def test_setup_raises(flow):
+    code = """
+class Work(SlurmTask):
+    def setup(context):
+        note("setup")
+        raise ValueError("no such model")
+    def run(context, input_file, output_file): pass
+"""
+    _write_branches(flow, code)
+    _check_stopped(flow, "its setup failed: ValueError: no such model")
+    assert flow.in_order("setup") == ["setup"]
+    # With the node's traceback.
+    assert "in setup" in flow.worker_logs
+    assert "raise ValueError" in flow.worker_logs
+
+
+def test_setup_takes_too_long(flow):
+    flow.environment["TIGERFLOW_SLURM_TASK_WORKER_STARTUP_TIMEOUT"] = "3"
+    code = """
+class Work(SlurmTask):
+    def setup(context):
+        note("setup")
+        time.sleep(1000)
+    def run(context, input_file, output_file): pass
+"""
+    _write_branches(flow, code)
+    _check_stopped(flow, "its setup took longer than 3 s")
+    assert flow.in_order("setup") == ["setup"]
+
+
+def test_setup_command_fails(flow):
+    commands = [f"echo again >> {flow.root}/commands", "ls /no/such/directory"]
+    _write_branches(flow, WORK, setup_commands=commands)
+    _check_stopped(
+        flow,
+        "its worker ended with exit code 2 before it was ready",
+        "setup command failed: ls /no/such/directory (exit code 2)",
+    )
+    assert lines(flow.root / "commands") == ["again"]
+    assert "cannot access '/no/such/directory'" in flow.worker_logs
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--partition=nosuch", "Invalid partition name specified"),
+        ("--account=nosuch", "account nosuch appears to be invalid"),
+    ],
+)
+def test_scheduler_rejects_the_job(flow, option, words):
+    _write_branches(flow, WORK, resources={"sbatch_options": [option]})
+    _check_stopped(flow, "its worker could not start: ", words)
+    assert "before it was ready" not in flow.said
+
+
+def test_slurmctld_restarts_while_workers_run(flow, slurm):
+    flow.serve(max_workers=2)
+    flow.add_inputs("wait1", "wait2")
+    process = flow.watch()
+    flow.until_running("wait1")
+    flow.until_running("wait2")
+    slurm.restart_slurmctld()
+    flow.go()
+    flow.until("work/wait1.out", "work/wait2.out")
+    flow.add_inputs("later")
+    flow.until("work/later.out")
+    assert len(flow.in_order("setup")) == 2
+    assert flow.stop(process) == 130
+    flow.check("wait1", "wait2", "later")
+
+
+def test_worker_is_submitted_once_slurmctld_is_back(flow, slurm):
+    slurm.stop_slurmctld()
+    flow.serve()
+    flow.add_inputs("a")
+    process = flow.watch("--once")
+    flow.until_said("no worker can be submitted just now")
+    slurm.start_slurmctld()
+    assert flow.ended(process) == 0, flow.said
+    flow.check("a")
+
+
+def test_slurmdbd_is_down(flow, slurm):
+    slurm.stop_slurmdbd()
+    flow.serve(max_workers=2)
+    flow.add_inputs("a", "wait")
+    process = flow.watch("--once")
+    job, _ = flow.until_running("wait")
+    slurm.call("scancel", job)
+    flow.until_running("wait", 2)
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    flow.check("a", "wait")
+
+
+def test_service_is_killed_and_started_again_while_workers_run(flow):
+    flow.serve(max_workers=3)
+    flow.add_inputs("wait1", "wait2", "second")
+    process = flow.watch()
+    flow.until_running("wait1")
+    flow.until_running("wait2")
+    process.kill()
+    process.wait()
+    with QueueWatch(flow.slurm) as queue:
+        process = flow.watch("--once")
+        flow.until_running("wait1", 2)
+        flow.until_running("wait2", 2)
+        flow.go()
+        assert flow.ended(process) == 0, flow.said
+    assert queue.most <= 3
+    flow.check("second", "wait1", "wait2")
+
+
+def _kill_all_here(world, process):
+    """Do what the loss of a login node does: nobody is left to cancel anything."""
+    here = Path("/proc/self/ns/pid").readlink()
+    for pid in world.processes():
+        if Path(f"/proc/{pid}/ns/pid").readlink() == here:
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_all_of_the_service_is_killed_and_started_again(flow, world):
+    flow.serve(max_workers=2)
+    flow.add_inputs("wait1", "wait2")
+    process = flow.watch()
+    flow.until_running("wait1")
+    flow.until_running("wait2")
+    _kill_all_here(world, process)
+    with QueueWatch(flow.slurm) as queue:
+        process = flow.watch("--once")
+        flow.until_running("wait1", 2)
+        flow.until_running("wait2", 2)
+        flow.go()
+        assert flow.ended(process) == 0, flow.said
+    assert queue.most <= 2
+    flow.check("wait1", "wait2")
+
+
+def test_service_is_gone_for_good(flow, world, slurm):
+    flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = "4"
+    flow.serve(max_workers=2)
+    flow.add_inputs("wait1", "wait2")
+    process = flow.watch()
+    flow.until_running("wait1")
+    flow.until_running("wait2")
+    _kill_all_here(world, process)
+    until(lambda: not slurm.jobs(), "the workers have left")
+    assert flow.in_order("teardown") == ["teardown"] * 2
+    assert flow.names("work") == []
+    # Whoever comes finds nothing in the way.
+    flow.go()
+    assert flow.finish() == 0, flow.said
+    flow.check("wait1", "wait2")

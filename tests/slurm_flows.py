@@ -1,0 +1,191 @@
+"""Services whose workers are jobs of the throw-away Slurm."""
+
+import contextlib
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from runs import World
+from services import Watched
+from slurm.hosts import ClusterError
+from slurm.throwaway import Cluster
+
+#: What a test waits for at the most; several together take their time on two cores.
+SLURM_DEADLINE_S = 90
+
+#: Before each task's code: `alone(input_file)` notes two workers at one file.
+ALONE = """
+import contextlib, fcntl, socket
+
+@contextlib.contextmanager
+def alone(input_file):
+    lock = open(pathlib.Path(os.environ["LOCKS"]) / input_file.name, "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note(f"VIOLATION {input_file.stem}")
+    with lock:
+        yield
+"""
+
+#: Notes what it does, and where; files whose name starts with `wait` wait for `go`.
+WORK = (
+    ALONE
+    + """
+class Work(SlurmTask):
+    def setup(context):
+        note(f"setup {socket.gethostname()} {os.getpid()}")
+    def run(context, input_file, output_file):
+        with alone(input_file):
+            job = os.environ["SLURM_JOB_ID"]
+            note(f"run {input_file.stem} {job} {os.getpid()}")
+            if input_file.stem.startswith("wait"):
+                output_file.write_text("half")
+                wait_for("go")
+            if input_file.stem.startswith("second"):
+                time.sleep(1)
+            output_file.write_text(input_file.read_text())
+    def teardown(context): note("teardown")
+"""
+)
+
+RESOURCES = {"cpus": 1, "memory": "100M", "time": "10"}
+
+
+class SlurmFlow(Watched):
+    """A pipeline with Slurm tasks."""
+
+    def __init__(self, world: World, slurm: Cluster, **environment: str) -> None:
+        quick = {"TIGERFLOW_WORKER_LOST_TIMEOUT": "12", "TIGERFLOW_WORKER_GRACE": "10"}
+        locks = world.directory / "locks"
+        locks.mkdir()
+        more = slurm.variables | {"LOCKS": str(locks)} | quick | environment
+        super().__init__(world, **more)
+        self.slurm = slurm
+
+    def serve(self, code: str = WORK, **task: Any) -> None:
+        """Write a pipeline of one Slurm task, `work`."""
+        self.add_module(code)
+        self.write(self.task(**task))
+
+    @staticmethod
+    def task(**changed: Any) -> dict[str, Any]:
+        worker_resources = RESOURCES | changed.pop("resources", {})
+        return {
+            "name": "work",
+            "kind": "slurm",
+            "module": "tasks.py:Work",
+            "max_workers": 1,
+            "worker_resources": worker_resources,
+        } | changed
+
+    def ended(self, process: Any) -> int:
+        """Wait for the end of a service; return its exit code."""
+        return int(process.wait(SLURM_DEADLINE_S))
+
+    def finish(self, *options: str) -> int:
+        """Serve what is there; return the exit code."""
+        return self.ended(self.watch("--once", *options))
+
+    def until_running(self, stem: str, times: int = 1) -> tuple[str, int]:
+        """Wait until a file is run so often; return the last one's job and process."""
+        until(lambda: len(self.runs(stem)) >= times, f"{stem} runs; {self.said}")
+        return self.runs(stem)[-1]
+
+    def runs(self, stem: str) -> list[tuple[str, int]]:
+        words = [line.split() for line in self.in_order(f"run {stem} ")]
+        return [(job, int(pid)) for _, _, job, pid in words]
+
+    def in_order(self, word: str) -> list[str]:
+        text = self.notes.read_text() if self.notes.exists() else ""
+        return [line for line in text.splitlines() if line.startswith(word)]
+
+    def go(self) -> None:
+        (self.root / "go").touch()
+
+    def record(self, stem: str, task: str = "work") -> dict[str, str]:
+        """Return what an `.err` says."""
+        path = self.out / task / f"{stem}.err"
+        record: dict[str, str] = json.loads(path.read_text())
+        return record
+
+    def host_pid(self, node: str, inner: int) -> int:
+        """Return the id that a process of a node has here."""
+        for path in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                status = path.read_text()
+                ids = status.partition("NSpid:")[2].splitlines()[0].split()
+                if ids[-1] == str(inner) and len(ids) > 1:
+                    pid = int(ids[0])
+                    if pid in self.world.processes() and self._is_on(node, pid):
+                        return pid
+        msg = f"no process {inner} on {node}"
+        raise AssertionError(msg)
+
+    def _is_on(self, node: str, pid: int) -> bool:
+        namespace = Path(f"/proc/{self.slurm.nodes[node].pid}/ns/pid").readlink()
+        return Path(f"/proc/{pid}/ns/pid").readlink() == namespace
+
+    def node_of(self, job: str) -> str:
+        words = ("squeue", "--noheader", "--format=%N", "--jobs", job)
+        return self.slurm.call(*words).strip()
+
+    def mailboxes(self) -> list[Path]:
+        return list((self.out / ".tigerflow" / "mailboxes").glob("*/*"))
+
+    def leftovers(self) -> list[object]:
+        left = super().leftovers()
+        left += self.mailboxes()
+        with contextlib.suppress(ClusterError):
+            left += self.slurm.jobs()
+        return left
+
+    def check(self, *done: str, failed: tuple[str, ...] = ()) -> None:
+        """Check that each file has ended once, and that nothing is left."""
+        names = [f"{stem}.out" for stem in done] + [f"{stem}.err" for stem in failed]
+        assert self.names("work") == sorted(names), self.said
+        assert self.in_order("VIOLATION") == []
+        assert "Traceback" not in self.said, self.said
+        until(lambda: not self.leftovers(), f"left: {self.leftovers()} {self.said}")
+
+
+def until(condition: Any, what: str = "") -> Any:
+    """As `wait_until`, for what takes longer."""
+    end = time.monotonic() + SLURM_DEADLINE_S
+    while not (value := condition()):
+        assert time.monotonic() < end, f"still not true: {what or condition}"
+        time.sleep(0.05)
+    return value
+
+
+class QueueWatch:
+    """Looks at the queue again and again: how many jobs were there at the most?"""
+
+    def __init__(self, slurm: Cluster, besides: int = 0) -> None:
+        self._slurm = slurm
+        self._besides = besides
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._looks = 0
+        self.most = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.2):
+            with contextlib.suppress(ClusterError):
+                self.most = max(self.most, len(self._slurm.jobs()) - self._besides)
+            self._looks += 1
+
+    def look(self, times: int = 10) -> None:
+        """Return after so many more looks."""
+        enough = self._looks + times + 1
+        until(lambda: self._looks >= enough, "the queue is looked at")

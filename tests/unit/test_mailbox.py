@@ -1,0 +1,199 @@
+"""Messages and signs of life in files."""
+
+import os
+import stat
+
+import pytest
+
+from tigerflow.layout import MAILBOX_EXIT, MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_PULSE
+from tigerflow.workers.mailbox import Receiver, Sender, make_mailbox
+from tigerflow.workers.postman import Round
+from tigerflow.workers.protocol import (
+    Answer,
+    Fate,
+    FileRequest,
+    Left,
+    Ready,
+    Reason,
+    Stop,
+    encode,
+)
+from tigerflow.workers.pulse import Pulse, PulseWatch
+
+FIRST = Answer(1, Fate.DONE)
+SECOND = Answer(2, Fate.FAILED, "a.txt failed: ValueError: ü")
+
+
+@pytest.fixture
+def mailbox(tmp_path):
+    path = tmp_path / "mailboxes" / "work" / "abc" / "0"
+    make_mailbox(path)
+    return path
+
+
+def _send(path, *messages):
+    sender = Sender(path)
+    for message in messages:
+        sender.post(message)
+    sender.flush()
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o277])
+def test_mailbox_is_for_its_owner_alone_whatever_the_umask(tmp_path, mask):
+    place = tmp_path / "mailboxes"
+    before = os.umask(mask)
+    try:
+        make_mailbox(place / "work" / "abc" / "0")
+    finally:
+        os.umask(before)
+    modes = {
+        str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode)
+        for path in [place, *place.rglob("*")]
+    }
+    assert modes == {
+        "mailboxes": 0o700,
+        "mailboxes/work": 0o700,
+        "mailboxes/work/abc": 0o700,
+        "mailboxes/work/abc/0": 0o700,
+        "mailboxes/work/abc/0/inbox": 0o600,
+        "mailboxes/work/abc/0/outbox": 0o600,
+        "mailboxes/work/abc/0/log": 0o600,
+        "mailboxes/work/abc/0/pulse": 0o600,
+    }
+
+
+def test_messages_are_received_once_and_in_order(tmp_path):
+    path = tmp_path / "box"
+    receiver = Receiver(path)
+    assert receiver.receive() == []
+    _send(path, FIRST, SECOND)
+    assert receiver.receive() == [FIRST, SECOND]
+    assert receiver.receive() == []
+    _send(path, Left(Reason.WALL_TIME))
+    assert receiver.receive() == [Left(Reason.WALL_TIME)]
+
+
+def test_half_a_message_waits_for_its_other_half(tmp_path):
+    path = tmp_path / "box"
+    receiver, line = Receiver(path), encode(SECOND)
+    for cut in range(len(line)):
+        path.write_bytes(encode(FIRST) + line[:cut])
+        assert receiver.receive() == ([FIRST] if cut == 0 else [])
+    path.write_bytes(encode(FIRST) + line)
+    assert receiver.receive() == [SECOND]
+
+
+class _Disk:
+    """A file that takes only so much at a time, as a full disk does."""
+
+    def __init__(self, path):
+        self.path = path
+        self.room = 0
+
+    def open(self, *_mode, **_how):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        pass
+
+    def write(self, data):
+        if self.room == 0:
+            raise OSError(28, "No space left on device")
+        taken, self.room = data[: self.room], max(0, self.room - len(data))
+        with self.path.open("ab") as file:
+            file.write(taken)
+        return len(taken)
+
+
+@pytest.mark.parametrize("room", [0, 1, 10, 60])
+def test_what_a_full_disk_does_not_take_is_sent_later(tmp_path, room):
+    disk = _Disk(tmp_path / "box")
+    sender, receiver = Sender(disk), Receiver(disk.path)
+    sender.post(FIRST)
+    sender.post(SECOND)
+    disk.room = room
+    with pytest.raises(OSError, match="No space left"):
+        sender.flush()
+    disk.room = 10_000
+    sender.flush()
+    assert receiver.receive() == [FIRST, SECOND]
+
+
+def test_pulse_stands_still_between_beats(tmp_path):
+    now = 100.0
+    pulse = Pulse(tmp_path / "pulse")
+    watch = PulseWatch(tmp_path / "pulse", lambda: now)
+    now += 5
+    assert watch.still_s() == 5
+    pulse.beat()
+    assert watch.still_s() == 0
+    now += 7
+    assert watch.still_s() == 7
+    pulse.beat()
+    assert watch.still_s() == 0
+
+
+def test_pulse_of_a_successor_is_another(tmp_path):
+    now = 0.0
+    watch = PulseWatch(tmp_path / "pulse", lambda: now)
+    for _ in range(2):
+        Pulse(tmp_path / "pulse").beat()
+        now += 1
+        assert watch.still_s() == 0
+
+
+def test_beat_takes_no_room_that_the_one_before_did_not_take(tmp_path):
+    path = tmp_path / "pulse"
+    pulse = Pulse(path)
+    pulse.beat()
+    before = path.stat()
+    pulse.beat()
+    assert path.stat().st_ino == before.st_ino
+    assert path.stat().st_size == before.st_size
+
+
+def test_round_sends_and_brings_what_came(mailbox):
+    postman_round = Round(mailbox, print)
+    request = FileRequest(1, "a.txt", "work/a.out", "work/a.err")
+    postman_round.post(request)
+    postman_round.post(Stop())
+    _send(mailbox / MAILBOX_OUTBOX, Ready(), FIRST)
+    delivery = postman_round.exchange()
+    assert Receiver(mailbox / MAILBOX_INBOX).receive() == [request, Stop()]
+    assert delivery.messages == [Ready(), FIRST]
+    assert delivery.exit_code is None
+
+
+def test_round_brings_nothing_when_there_is_no_news(mailbox):
+    postman_round = Round(mailbox, print)
+    assert postman_round.exchange() is not None
+    assert postman_round.exchange() is None
+    _send(mailbox / MAILBOX_OUTBOX, FIRST)
+    assert postman_round.exchange().messages == [FIRST]
+
+
+@pytest.mark.parametrize("code", [0, 3, -9])
+def test_round_brings_the_end_with_all_that_was_said(mailbox, code):
+    postman_round = Round(mailbox, print)
+    _send(mailbox / MAILBOX_OUTBOX, FIRST)
+    (mailbox / MAILBOX_EXIT).write_text(str(code))
+    delivery = postman_round.exchange()
+    assert delivery.messages == [FIRST]
+    assert delivery.exit_code == code
+
+
+def test_round_tells_that_a_worker_lives(mailbox):
+    postman_round = Round(mailbox, print)
+    Pulse(mailbox / MAILBOX_PULSE).beat()
+    assert postman_round.exchange().still_s == 0
+
+
+def test_mailbox_that_is_gone_brings_nothing_and_raises_nothing(tmp_path):
+    postman_round = Round(tmp_path / "gone", print)
+    postman_round.post(Stop())
+    delivery = postman_round.exchange()
+    assert delivery.messages == []
+    assert delivery.exit_code is None

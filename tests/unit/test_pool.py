@@ -1,0 +1,405 @@
+"""The pool of a task, with workers that a test plays."""
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tigerflow.settings import Settings
+from tigerflow.tasks.execution import FileJob
+from tigerflow.workers.link import Ending, LaunchError, NoRoomError
+from tigerflow.workers.pool import TaskPool
+from tigerflow.workers.protocol import (
+    Answer,
+    Fate,
+    FileRequest,
+    Left,
+    Ready,
+    Reason,
+    SetupFailed,
+    Started,
+    WorkerTask,
+)
+
+TASK = WorkerTask(
+    name="work",
+    module="tasks.py",
+    directory="/",
+    params={},
+    setup_commands=[],
+    output_ext=".out",
+    workers=1,
+    concurrency_limit=1,
+    threads=1,
+    remote=True,
+)
+SETTINGS = Settings(worker_wall_time_grace=10)
+CANCELLED = Ending("was lost: cancelled", is_killed=True)
+UNREACHABLE = Ending(
+    "Unable to contact slurm controller",
+    is_killed=False,
+    is_outage=True,
+    has_started=False,
+)
+
+
+class FakeLink:
+    """A worker that says what the test has it say."""
+
+    pid = None
+    log_start = 0
+    notice_s = 0.0
+
+    def __init__(self, directory):
+        self.log = directory / "log"
+        self.sent = []
+        self.is_closed = False
+        self.is_killed = False
+        self._messages = asyncio.Queue()
+        self._ending = asyncio.get_running_loop().create_future()
+
+    def send(self, message):
+        self.sent.append(message)
+
+    async def receive(self):
+        while (message := await self._messages.get()) is not None:
+            yield message
+
+    def close(self):
+        self.is_closed = True
+
+    def kill(self):
+        self.is_killed = True
+
+    async def wait(self):
+        return await self._ending
+
+    async def gone(self):
+        pass
+
+    def remove_temporaries(self, directory):
+        pass
+
+    # --- For the test.
+
+    async def say(self, *messages):
+        for message in messages:
+            self._messages.put_nowait(message)
+        await settle()
+
+    async def start(self, for_s=None):
+        """Be ready; the wall time is over in so many seconds."""
+        ends_at = None if for_s is None else time.time() + for_s
+        await self.say(Started("n1", 1, "1", ends_at), Ready())
+
+    async def finish(self, seconds=0.1):
+        """Do the file that was asked for first."""
+        request = next(each for each in self.sent if isinstance(each, FileRequest))
+        self.sent.remove(request)
+        await self.say(Answer(request.id, Fate.DONE, "", "now", seconds))
+
+    async def end(self, ending=None):
+        self._messages.put_nowait(None)
+        self._ending.set_result(ending or Ending("exit code 0", is_killed=False))
+        await settle()
+
+    async def leave(self, why):
+        await self.say(Left(why))
+        await self.end()
+
+
+class FakeLauncher:
+    def __init__(self, directory):
+        self._directory = directory
+        self.links = []
+        self.trouble = None
+
+    async def launch(self):
+        if self.trouble is not None:
+            raise self.trouble
+        self.links.append(FakeLink(self._directory))
+        return self.links[-1]
+
+    async def close(self):
+        pass
+
+
+async def settle():
+    """Let everything happen that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Bench:
+    def __init__(self, directory, settings=SETTINGS, **told):
+        (directory / "work").mkdir(exist_ok=True)
+        self.directory = directory
+        self.launcher = FakeLauncher(directory)
+        task = replace(TASK, **told)
+        self.pool = TaskPool(task, directory, settings, self.launcher, retries=2)
+
+    @property
+    def links(self):
+        return self.launcher.links
+
+    async def ask(self, *stems):
+        """Ask for files; return the answers to come."""
+        answers = [
+            asyncio.create_task(self.pool.process(self._job(stem))) for stem in stems
+        ]
+        await settle()
+        return answers
+
+    def record(self, stem):
+        path = self.directory / "work" / f"{stem}.err"
+        return json.loads(path.read_text())
+
+    @staticmethod
+    def _job(stem):
+        output, error = Path(f"work/{stem}.out"), Path(f"work/{stem}.err")
+        return FileJob(Path(f"{stem}.txt"), output, error)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def in_loop(function):
+    """Run a test that is a coroutine."""
+
+    def run(bench):
+        asyncio.run(function(bench))
+
+    run.__name__ = function.__name__
+    return run
+
+
+@in_loop
+async def test_workers_are_as_many_as_files_wait_up_to_the_limit(bench):
+    bench = Bench(bench.directory, workers=3)
+    await bench.ask("a")
+    assert len(bench.links) == 1
+    await bench.ask("b", "c", "d", "e")
+    assert len(bench.links) == 3
+
+
+@in_loop
+async def test_cancelled_worker_gives_its_file_to_another(bench):
+    [answer] = await bench.ask("a")
+    await bench.links[0].start(for_s=1000)
+    await bench.links[0].leave(Reason.ENDED)
+    await bench.links[1].start()
+    await bench.links[1].finish()
+    assert (await answer).fate is Fate.DONE
+
+
+@in_loop
+async def test_file_whose_workers_are_cancelled_again_and_again_fails(bench):
+    [answer] = await bench.ask("a")
+    for number in range(3):
+        await bench.links[number].start()
+        await bench.links[number].leave(Reason.ENDED)
+    assert (await answer).fate is Fate.FAILED
+    assert bench.record("a")["exception_type"] == "WorkerDied"
+
+
+@in_loop
+async def test_worker_that_left_alone_blames_no_file(bench):
+    [answer] = await bench.ask("a")
+    for number in range(5):
+        await bench.links[number].start(for_s=1000)
+        await bench.links[number].leave(Reason.ALONE)
+    await bench.links[5].start(for_s=1000)
+    await bench.links[5].finish()
+    assert (await answer).fate is Fate.DONE
+
+
+@in_loop
+async def test_file_that_had_a_workers_whole_time_fails(bench):
+    [answer] = await bench.ask("a")
+    await bench.links[0].start(for_s=10)
+    await bench.links[0].leave(Reason.WALL_TIME)
+    assert (await answer).fate is Fate.FAILED
+    assert bench.record("a")["exception_type"] == "WallTimeOver"
+
+
+@in_loop
+async def test_file_that_came_when_the_worker_left_goes_to_a_fresh_one(bench):
+    await bench.ask("a")
+    await bench.links[0].start(for_s=1000)
+    await bench.links[0].leave(Reason.WALL_TIME)
+    assert len(bench.links) == 2
+    await bench.links[1].start(for_s=1000)
+    assert len(bench.links[1].sent) == 1
+
+
+@in_loop
+async def test_file_that_is_always_cut_fails_in_the_end(bench):
+    [answer] = await bench.ask("a")
+    for number in range(3):
+        await bench.links[number].start(for_s=1000)
+        await bench.links[number].leave(Reason.WALL_TIME)
+    assert (await answer).fate is Fate.FAILED
+    assert bench.record("a")["exception_type"] == "WallTimeOver"
+
+
+@in_loop
+async def test_worker_with_too_little_time_left_makes_room_for_a_fresh_one(bench):
+    first, second = await bench.ask("a", "b")
+    await bench.links[0].start(for_s=60)
+    await bench.links[0].finish(seconds=55)
+    assert (await first).fate is Fate.DONE
+    assert bench.links[0].is_closed
+    await bench.links[0].leave(Reason.TOLD)
+    await bench.links[1].start(for_s=60)
+    await bench.links[1].finish(seconds=55)
+    assert (await second).fate is Fate.DONE
+
+
+@in_loop
+async def test_worker_that_takes_short_files_is_kept(bench):
+    first, _ = await bench.ask("a", "b")
+    await bench.links[0].start(for_s=60)
+    await bench.links[0].finish(seconds=5)
+    assert (await first).fate is Fate.DONE
+    assert not bench.links[0].is_closed
+    assert len(bench.links[0].sent) == 1
+
+
+@in_loop
+async def test_worker_that_has_said_its_last_word_gets_no_file(bench):
+    await bench.ask("a")
+    await bench.links[0].start()
+    await bench.links[0].finish()
+    await bench.links[0].say(Left(Reason.ALONE))
+    await bench.ask("b")
+    assert bench.links[0].sent == []
+    await bench.links[0].end()
+    assert len(bench.links) == 2
+
+
+@in_loop
+async def test_setup_that_is_cut_by_the_wall_time_stops_the_task(bench):
+    [answer] = await bench.ask("a")
+    await bench.links[0].say(Started("n1", 1, "1", time.time()))
+    await bench.links[0].leave(Reason.WALL_TIME)
+    assert (await answer).fate is Fate.UNDONE
+    assert "its setup was not done when the wall time" in bench.pool.failure
+    assert len(bench.links) == 1
+
+
+@in_loop
+async def test_workers_killed_in_setup_are_replaced_but_not_for_ever(bench):
+    await bench.ask("a")
+    for number in range(3):
+        assert bench.pool.failure is None
+        await bench.links[number].say(Started("n1", 1, "1", None))
+        await bench.links[number].end(CANCELLED)
+    assert "was lost: cancelled before it was ready" in bench.pool.failure
+    assert len(bench.links) == 3
+
+
+@in_loop
+async def test_only_deaths_in_a_row_stop_the_task(bench):
+    for _ in range(4):
+        await bench.ask("a")
+        await bench.links[-1].end(CANCELLED)
+        await bench.links[-1].end(CANCELLED)
+        await bench.links[-1].start()
+        await bench.links[-1].finish()
+        await bench.links[-1].leave(Reason.WALL_TIME)
+    assert bench.pool.failure is None
+
+
+@in_loop
+async def test_scheduler_that_takes_no_jobs_just_now_is_asked_again(bench):
+    [answer] = await bench.ask("a")
+    for number in range(10):
+        await bench.links[number].end(UNREACHABLE)
+    await bench.links[10].start()
+    await bench.links[10].finish()
+    assert (await answer).fate is Fate.DONE
+
+
+@in_loop
+async def test_worker_that_never_started_is_told_in_one_sentence(bench):
+    await bench.ask("a")
+    words = "Invalid partition name specified"
+    await bench.links[0].end(Ending(words, is_killed=False, has_started=False))
+    start = "task 'work' cannot run: its worker could not start: "
+    assert bench.pool.failure.startswith(f"{start}Invalid partition name specified (")
+
+
+@in_loop
+async def test_failed_setup_lets_those_go_that_are_still_to_start(bench):
+    bench = Bench(bench.directory, workers=3)
+    await bench.ask("a", "b", "c")
+    await bench.links[1].start()
+    await bench.links[0].say(SetupFailed("ValueError: no model"))
+    assert [link.is_closed for link in bench.links] == [True, False, True]
+
+
+@in_loop
+async def test_slow_start_stops_the_task(bench):
+    settings = replace(SETTINGS, slurm_task_worker_startup_timeout=0)
+    bench = Bench(bench.directory, settings)
+    await bench.ask("a")
+    await bench.links[0].say(Started("n1", 1, "1", None))
+    await settle()
+    assert bench.pool.failure is None or "longer than 0 s" in bench.pool.failure
+    await asyncio.sleep(0.01)
+    assert "its setup took longer than 0 s" in bench.pool.failure
+    assert bench.links[0].is_closed
+
+
+@in_loop
+async def test_job_that_still_waits_without_need_is_cancelled(bench):
+    settings = replace(SETTINGS, worker_idle_timeout=0)
+    bench = Bench(bench.directory, settings, workers=2)
+    await bench.ask("a", "b", "c")
+    await bench.links[0].start()
+    await bench.links[0].finish(seconds=10)
+    await asyncio.sleep(0.01)
+    assert not bench.links[1].is_closed
+    await bench.links[0].finish(seconds=10)
+    await asyncio.sleep(0.01)
+    assert bench.links[1].is_closed
+
+
+@in_loop
+async def test_no_room_for_mailboxes_blocks_files_and_not_the_task(bench):
+    bench.launcher.trouble = NoRoomError("No space left on device")
+    [answer] = await bench.ask("a")
+    assert (await answer).fate is Fate.BLOCKED
+    assert bench.pool.failure is None
+    bench.launcher.trouble = None
+    [answer] = await bench.ask("a")
+    await bench.links[0].start()
+    await bench.links[0].finish()
+    assert (await answer).fate is Fate.DONE
+
+
+@in_loop
+async def test_worker_that_cannot_be_started_stops_the_task(bench):
+    bench.launcher.trouble = LaunchError("no more processes")
+    [answer] = await bench.ask("a")
+    assert (await answer).fate is Fate.UNDONE
+    assert "its worker cannot be started: no more processes" in bench.pool.failure
+
+
+@in_loop
+async def test_short_files_are_sent_ahead_and_come_back_when_the_worker_dies(bench):
+    await bench.ask(*(f"f{number:02}" for number in range(40)))
+    await bench.links[0].start()
+    await bench.links[0].finish(seconds=0.1)
+    assert len(bench.links[0].sent) == 20
+    await bench.links[0].leave(Reason.ENDED)
+    await bench.links[1].start()
+    # Only the one that was worked on may be to blame: it is alone now.
+    assert [Path(each.input).stem for each in bench.links[1].sent] == ["f01"]
+    await bench.links[1].finish(seconds=0.1)
+    assert len(bench.links[1].sent) == 20

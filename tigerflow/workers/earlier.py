@@ -1,0 +1,121 @@
+"""The workers of an earlier service, which died: they are told to stop.
+
+None of them may be at a file when a new one is given it, nor take a place beside it.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+from tigerflow.files import remove_temporaries_of
+from tigerflow.layout import (
+    STATE,
+    RunLayout,
+    job_begun,
+    job_number,
+)
+from tigerflow.log import logger
+from tigerflow.settings import Settings
+from tigerflow.workers.mailbox import keep_prints
+from tigerflow.workers.postman import Round
+from tigerflow.workers.protocol import Left, Started, Stop
+
+#: How often they are looked at.
+LOOK_S = 0.5
+
+_MAILBOXES = STATE / "mailboxes"
+
+#: Where outputs go that are not kept.
+_HIDDEN = STATE / "tasks"
+
+
+async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
+    """Return when no worker of an earlier service is at work in `run_dir`."""
+    tasks = await asyncio.to_thread(_directories, run_dir / _MAILBOXES)
+    see_offs = []
+    for task in tasks:
+        jobs = await asyncio.to_thread(_directories, task)
+        # A pipeline's results; those of a task by itself are in the run directory.
+        places = [run_dir, run_dir / task.name, run_dir / _HIDDEN / task.name]
+        log = RunLayout(run_dir).task_log(task.name)
+        see_offs += [_see_off(job, places, log, settings) for job in jobs]
+    if see_offs:
+        logger.info("Ending {} worker jobs of an earlier service", len(see_offs))
+        await asyncio.gather(*see_offs)
+
+
+async def _see_off(
+    job: Path, places: list[Path], log: Path, settings: Settings
+) -> None:
+    """Stop the workers of a job, wait for their end, and remove what they left.
+
+    Each ends within its grace time, or when it misses the pulse. It is taken for dead
+    when it shows no sign of life for that long.
+    """
+    boxes = await asyncio.to_thread(_directories, job)
+    strangers = [_Stranger(box) for box in boxes]
+    await cancel_job(job)
+    while not all(each.is_gone for each in strangers):
+        for each in strangers:
+            await asyncio.to_thread(each.look, settings.worker_lost_timeout)
+        # One that has not begun finds no mailbox when it does.
+        if not job_begun(job).exists():
+            break
+        await asyncio.sleep(LOOK_S)
+    for each in strangers:
+        if (who := each.started) is not None:
+            for place in places:
+                await asyncio.to_thread(remove_temporaries_of, place, who.pid, who.host)
+    for box in boxes:
+        await asyncio.to_thread(keep_prints, box, log)
+    await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)
+
+
+class _Stranger:
+    """A worker of an earlier service, which is told to stop."""
+
+    def __init__(self, mailbox: Path) -> None:
+        self.started: Started | None = None
+        self.is_gone = False
+        self._since = time.monotonic()
+        self._round = Round(mailbox, lambda _: None)
+        self._round.post(Stop())
+
+    def look(self, lost_s: float) -> None:
+        """Look into its mailbox."""
+        delivery = self._round.exchange()
+        if delivery is None:
+            return
+        for message in delivery.messages:
+            if isinstance(message, Started):
+                self.started = message
+            self.is_gone |= isinstance(message, Left)
+        self.is_gone |= delivery.exit_code is not None or delivery.still_s > lost_s
+
+
+async def cancel_job(job: Path) -> None:
+    """Cancel a job in Slurm, if it has a number there and that is possible."""
+    number = await asyncio.to_thread(_read, job_number(job))
+    if not number.isdigit() or shutil.which("scancel") is None:
+        return
+    with contextlib.suppress(OSError):
+        process = await asyncio.create_subprocess_exec(
+            *("scancel", number),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        await process.wait()
+
+
+def _directories(place: Path) -> list[Path]:
+    return [path for path in place.glob("*") if path.is_dir()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
