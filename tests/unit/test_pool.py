@@ -37,6 +37,9 @@ TASK = WorkerTask(
     remote=True,
 )
 SETTINGS = Settings(worker_wall_time_grace=10)
+#: Far more than anything takes here.
+DEADLINE_S = 10
+
 CANCELLED = Ending("was lost: cancelled", is_killed=True)
 UNREACHABLE = Ending(
     "Unable to contact slurm controller",
@@ -172,7 +175,8 @@ def in_loop(function):
     """Run a test that is a coroutine."""
 
     def run(bench):
-        asyncio.run(function(bench))
+        # One that waits for an answer in vain fails.
+        asyncio.run(asyncio.wait_for(function(bench), DEADLINE_S))
 
     run.__name__ = function.__name__
     return run
