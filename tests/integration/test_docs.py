@@ -1,0 +1,133 @@
+"""What the documentation says is so: its pages can be followed, and its site builds."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from documents import DOCS, PROGRAMS, blocks, follow
+
+ROOT = DOCS.parent
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [PROGRAMS / "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        env={"PATH": str(PROGRAMS), "NO_MKDOCS_2_WARNING": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout
+    # Readers behind a firewall, and those who read it from a disk.
+    for page in (tmp_path / "site").rglob("*.html"):
+        assert 'src="http' not in page.read_text(), page
+
+
+@pytest.mark.snakemake
+def test_page_of_tasks_can_be_followed(tmp_path: Path) -> None:
+    printed = follow(DOCS / "tasks.md", tmp_path)
+
+    assert "HELLO WORLD!!!" in printed
+    assert "some files failed" in printed
+    assert "there is nothing to shout" in printed
+    assert (tmp_path / "answers" / "a.txt").read_text().endswith("good question\n")
+    assert (tmp_path / "echoes" / "a.echo").read_text() == ">>> hello world\n"
+
+
+@pytest.mark.snakemake
+def test_page_of_pipelines_can_be_followed(tmp_path: Path) -> None:
+    stand_in(tmp_path / "programs", "module", "conda")
+
+    printed = follow(DOCS / "pipelines.md", tmp_path, path=tmp_path / "programs")
+
+    assert (tmp_path / "results" / "count" / "a.count").read_text() == "3"
+    assert (tmp_path / "staged" / "count" / "a.count").read_text() == "3"
+    assert "did you mean 'local'?" in printed
+    assert "exit code 2" in printed
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.snakemake
+def test_page_of_arriving_files_can_be_followed(tmp_path: Path) -> None:
+    write_pipeline(tmp_path, "inbox")
+
+    printed = follow(DOCS / "watch.md", tmp_path)
+
+    assert "Started (pid" in printed
+    assert "Sent SIGTERM to pipeline" in printed
+
+
+@pytest.mark.snakemake
+def test_page_of_monitoring_can_be_followed(tmp_path: Path) -> None:
+    write_pipeline(tmp_path, "texts")
+    (tmp_path / "texts" / "b.txt").write_bytes(b"\xff\xff")
+    command = ["watch", "--once", "pipeline.yaml", "texts", "results"]
+    subprocess.run([PROGRAMS / "tigerflow", *command], cwd=tmp_path, check=False)
+
+    printed = follow(DOCS / "monitoring.md", tmp_path)
+
+    assert "UnicodeDecodeError" in printed
+    assert '"errored": 1' in printed
+    assert "1 file will be processed again at the next run" in printed
+
+
+@pytest.mark.snakemake
+def test_page_for_those_who_come_from_dask_can_be_followed(tmp_path: Path) -> None:
+    write_pipeline(tmp_path, "inbox")
+    # What the other program leaves.
+    kept = tmp_path / "results" / "count" / "old.count"
+    kept.parent.mkdir(parents=True)
+    (tmp_path / "inbox" / "old.txt").write_text("a b")
+    kept.write_text("2, said the old one")
+
+    follow(DOCS / "from-dask.md", tmp_path)
+
+    assert kept.read_text() == "2, said the old one"
+    assert (kept.parent / "a.count").read_text() == "3"
+
+
+@pytest.mark.snakemake
+def test_page_for_those_who_come_from_snakemake_can_be_followed(
+    tmp_path: Path,
+) -> None:
+    printed = follow(DOCS / "from-snakemake.md", tmp_path)
+
+    assert (tmp_path / "by-hand" / "counts" / "a.count").read_text().strip() == "3"
+    assert (tmp_path / "results" / "count" / "a.count").read_text() == "3"
+    assert "rule count:" in printed
+    assert "digraph snakemake_dag" in printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_of_a_page_are_run_or_shown_on_purpose(page: Path) -> None:
+    """Nothing that looks like a file or a command goes untested."""
+    kinds = {block.language for block in blocks(page) if block.title is None}
+
+    assert kinds <= {"bash", "text", "json", ""}, page
+    for block in blocks(page):
+        if block.language == "json":
+            json.loads(block.text)
+
+
+def write_pipeline(directory: Path, inputs: str) -> None:
+    """Write the pipeline that a page has from another page, and one input."""
+    for block in blocks(DOCS / "from-snakemake.md"):
+        if block.title in {"count.py", "pipeline.yaml"}:
+            (directory / block.title).write_text(block.text)
+    (directory / inputs).mkdir()
+    (directory / inputs / "a.txt").write_text("three short words")
+
+
+def stand_in(directory: Path, *programs: str) -> None:
+    """Make programs that a login node has, and that do nothing."""
+    directory.mkdir()
+    for program in programs:
+        path = directory / program
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
