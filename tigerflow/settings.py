@@ -46,9 +46,9 @@ class Settings:
     Those that end in `_ms` are milliseconds.
     """
 
-    #: How often an input directory is scanned in full: a pipeline's, and that of a task
-    #: alone.
+    #: How often the input directory of a pipeline is scanned in full.
     pipeline_poll_interval: int = 3
+    #: The same, for a task that runs by itself.
     task_poll_interval: int = 3
     #: How long a worker without a file stays, when Snakemake goes on without it.
     worker_idle_timeout: int = 300

@@ -1,13 +1,17 @@
 """What the documentation says is so: its pages can be followed, and its site builds."""
 
+import importlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from documents import DOCS, PROGRAMS, blocks, follow
 
 ROOT = DOCS.parent
+sys.path.append(str(DOCS / "reference"))
+generate = importlib.import_module("generate")
 PAGES = sorted(DOCS.rglob("*.md"))
 
 
@@ -27,6 +31,16 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     # Readers behind a firewall, and those who read it from a disk.
     for page in (tmp_path / "site").rglob("*.html"):
         assert 'src="http' not in page.read_text(), page
+
+
+@pytest.mark.parametrize("name", sorted(generate.pages()))
+def test_reference_says_what_the_code_says(name: str) -> None:
+    text = generate.pages()[name]
+
+    assert (DOCS / "reference" / name).read_text() == text, (
+        "run `python docs/reference/generate.py`"
+    )
+    assert "|  |\n" not in text, "something has no description"
 
 
 @pytest.mark.snakemake

@@ -87,10 +87,15 @@ class WorkerResources(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: CPUs.
     cpus: _Count
+    #: Memory, with Slurm's units: `12G`, `512M`; a number alone is megabytes.
     memory: Annotated[_Text, _checked_by(resources.parse_memory_mb)]
+    #: Wall time, in any of Slurm's forms: `02:00:00`, `1-12`, `90` (minutes).
     time: Annotated[_Text, _checked_by(resources.parse_time_minutes)]
+    #: GPUs, as a count or `type:count`.
     gpus: Annotated[_Text | None, _checked_by(resources.parse_gpus)] = None
+    #: Further options of `sbatch`, such as `--partition=gpu`.
     sbatch_options: Annotated[
         tuple[_Text, ...],
         BeforeValidator(_empty_if_null),
@@ -103,16 +108,28 @@ class TaskSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: Names the rule, and the directory of the results; a letter, then letters, digits,
+    #: `-` and `_`.
     name: Annotated[str, AfterValidator(check_task_name)]
+    #: Where it runs: `local`, `local_async` or `slurm`.
     kind: TaskKind
+    #: `task.py`, relative to the pipeline file; `package.module`; or the name of a task
+    #: that is installed. `…:Class` chooses one of several.
     module: str = Field(min_length=1)
+    #: The task whose outputs are its inputs; else the input directory has them.
     depends_on: str | None = None
+    #: What its input files end in, such as `.tar.gz`.
     input_ext: _Extension
+    #: What its outputs end in.
     output_ext: _Extension = ".out"
+    #: `false`: an output goes when all that depends on it is done.
     keep_output: bool = True
+    #: Values for the task's `Params`.
     params: _Params = Field(default_factory=dict)
+    #: Shell commands before its workers start, such as `conda activate x`; or a block
+    #: of text.
     setup_commands: _Commands = ()
-    #: For how many seconds `run` may take.
+    #: For how many seconds `run` may take; a file that takes longer fails.
     timeout: _Seconds | None = None
 
 
@@ -120,6 +137,7 @@ class LocalTaskSpec(TaskSpec):
     """One file at a time on this machine, or in each of several processes."""
 
     kind: Literal[TaskKind.LOCAL]
+    #: Processes, each with its own `setup` and one file at a time.
     workers: _Count = 1
 
 
@@ -127,6 +145,7 @@ class LocalAsyncTaskSpec(TaskSpec):
     """Up to `concurrency_limit` files at a time on this machine."""
 
     kind: Literal[TaskKind.LOCAL_ASYNC]
+    #: Files in flight at once.
     concurrency_limit: _Count
 
 
@@ -134,9 +153,11 @@ class SlurmTaskSpec(TaskSpec):
     """Up to `max_workers` files at a time on compute nodes."""
 
     kind: Literal[TaskKind.SLURM]
+    #: Workers at once, at most; they come while files wait.
     max_workers: _Count
     #: How many of the workers share one job, each with its part of it.
     workers_per_job: _Count = 1
+    #: What each worker gets.
     worker_resources: WorkerResources
 
 

@@ -52,7 +52,9 @@ class ErrorRecord:
     timestamp: str
     #: Class name of the exception.
     exception_type: str
+    #: What the exception says.
     message: str
+    #: Where it was raised, in the task's own code; empty if it was not raised there.
     traceback: str
     #: Name of the task.
     task: str
