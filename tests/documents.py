@@ -2,7 +2,7 @@
 
 A block with a title is a file, which is written; one in `bash` is run and must succeed.
 Other blocks are only shown. A line that serves until it is stopped is let go on until
-the service is idle, and then stopped.
+all files are done, and then stopped.
 """
 
 import json

@@ -167,7 +167,7 @@ def _settings() -> str:
         f"# Settings\n\n{_MADE}\n"
         "Environment variables, or lines of a file `.env` in the current directory "
         "(another one: `TIGERFLOW_ENV_FILE`); the environment wins.\n\n"
-        f"{_table(['variable', 'default', ''], rows)}"
+        f"{_table(['variable', 'default', 'meaning'], rows)}"
     )
 
 
