@@ -8,7 +8,6 @@ What a key or setting means is told by the `#:` comment above it in the code.
 import ast
 import dataclasses
 import inspect
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -207,8 +206,9 @@ def _pipeline_file() -> str:
 def _keys(model: type[BaseModel], skip: Iterable[str]) -> str:
     meaning, shape = comments(model), model.model_json_schema()
     required, left_out = shape.get("required", ()), set(skip)
+    types = shape.get("$defs", {})
     rows = [
-        [_code(name), _type(of), _default(name in required, of), meaning[name]]
+        [_code(name), _type(of, types), _default(name in required, of), meaning[name]]
         for name, of in shape["properties"].items()
         if name not in left_out
     ]
@@ -219,7 +219,7 @@ def _step(model: type[BaseModel]) -> list[str]:
     shape = model.model_json_schema()
     required = shape.get("required", ())
     others = [
-        f"{_code(name)}: {_type(of)}"
+        f"{_code(name)}: {_type(of, {})}"
         + ("" if name in required else f" (default: {_default(required=False, of=of)})")
         for name, of in shape["properties"].items()
         if name != "kind"
@@ -237,19 +237,18 @@ _TYPES = {
 }
 
 
-def _type(of: Mapping[str, Any]) -> str:
+def _type(of: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     options = [each for each in of.get("anyOf", [of]) if each.get("type") != "null"]
-    return " or ".join(map(_one_type, options))
+    return " or ".join(_one_type(each, definitions) for each in options)
 
 
-def _one_type(of: Mapping[str, Any]) -> str:
+def _one_type(of: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if "$ref" in of:
-        words = re.sub(r"(?<!^)(?=[A-Z])", "_", of["$ref"].rpartition("/")[2]).lower()
-        return f"[mapping](#{words})" if words == "worker_resources" else "one of them"
+        return _one_type(definitions[of["$ref"].rpartition("/")[2]], definitions)
     if "enum" in of:
         return ", ".join(map(_code, of["enum"]))
     if of["type"] == "array":
-        return f"list of {_one_type(of['items'])}s"
+        return f"list of {_one_type(of['items'], definitions)}s"
     limits = {"ge": "≥", "minimum": "≥", "gt": ">", "exclusiveMinimum": ">"}
     told = [f"{sign} {of[name]:g}" for name, sign in limits.items() if name in of]
     return " ".join([_TYPES[of["type"]], *told])

@@ -111,7 +111,7 @@ class TaskSpec(BaseModel):
     #: Names the rule, and the directory of the results; a letter, then letters, digits,
     #: `-` and `_`.
     name: Annotated[str, AfterValidator(check_task_name)]
-    #: Where it runs: `local`, `local_async` or `slurm`.
+    #: Where it runs, and how many files at once.
     kind: TaskKind
     #: `task.py`, relative to the pipeline file; `package.module`; or the name of a task
     #: that is installed. `…:Class` chooses one of several.
