@@ -3,6 +3,10 @@
 A job whose command is our client is handed to the run directory's worker host over one
 connection, and Snakemake goes on; the host's answer ends the job. All other jobs run as
 Snakemake's local executor runs them.
+
+On a login node, the host submits the workers of Slurm tasks as jobs. Inside a Slurm job
+it starts them as processes, as everywhere where there is no `sbatch`, unless a profile
+says how to submit them.
 """
 
 import functools
@@ -11,21 +15,25 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import socket
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.executors.local import common_settings
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
 from tigerflow.files import date_not_before
+from tigerflow.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE
 from tigerflow.workers import client
 
-__all__ = ["Executor", "common_settings"]
+__all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 #: Whether a run without a worker host starts one; that of a service ends instead.
 starts_host = True
@@ -34,6 +42,23 @@ starts_host = True
 _COMMAND = re.compile(r"\{RUN\} (?P<task>\S+) \{input:q\} \{output:q\}")
 
 _LOST = "the worker host died; see .tigerflow/logs/host.log"
+
+#: The host that submits workers as jobs.
+_SUBMITTING = "tigerflow.engine.hosting"
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc] # Snakemake has no types for it
+    """Options that Snakemake has for this executor: `--tigerflow-…`."""
+
+    workers_profile: Optional[Path] = field(  # noqa: UP045 -- Snakemake reads no other form
+        default=None,
+        metadata={
+            "help": "Profile that says how workers of Slurm tasks are submitted "
+            "(default: profiles/workers of the workflow, where there is sbatch, "
+            "and not inside a Slurm job)"
+        },
+    )
 
 
 class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types for it
@@ -104,7 +129,8 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
             if self._connection is not None:
                 client.send(self._connection, request)
                 return
-            self._connection = client.open_session(request, start=starts_host)
+            host = self._host(os.fsdecode(request[2])) if starts_host else None
+            self._connection = client.open_session(request, host)
         listener = threading.Thread(
             target=self._listen,
             args=(self._connection,),
@@ -112,6 +138,18 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
             daemon=True,
         )
         listener.start()
+
+    def _host(self, workflow_dir: str) -> tuple[str, ...]:
+        """Return the host for the workflow, and the words that it is started with."""
+        settings = self.workflow.executor_settings
+        profile = settings.workers_profile if settings else None
+        if profile is not None:
+            profile = Path(self.workflow.workdir_init, profile)
+        elif "SLURM_JOB_ID" not in os.environ and shutil.which("sbatch"):
+            profile = Path(workflow_dir, WORKERS_PROFILE)
+        if profile is None or not Path(workflow_dir, WORKERS_SNAKEFILE).exists():
+            return client.HOST
+        return (_SUBMITTING, workflow_dir, str(profile))
 
     def _disconnect(self) -> None:
         with self._lock:

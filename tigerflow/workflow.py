@@ -1,7 +1,10 @@
 """What a compiled Snakefile imports."""
 
+import atexit
+import contextlib
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +21,37 @@ targets_are_given = False
 NAMED_AT_MOST = 20
 
 
-def run_command(workflow_dir: str) -> str:
+def run_command(workflow: Any, workflow_dir: str) -> str:
     """Return the shell words that run one file; task, input and output follow.
 
     The interpreter is the one that reads the Snakefile, so that the same line works in
     a job on another node. `-I -S` leaves out what the client does not need: it starts
     once a file. `$PPID` is Snakemake, whose end ends the workers.
     """
+    if workflow.remote_exec:
+        _lead_job()
     words = [sys.executable, "-I", "-S", client.__file__, workflow_dir]
-    return f"{shlex.join(words)} $PPID"
+    return f"{shlex.join(words)} {os.environ.get(client.JOB, '$PPID')}"
+
+
+def _lead_job() -> None:
+    """Have workers for as long as the scheduler's job lasts that this process is in.
+
+    The first Snakemake of a job starts others, one after the other, as steps. What a
+    step leaves behind is killed: its workers would have no teardown, and the next step
+    would set up its own. So all find those of the first, which waits for their end.
+    """
+    if client.JOB in os.environ:
+        return
+    os.environ[client.JOB] = str(os.getpid())
+    # Without a host, the first client starts one, or says why not.
+    with contextlib.suppress(client.HostError):
+        atexit.register(_leave_job, client.attend())
+
+
+def _leave_job(connection: socket.socket) -> None:
+    stop_workers()
+    connection.close()
 
 
 def workers_command() -> str:

@@ -7,7 +7,7 @@ workdir: '/data/it\'s "$(x)" & {y} é\\n%s\n 😀'
 
 
 # Hands one file to the task's worker, and waits for it.
-RUN = run_command('/data/{w} "it\'s" $(x)')
+RUN = run_command(workflow, '/data/{w} "it\'s" $(x)')
 
 STEMS = find_stems(".tigerflow/input", ".txt")
 

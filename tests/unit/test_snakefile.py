@@ -49,7 +49,7 @@ def test_rendering_twice_gives_the_same_text(tmp_path, monkeypatch):
     assert first == second
 
 
-@pytest.mark.parametrize("profile", ["local", "slurm"])
+@pytest.mark.parametrize("profile", ["local", "slurm", "tigerflow"])
 def test_profile_has_the_limits_of_the_rules(profile, tmp_path, monkeypatch):
     rules = build_rules(load_case(CASES["kinds"], tmp_path, monkeypatch))
 

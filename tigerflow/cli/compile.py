@@ -13,7 +13,7 @@ from tigerflow.compiler.directory import (
     compile_workflow,
     write_workflow,
 )
-from tigerflow.compiler.texts import PROFILES
+from tigerflow.compiler.texts import PROFILES, WORKERS_STAY
 from tigerflow.pipeline.spec import Pipeline, load_pipeline
 
 
@@ -74,11 +74,12 @@ def _warnings(pipeline: Pipeline) -> list[str]:
 def _summary(workflow: Workflow, written: list[str]) -> str:
     names = ", ".join(rule.task for rule in workflow.rules)
     verb = "Compiled" if written else "Already compiled:"
-    profiles = workflow.directory / "profiles"
+    has_slurm = not all(rule.is_local for rule in workflow.rules)
+    profiles = (*PROFILES, WORKERS_STAY) if has_slurm else ("local",)
+    directory = workflow.directory / "profiles"
     commands = "".join(
         f"\n  snakemake -s {shlex.quote(str(workflow.snakefile))} "
-        f"--profile {shlex.quote(str(profiles / profile))}"
-        for profile in PROFILES
-        if profile == "local" or not all(rule.is_local for rule in workflow.rules)
+        f"--profile {shlex.quote(str(directory / profile))}"
+        for profile in profiles
     )
     return f"{verb} {names} to {workflow.directory}\nRun:{commands}"

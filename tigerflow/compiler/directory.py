@@ -9,6 +9,7 @@ from tigerflow.compiler.rules import Rule, build_rules
 from tigerflow.compiler.snakefile import render_snakefile, render_workers
 from tigerflow.compiler.texts import (
     PROFILES,
+    WORKERS_STAY,
     is_ours,
     profile_text,
     shipped_profile,
@@ -78,12 +79,14 @@ def compile_workflow(
     _check_directories(pipeline, source, run_dir)
     rules = build_rules(pipeline)
     files = {str(worker_file(t.name)): worker_text(pipeline, t) for t in pipeline.tasks}
-    for profile in PROFILES:
+    profiles = PROFILES
+    if any(rule.worker_job for rule in rules):
+        files |= _worker_files(rules, pipeline.path.name, run_dir)
+        profiles = (*PROFILES, WORKERS_STAY)
+    for profile in profiles:
         files[f"profiles/{profile}/profile.yaml"] = profile_text(
             profile, rules, str(run_dir)
         )
-    if any(rule.worker_job for rule in rules):
-        files |= _worker_files(rules, pipeline.path.name, run_dir)
     inside = target.is_relative_to(run_dir)
     # Last: with it, the workflow can be run.
     files["Snakefile"] = render_snakefile(

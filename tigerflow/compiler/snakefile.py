@@ -36,7 +36,7 @@ def render_snakefile(
         _import("tigerflow.workflow", sorted(helpers)),
         f"workdir: {_text(output_dir)}\n\n\n",
         "# Hands one file to the task's worker, and waits for it.\n",
-        f"RUN = run_command({_text(workflow_dir)})\n\n",
+        f"RUN = run_command(workflow, {_text(workflow_dir)})\n\n",
         f"STEMS = find_stems({_text(str(INPUT_LINK))}, {_text(input_ext)})\n\n",
         _limits(rules),
         _block("wildcard_constraints:", ['stem="[^/]*",']),

@@ -1,16 +1,23 @@
 """The texts of a workflow directory's other files: profiles, and what workers read."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from tigerflow._assets import asset
-from tigerflow.compiler.rules import Rule, threads_of, workers_of
+from tigerflow.compiler.rules import Rule, limit_name, threads_of, workers_of
 from tigerflow.compiler.snakefile import render_limits
 from tigerflow.pipeline.resources import parse_time_minutes
 from tigerflow.pipeline.schema import LocalAsyncTaskSpec, SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
 
-PROFILES = ("local", "slurm")
+PROFILES: tuple[str, ...] = ("local", "slurm")
+
+#: Of workflows with Slurm tasks: by this, jobs of workers take one file after another.
+WORKERS_STAY = "tigerflow"
+
+#: More files than any workflow has.
+_NO_LIMIT = 1_000_000
 
 #: What Snakefile and profiles say of their origin, in their first lines.
 MARK = "by `tigerflow compile`"
@@ -25,14 +32,27 @@ def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
     The Snakefile's `workdir` comes too late for Snakemake's own log: without
     `directory` that would go to wherever the command was called.
     """
-    limits = "".join(f"  {name}: {n}\n" for name, n in render_limits(rules).items())
+    limits = dict(render_limits(rules))
+    slurm = "its max_workers"
+    threads = ""
+    if profile == WORKERS_STAY:
+        remote = [rule.name for rule in rules if not rule.is_local]
+        limits |= {limit_name(name): _NO_LIMIT for name in remote}
+        slurm = "any: they wait for its workers"
+        threads = _block("set-threads", dict.fromkeys(remote, 0))
+        threads = f"\n# These take no cores of this host.\n{threads}"
     return (
         f"{shipped_profile(profile)}"
         f"directory: {json.dumps(output_dir)}\n\n"
         "# Files in flight at once, a rule: a local task has its workers, an async\n"
-        "# one its concurrency_limit, a Slurm one its max_workers.\n"
-        f"resources:\n{limits}"
+        f"# one its concurrency_limit, a Slurm one {slurm}.\n"
+        f"{_block('resources', limits)}{threads}"
     )
+
+
+def _block(key: str, values: Mapping[str, int]) -> str:
+    lines = "".join(f"  {name}: {value}\n" for name, value in values.items())
+    return f"{key}:\n{lines}"
 
 
 def shipped_profile(profile: str) -> str:

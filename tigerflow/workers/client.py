@@ -24,6 +24,12 @@ TRIES = 20
 #: Clients that may wait to be let in; Snakemake may start hundreds at once.
 BACKLOG = 1024
 
+#: The module that is a host, which this starts; words for it may follow.
+HOST = ("tigerflow.workers.host",)
+
+#: In a scheduler's job: the process that it lasts for, a Snakemake.
+JOB = "TIGERFLOW_JOB"
+
 Fields = list[bytes]
 
 
@@ -47,10 +53,21 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
+def attend() -> socket.socket:
+    """Have a host for as long as this process lives, or until it is told to stop.
+
+    It is started if need be; return the connection, to be kept.
+
+    Raises:
+        HostError: there is no host, and none can be started.
+    """
+    return open_session([b"attend", str(os.getpid()).encode()])
+
+
 def stop() -> list[str]:
     """Stop the current run directory's host; return what went wrong at teardown."""
     try:
-        connection = _try_session([b"stop"], start=False)
+        connection = _try_session([b"stop"], None)
         if connection is None:
             return []
         with connection:
@@ -60,7 +77,7 @@ def stop() -> list[str]:
     return [field.decode(errors="replace") for field in answer[1:]]
 
 
-def open_session(request: Fields, *, start: bool = True) -> socket.socket:
+def open_session(request: Fields, host: tuple[str, ...] | None = HOST) -> socket.socket:
     """Send a request to the run's host, started if need be; return the connection.
 
     The host has accepted the request. More may follow on the connection, each `run`
@@ -68,11 +85,11 @@ def open_session(request: Fields, *, start: bool = True) -> socket.socket:
     A host gives up what a connection asked for when it is closed.
 
     Raises:
-        HostError: there is no host, and none can or, without `start`, shall be started.
+        HostError: there is no host, and none can or, without `host`, shall be started.
     """
-    connection = _try_session(request, start=start)
+    connection = _try_session(request, host)
     if connection is None:
-        stays = "does not stay up" if start else "is gone"
+        stays = "does not stay up" if host else "is gone"
         msg = f"the worker host {stays}; see .tigerflow/logs/host.log"
         raise HostError(msg)
     return connection
@@ -94,9 +111,9 @@ def receive_answer(connection: socket.socket) -> Fields:
     return answer
 
 
-def _try_session(request: Fields, *, start: bool) -> socket.socket | None:
+def _try_session(request: Fields, host: tuple[str, ...] | None) -> socket.socket | None:
     for _ in range(TRIES):
-        connection = connect() or (_start_host() if start else None)
+        connection = connect() or (_start_host(host) if host else None)
         if connection is None:
             return None
         try:
@@ -129,17 +146,17 @@ def socket_path() -> str:
     """Return where the host of the current run directory listens, on this machine.
 
     Device and inode of its `.tigerflow` name a run directory, whatever path leads to
-    it; inside a Slurm job, the job has hosts of its own. The path is short enough for
-    a socket: 108 bytes with the final NUL, unix(7).
+    it; inside a scheduler's job, the job has a host of its own. The path is short
+    enough for a socket: 108 bytes with the final NUL, unix(7).
     """
     try:
         status = os.stat(".tigerflow")
     except OSError as error:
         msg = "this is not a run directory: there is no .tigerflow in it"
         raise HostError(msg) from error
-    job = os.environ.get("SLURM_JOB_ID", "")
-    name = f"{status.st_dev:x}-{status.st_ino:x}{job and '-' + job}.sock"
-    return f"{runtime_directory()}/{name}"
+    job = [os.environ[name] for name in ("SLURM_JOB_ID", JOB) if name in os.environ]
+    name = "-".join([f"{status.st_dev:x}", f"{status.st_ino:x}", *job])
+    return f"{runtime_directory()}/{name}.sock"
 
 
 def runtime_directory() -> str:
@@ -224,7 +241,7 @@ def claim() -> socket.socket | None:
     return None
 
 
-def _start_host() -> socket.socket:
+def _start_host(host: tuple[str, ...]) -> socket.socket:
     """Start a host and return a connection to it, or to one that was quicker.
 
     The socket listens before the host runs: whoever connects is heard in the end, and
@@ -237,7 +254,7 @@ def _start_host() -> socket.socket:
             if connection is not None:
                 return connection
             with _listen(path) as listener:
-                _run_host(listener.fileno())
+                _run_host(listener.fileno(), *host)
             connection = connect()
     except OSError as error:
         msg = f"cannot start the worker host: {error}"
@@ -258,14 +275,14 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
-def _run_host(listener: int) -> None:
+def _run_host(listener: int, module: str, *words: str) -> None:
     import subprocess  # noqa: PLC0415 -- only the first client of a run comes here
 
     os.makedirs(".tigerflow/logs", exist_ok=True)
     with open(".tigerflow/logs/host.log", "ab") as log:
         subprocess.Popen(
             # -P: a module in the run directory must not pass for one of ours.
-            [sys.executable, "-P", "-m", "tigerflow.workers.host", str(listener)],
+            [sys.executable, "-P", "-m", module, str(listener), *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

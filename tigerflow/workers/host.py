@@ -33,7 +33,7 @@ from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService, Submit
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
-from tigerflow.workers.pool import Load, TaskPool
+from tigerflow.workers.pool import WORKER_RETRIES, Load, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 from tigerflow.workers.status import FAILED, TaskStatus
@@ -69,7 +69,7 @@ class Host:
         """Serve those who connect to `listener`.
 
         Workers of Slurm tasks are jobs that `submit` submits; without it, this process
-        is in a job already, and starts them itself.
+        starts them itself: it is in a job already, or there is no scheduler.
 
         With a `patron`, it ends when that calls `stop`, not with the runs that it has
         served, nor because somebody else asks for it.
@@ -219,6 +219,9 @@ class Host:
             await self._ended.wait()
             _send(writer, [b"stopped", *map(os.fsencode, self._problems)])
             await writer.drain()
+        elif request[0] == b"attend":
+            self._watch_run(int(request[1]))
+            await self._over.wait()
         else:
             await self._serve_session(request, reader, writer)
 
@@ -288,12 +291,17 @@ class Host:
             for directory in {job.output.parent, job.error.parent}:
                 if directory.is_dir():
                     remove_abandoned_temporaries(directory)
-            retries = self._patron.retries if self._patron else 0
-            launcher = self._launcher(told, key)
+            launcher, retries = self._launcher(told, key), self._retries(told)
             self._pools[key] = TaskPool(
                 told, Path.cwd(), self._settings, launcher, retries
             )
         return self._pools[key]
+
+    def _retries(self, told: WorkerTask) -> int:
+        if self._patron is not None:
+            return self._patron.retries
+        # Jobs end for many reasons; what dies here, Snakemake's --retries are for.
+        return WORKER_RETRIES if told.remote and self._submit is not None else 0
 
     def _launcher(self, told: WorkerTask, key: tuple[str, str]) -> Launcher:
         if not told.remote or self._submit is None:
@@ -413,15 +421,25 @@ def only_generation(listener: socket.socket) -> Iterator[None]:
             Path(path).unlink()
 
 
+@contextlib.contextmanager
+def inherited(descriptor: str) -> Iterator[socket.socket]:
+    """Have the listener of that descriptor, once no earlier host's worker lives."""
+    configure()
+    # It names this job; what a task submits is another.
+    os.environ.pop(client.JOB, None)
+    with socket.socket(fileno=int(descriptor)) as listener, only_generation(listener):
+        yield listener
+
+
+async def serve(listener: socket.socket, submit: Submit | None = None) -> None:
+    """Be the host of those who connect to `listener`; see `Host`."""
+    await Host(listener, Settings.from_environment(), submit=submit).serve()
+
+
 def main() -> None:
     """Serve the listener whose descriptor is the first argument."""
-    configure()
-    with socket.socket(fileno=int(sys.argv[1])) as listener, only_generation(listener):
-        asyncio.run(_serve(listener))
-
-
-async def _serve(listener: socket.socket) -> None:
-    await Host(listener, Settings.from_environment()).serve()
+    with inherited(sys.argv[1]) as listener:
+        asyncio.run(serve(listener))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""A worker host that submits the workers of Slurm tasks as jobs.
+
+    python -P -m tigerflow.engine.hosting LISTENER_DESCRIPTOR WORKFLOW_DIR PROFILE
+
+Started by our executor, in the run directory, as `tigerflow.workers.host` is by
+clients; it ends as that does, and then its jobs are gone.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from tigerflow.engine.forks import Forks
+from tigerflow.engine.submission import Submitter
+from tigerflow.layout import STATE, WORKERS_SNAKEFILE
+from tigerflow.workers.host import inherited, serve
+
+
+def main(descriptor: str, workflow_dir: str, profile: str) -> None:
+    """Serve a listener; submit by the `profile` what the workflow has of workers."""
+    run_dir = Path.cwd()
+    with (
+        inherited(descriptor) as listener,
+        Forks(Path(f"{listener.getsockname()}.forks")) as forks,
+    ):
+        submitter = Submitter(
+            run_dir / workflow_dir / WORKERS_SNAKEFILE,
+            run_dir,
+            run_dir / profile,
+            run_dir / STATE / "logs" / "jobs.log",
+            forks,
+        )
+        asyncio.run(serve(listener, submitter.submit))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
