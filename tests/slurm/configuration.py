@@ -9,6 +9,8 @@ from pathlib import Path
 #: Much more than the machine has: Slurm believes it.
 CPUS_A_NODE = 16
 MEMORY_MB_A_NODE = 64_000
+#: What jobs can ask for with --constraint.
+FEATURE = "fast"
 GPUS_A_NODE = {"n1": ("a100", 2), "n2": ("a100", 2), "n3": ("v100", 4)}
 
 NODES = ("n1", "n2", "n3", "n4")
@@ -19,6 +21,8 @@ PARTITION = "main"
 #: One node, one minute: what asks for more is rejected.
 TINY_PARTITION = "tiny"
 ACCOUNTS = ("lab", "other")
+#: Beside the one that jobs have by default, `normal`.
+QOS = "long"
 
 _SLURM = """\
 ClusterName={cluster}
@@ -69,7 +73,7 @@ AccountingStorageTRES=gres/gpu
 
 _NODE = (
     "NodeName={name} NodeHostname={name} NodeAddr=127.0.0.1 Port={port}"
-    " CPUs={cpus} RealMemory={memory}{gres}\n"
+    " CPUs={cpus} RealMemory={memory} Feature={feature}{gres}\n"
 )
 
 _PARTITIONS = """
@@ -92,7 +96,7 @@ StorageLoc=slurm
 """
 
 _ACCOUNTS = """\
-Cluster - '{cluster}'
+Cluster - '{cluster}':QOS='normal,{qos}'
 Parent - 'root'
 Account - '{main}'
 Account - '{other}'
@@ -142,7 +146,7 @@ def write(directory: Path, ports: Ports) -> None:
 def accounts() -> str:
     """Return what the database is to know, in the form of `sacctmgr load`."""
     main, other = ACCOUNTS
-    return _ACCOUNTS.format(cluster=CLUSTER, main=main, other=other)
+    return _ACCOUNTS.format(cluster=CLUSTER, qos=QOS, main=main, other=other)
 
 
 def gpu_files(directory: Path) -> list[Path]:
@@ -162,6 +166,7 @@ def _nodes(ports: Sequence[int]) -> str:
                 port=port,
                 cpus=CPUS_A_NODE,
                 memory=MEMORY_MB_A_NODE,
+                feature=FEATURE,
                 gres=gres,
             )
         )

@@ -1,11 +1,13 @@
 """A Slurm that is made in seconds and leaves nothing."""
 
+import contextlib
 import os
 import pwd
 import secrets
 import shutil
 import stat
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -138,6 +140,28 @@ class Cluster:
         """Return the ids of the jobs that wait or run."""
         return self.call("squeue", "--noheader", "--format=%A").split()
 
+    def details(self, job: str) -> dict[str, str]:
+        """Return what slurmctld has of a job that waits or runs, or just did."""
+        said = self.call("scontrol", "--oneliner", "show", "job", job)
+        pairs = (word.partition("=") for word in said.split())
+        return {name: value for name, _, value in pairs}
+
+    @contextlib.contextmanager
+    def reservation(self, name: str, node: str) -> Iterator[None]:
+        """Keep a node for the jobs that ask for a reservation."""
+        words = ("users=root", "starttime=now", "duration=60", f"nodes={node}")
+        self.call(
+            "scontrol", "create", "reservation", f"reservationname={name}", *words
+        )
+        try:
+            yield
+        finally:
+            # With jobs in it, it cannot go.
+            if jobs := self.jobs():
+                self.call("scancel", *jobs)
+            wait_until(lambda: not self.jobs(), "no job is left")
+            self.call("scontrol", "delete", f"reservationname={name}")
+
     def state(self, job: str) -> str:
         """Return the state of a job as the database has it; "" when it has none."""
         words = ["sacct", "--noheader", "--parsable2", "--allocations"]
@@ -261,6 +285,7 @@ class Cluster:
     def _make_accounts(self) -> None:
         file = self.directory / "etc" / "accounts"
         file.write_text(configuration.accounts())
+        self._administer("add", "qos", configuration.QOS)
         self._administer("load", f"file={file}")
 
     def _administer(self, *words: str) -> None:

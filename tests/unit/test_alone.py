@@ -67,6 +67,16 @@ def test_all_options_that_cannot_be_are_named():
     assert "Error: --sbatch-option: sbatch option --mem is not accepted" in lines[2]
 
 
+def test_a_setup_command_that_bash_cannot_read_is_named():
+    with pytest.raises(OptionError) as caught:
+        one(setup_command=["module purge", "echo ("])
+
+    assert str(caught.value) == (
+        "--setup-command: bash cannot read 'echo (': "
+        "syntax error near unexpected token `newline'"
+    )
+
+
 def test_a_class_is_found_where_it_was_imported_from():
     program = Program.of(Upper)
 

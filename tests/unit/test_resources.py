@@ -29,6 +29,7 @@ MEMORY_FORMS = (
 )
 GPU_FORMS = "is not a count, TYPE or TYPE:COUNT, such as 2 or a100:2"
 LEAVE_OUT_JOB_ID = "Snakemake waits for the job ID that sbatch prints, so leave it out"
+REPLACED = "a worker whose node is lost is replaced by a new one, so leave it out"
 ONE_TASK = "a worker is one task on one node, so leave it out"
 NO_OPTION = "is not an sbatch option, such as --qos=long or -q long"
 MUST_BE_FULL = "must be written in full, as"
@@ -258,7 +259,7 @@ def test_gpus_are_refused_when_they_are_no_count(value):
         (["-w node1 -H"], SbatchOptions(extra=("--nodelist=node1", "--hold"))),
         (["--mem-bind=local"], SbatchOptions(extra=("--mem-bind=local",))),
         (["--export-file=f"], SbatchOptions(extra=("--export-file=f",))),
-        (["--time-min=10"], SbatchOptions(extra=("--time-min=10",))),
+        (["--mincpus=10"], SbatchOptions(extra=("--mincpus=10",))),
         (["--mail-user=$HOME"], SbatchOptions(extra=("--mail-user=$HOME",))),
         (["--licenses='a b'"], SbatchOptions(extra=("--licenses=a b",))),
         (
@@ -299,11 +300,15 @@ def test_sbatch_options_are_split_into_resources_and_the_rest(elements, expected
         ("--tasks-per-node=2", ONE_TASK),
         ("--help", LEAVE_OUT_JOB_ID),
         ("--parsable", LEAVE_OUT_JOB_ID),
+        ("--quiet", LEAVE_OUT_JOB_ID),
         ("--test-only", LEAVE_OUT_JOB_ID),
         ("--usage", LEAVE_OUT_JOB_ID),
         ("--version", LEAVE_OUT_JOB_ID),
         ("--wait", LEAVE_OUT_JOB_ID),
+        ("--requeue", REPLACED),
+        ("--no-requeue", REPLACED),
         ("--time=5", TIMES),
+        ("--time-min=5", TIMES),
         ("--wrap=ls", "the job runs TigerFlow's worker, so use setup_commands instead"),
     ],
 )
@@ -344,6 +349,7 @@ def test_sbatch_options_are_refused_when_others_set_them(element, expected):
         ("--cluster=x", f"sbatch option --cluster {MUST_BE_FULL} --clusters"),
         ("-t5", f"sbatch option --time is not accepted: {TIMES}"),
         ("-W", f"sbatch option --wait is not accepted: {LEAVE_OUT_JOB_ID}"),
+        ("-Q", f"sbatch option --quiet is not accepted: {LEAVE_OUT_JOB_ID}"),
         ("--gres=gpu:1", f"sbatch option --gres=gpu:1 is not accepted: {GRES_FORMS}"),
         ("--gres=a,b", f"sbatch option --gres=a,b is not accepted: {GRES_FORMS}"),
     ],

@@ -309,6 +309,27 @@ def test_file_without_tasks_says_what_is_expected(mistakes):
             "6: tasks[0].setup_commands[1]: expected a text, found 3",
         ),
         (
+            {"setup_commands": "[ls, 'echo \"']"},
+            (
+                "6: tasks[0].setup_commands[1]: bash cannot read 'echo \"': "
+                "unexpected EOF while looking for matching `\"'"
+            ),
+        ),
+        (
+            {"setup_commands": "['ls; }', ls]"},
+            (
+                "6: tasks[0].setup_commands[0]: bash cannot read 'ls; }': "
+                "syntax error near unexpected token `}'"
+            ),
+        ),
+        (
+            {"setup_commands": r'["a\0b"]'},
+            (
+                "6: tasks[0].setup_commands[0]: 'a\\x00b' has a null character, "
+                "which no command can have"
+            ),
+        ),
+        (
             {"depends_on": "[a, b]"},
             "6: tasks[0].depends_on: expected a text, found a list",
         ),
@@ -434,6 +455,22 @@ def test_concurrency_limit_is_a_number_of_at_least_one(mistakes, limit, expected
             (
                 "9: tasks[0].worker_resources.max_workers: "
                 "goes beside worker_resources, not into it"
+            ),
+        ),
+        (
+            "cpus: 2",
+            "cpus: 2\n      partition: gpu",
+            (
+                "9: tasks[0].worker_resources.partition: is an option of sbatch; write "
+                "'sbatch_options: [--partition=NAME]' in worker_resources"
+            ),
+        ),
+        (
+            "    max_workers: 3\n",
+            "    max_workers: 3\n    account: lab\n",
+            (
+                "7: tasks[0].account: is an option of sbatch; write "
+                "'sbatch_options: [--account=NAME]' in worker_resources"
             ),
         ),
         (

@@ -16,7 +16,10 @@ from tigerflow.tasks.base import Task, TaskKind
 from tigerflow.tasks.params import ParamText
 
 #: Options that the command line calls otherwise than a pipeline file.
-_OPTIONS = {"sbatch_options": "sbatch_option"}
+_OPTIONS = {
+    "sbatch_options": "sbatch_option",
+    "setup_commands": "setup_command",
+}
 
 
 @dataclass(frozen=True)

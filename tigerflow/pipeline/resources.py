@@ -59,10 +59,13 @@ _REASONS = {
     "nodes ntasks ntasks-per-gpu ntasks-per-node tasks-per-node": (
         "a worker is one task on one node, so leave it out"
     ),
-    "help parsable test-only usage version wait": (
+    "help parsable quiet test-only usage version wait": (
         "Snakemake waits for the job ID that sbatch prints, so leave it out"
     ),
-    "time": "use worker_resources.time instead",
+    "no-requeue requeue": (
+        "a worker whose node is lost is replaced by a new one, so leave it out"
+    ),
+    "time time-min": "use worker_resources.time instead",
     "wrap": "the job runs TigerFlow's worker, so use setup_commands instead",
 }
 _REFUSED = {name: why for names, why in _REASONS.items() for name in names.split()}

@@ -9,11 +9,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from tigerflow.naming import check_extension, check_task_name
 from tigerflow.pipeline import resources
 from tigerflow.tasks.base import TaskKind
+from tigerflow.tasks.commands import check_syntax
 
 # A construct over several lines, of which no line makes sense alone.
 _MANY_LINES = re.compile(
     r"^\s*(if|for|while|until|case|select|function)\b|<<|\(\)|([{(|]|&&)\s*$",
     re.MULTILINE,
+)
+
+# What people look for among the resources, and give as an option of sbatch.
+_SBATCH_OPTIONS = frozenset(
+    {"account", "constraint", "exclude", "nodelist", "partition", "qos", "reservation"}
 )
 
 _BETWEEN_SEMICOLONS = re.compile(
@@ -80,6 +86,8 @@ _Seconds = Annotated[
 ]
 _Params = Annotated[dict[str, Any], BeforeValidator(_no_params_if_null)]
 _Commands = Annotated[tuple[str, ...], BeforeValidator(_commands)]
+_Readable = Annotated[str, AfterValidator(check_syntax)]
+_ReadableCommands = Annotated[tuple[_Readable, ...], BeforeValidator(_commands)]
 
 
 class WorkerResources(BaseModel):
@@ -128,7 +136,7 @@ class TaskSpec(BaseModel):
     params: _Params = Field(default_factory=dict)
     #: Shell commands before its workers start, such as `conda activate x`; or a block
     #: of text.
-    setup_commands: _Commands = ()
+    setup_commands: _ReadableCommands = ()
     #: For how many seconds `run` may take; a file that takes longer fails.
     timeout: _Seconds | None = None
 
@@ -189,6 +197,11 @@ def unknown_key(location: tuple[str | int, ...], model: type[TaskSpec]) -> str |
     *outer, key = location
     if outer == ["worker_resources"] and key in SlurmTaskSpec.model_fields:
         return "goes beside worker_resources, not into it"
+    if model is SlurmTaskSpec and key in _SBATCH_OPTIONS:
+        return (
+            "is an option of sbatch; write "
+            f"'sbatch_options: [--{key}=NAME]' in worker_resources"
+        )
     if outer:
         return None
     if key in WorkerResources.model_fields and model is SlurmTaskSpec:
