@@ -6,7 +6,7 @@ import typer
 
 from tigerflow import __version__
 from tigerflow.cli import compile as _compile
-from tigerflow.cli import report, retry, run, tasks
+from tigerflow.cli import report, retry, run, settings, tasks
 
 app = typer.Typer(
     help="A result or a readable error for every file that arrives.",
@@ -19,6 +19,7 @@ app.command("stop")(run.stop_command)
 app.command("report")(report.report_command)
 app.command("retry")(retry.retry_command)
 app.command("compile")(_compile.compile_command)
+app.command("settings")(settings.settings_command)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 -- Typer's callback
