@@ -6,13 +6,14 @@ import typer
 
 from tigerflow import __version__
 from tigerflow.cli import compile as _compile
-from tigerflow.cli import report, retry, run, settings, tasks
+from tigerflow.cli import init, report, retry, run, settings, tasks
 
 app = typer.Typer(
     help="A result or a readable error for every file that arrives.",
     pretty_exceptions_enable=False,
 )
 app.add_typer(tasks.app, name="tasks")
+app.command("init")(init.init_command)
 app.command("run", epilog=run.EXIT_CODES)(run.run_command)
 app.command("watch", epilog=run.EXIT_CODES)(run.watch_command)
 app.command("stop")(run.stop_command)
