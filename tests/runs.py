@@ -19,7 +19,7 @@ from tigerflow.workers import client
 DEADLINE_S = 60
 
 #: Every process of a test has this in its environment, and so is found again.
-MARK = "TIGERFLOW_TEST_RUN"
+MARK = "TEST_RUN_OF_TIGERFLOW"
 
 _CLIENT = [sys.executable, "-I", "-S", client.__file__]
 _SLEEPER = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"]

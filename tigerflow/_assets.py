@@ -1,4 +1,4 @@
-"""Find the files that ship beside the package: `workflow/` and `profiles/`."""
+"""Find the files that ship beside the package: `workflow/`, `profiles/`, `starter/`."""
 
 from pathlib import Path
 

@@ -7,7 +7,9 @@ alone.
 
 import io
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +19,17 @@ _PREFIX = "TIGERFLOW_"
 
 #: Names a file to take the place of `.env`.
 ENV_FILE = f"{_PREFIX}ENV_FILE"
+
+_SHOW_ALL = "'tigerflow settings' shows them all"
+
+#: Settings of the Dask-based TigerFlow that have no effect here, and why.
+_FORMER = {
+    "TIGERFLOW_SLURM_TASK_CLIENT_HOURS": "a Slurm task has no client job",
+    "TIGERFLOW_SLURM_TASK_SCALE_INTERVAL": "workers come as soon as files wait",
+    "TIGERFLOW_SLURM_TASK_SCALE_WAIT_COUNT": (
+        "TIGERFLOW_WORKER_IDLE_TIMEOUT says when idle workers go"
+    ),
+}
 
 
 class SettingError(TigerflowError):
@@ -86,15 +99,79 @@ class Settings:
             SettingError: a variable is not a whole number greater than 0.
         """
         values = {}
-        for field in fields(cls):
-            variable = f"{_PREFIX}{field.name.upper()}"
-            text = os.environ.get(variable)
-            if text is None:
-                continue
-            if not text.isascii() or not text.isdigit() or int(text) == 0:
-                raise SettingError(variable, text)
-            values[field.name] = int(text)
+        for each in fields(cls):
+            text = os.environ.get(_variable(each.name))
+            if text is not None:
+                values[each.name] = _whole_number(_variable(each.name), text)
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class ShownSetting:
+    """One setting as it is now."""
+
+    variable: str
+    value: str
+    unit: str
+    #: "default", "environment", or the path of the file.
+    origin: str
+    #: Why the value cannot be used, or None.
+    mistake: str | None
+
+
+def show_settings() -> list[ShownSetting]:
+    """Return all settings as `Settings.load` finds them, wrong ones too.
+
+    Raises:
+        EnvFileError: the file that is named cannot be read.
+    """
+    before = os.environ.copy()
+    _take_env_file()
+    file = before.get(ENV_FILE) or ".env"
+    return [_show(each, before, file) for each in fields(Settings)]
+
+
+def _show(setting: Field[int], before: dict[str, str], file: str) -> ShownSetting:
+    variable = _variable(setting.name)
+    text = os.environ.get(variable)
+    mistake = None
+    if text is None:
+        text, origin = str(setting.default), "default"
+    else:
+        origin = "environment" if variable in before else file
+        try:
+            _whole_number(variable, text)
+        except SettingError as error:
+            mistake = str(error)
+    unit = "ms" if setting.name.endswith("_ms") else "s"
+    return ShownSetting(variable, text, unit, origin, mistake)
+
+
+def stray_variables() -> Iterator[str]:
+    """Yield a sentence on each `TIGERFLOW_*` variable that has no effect.
+
+    After `Settings.load`, those of the file are among them.
+    """
+    known = [_variable(each.name) for each in fields(Settings)]
+    for name in sorted(os.environ):
+        if name in _FORMER:
+            yield f"{name} has no effect: {_FORMER[name]}"
+        elif name.upper().startswith(_PREFIX) and name not in {*known, ENV_FILE}:
+            # Without what all have in common, which would make any two alike.
+            words = [each.removeprefix(_PREFIX) for each in known]
+            near = get_close_matches(name.upper().removeprefix(_PREFIX), words, n=1)
+            meant = f"did you mean {_PREFIX}{near[0]}?" if near else _SHOW_ALL
+            yield f"{name} is not a setting of TigerFlow; {meant}"
+
+
+def _variable(name: str) -> str:
+    return f"{_PREFIX}{name.upper()}"
+
+
+def _whole_number(variable: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise SettingError(variable, text)
+    return int(text)
 
 
 def _take_env_file() -> None:

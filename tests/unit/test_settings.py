@@ -4,7 +4,13 @@ import os
 
 import pytest
 
-from tigerflow.settings import EnvFileError, SettingError, Settings
+from tigerflow.settings import (
+    EnvFileError,
+    SettingError,
+    Settings,
+    show_settings,
+    stray_variables,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,4 +77,47 @@ def test_value_that_is_no_whole_number_is_named(directory, text):
         Settings.load()
     assert str(caught.value) == (
         f"TIGERFLOW_WORKER_GRACE={text!r} is not a whole number greater than 0"
+    )
+
+
+def test_all_settings_are_shown_with_where_their_values_come_from(directory):
+    (directory / "my.env").write_text(
+        "TIGERFLOW_WORKER_GRACE=5\nTIGERFLOW_MAILBOX_POLL_MS=7\n"
+    )
+    os.environ["TIGERFLOW_ENV_FILE"] = "my.env"
+    os.environ["TIGERFLOW_WORKER_GRACE"] = "6"
+    shown = {each.variable: each for each in show_settings()}
+    assert len(shown) == len(vars(Settings()))
+    origins = {name: (each.value, each.origin) for name, each in shown.items()}
+    assert origins["TIGERFLOW_WORKER_GRACE"] == ("6", "environment")
+    assert origins["TIGERFLOW_MAILBOX_POLL_MS"] == ("7", "my.env")
+    assert origins["TIGERFLOW_TASK_POLL_INTERVAL"] == ("3", "default")
+    assert shown["TIGERFLOW_MAILBOX_POLL_MS"].unit == "ms"
+    assert {each.mistake for each in shown.values()} == {None}
+
+
+def test_wrong_value_is_shown_with_its_mistake():
+    os.environ["TIGERFLOW_WORKER_GRACE"] = "soon"
+    mistakes = {each.variable: each.mistake for each in show_settings()}
+    assert mistakes.pop("TIGERFLOW_WORKER_GRACE") == (
+        "TIGERFLOW_WORKER_GRACE='soon' is not a whole number greater than 0"
+    )
+    assert set(mistakes.values()) == {None}
+
+
+def test_variables_that_are_no_settings_are_named_with_the_nearest(directory):
+    (directory / ".env").write_text("TIGERFLOW_WORKER_GRASE=5\nWORKER_GRACE=1\n")
+    os.environ["TIGERFLOW_QQ"] = "1"
+    os.environ["tigerflow_task_poll_interval"] = "1"  # noqa: SIM112 -- what is tried here
+    os.environ["TIGERFLOW_SLURM_TASK_CLIENT_HOURS"] = "24"
+    os.environ["TIGERFLOW_TASK_POLL_INTERVAL"] = "1"
+    Settings.load()
+    unknown = "is not a setting of TigerFlow;"
+    assert "\n".join(stray_variables()) == (
+        f"TIGERFLOW_QQ {unknown} 'tigerflow settings' shows them all\n"
+        "TIGERFLOW_SLURM_TASK_CLIENT_HOURS has no effect: "
+        "a Slurm task has no client job\n"
+        f"TIGERFLOW_WORKER_GRASE {unknown} did you mean TIGERFLOW_WORKER_GRACE?\n"
+        f"tigerflow_task_poll_interval {unknown} "
+        "did you mean TIGERFLOW_TASK_POLL_INTERVAL?"
     )

@@ -6,19 +6,21 @@ import typer
 
 from tigerflow import __version__
 from tigerflow.cli import compile as _compile
-from tigerflow.cli import report, retry, run, tasks
+from tigerflow.cli import init, report, retry, run, settings, tasks
 
 app = typer.Typer(
     help="A result or a readable error for every file that arrives.",
     pretty_exceptions_enable=False,
 )
 app.add_typer(tasks.app, name="tasks")
+app.command("init")(init.init_command)
 app.command("run", epilog=run.EXIT_CODES)(run.run_command)
 app.command("watch", epilog=run.EXIT_CODES)(run.watch_command)
 app.command("stop")(run.stop_command)
 app.command("report")(report.report_command)
 app.command("retry")(retry.retry_command)
 app.command("compile")(_compile.compile_command)
+app.command("settings")(settings.settings_command)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 -- Typer's callback

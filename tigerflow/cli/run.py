@@ -14,6 +14,7 @@ from tigerflow.cli._background import detach
 from tigerflow.cli._display import Display, display_on_terminal
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._profile import WorkersProfile, check_profile
+from tigerflow.cli._settings import load_settings
 from tigerflow.compiler.directory import compile_workflow
 from tigerflow.errors import ExitCode, NoRunError
 from tigerflow.layout import STATE
@@ -23,7 +24,6 @@ from tigerflow.options import RunnerOptions
 from tigerflow.pipeline.spec import load_pipeline
 from tigerflow.process import StopSignals
 from tigerflow.service import Controls, Service
-from tigerflow.settings import Settings
 
 #: What follows the options in the help of `run` and `watch`.
 EXIT_CODES = """\
@@ -217,7 +217,7 @@ def _load(
     options: RunnerOptions,
     workers_profile: Path | None,
 ) -> Service:
-    settings = Settings.load()
+    settings = load_settings()
     profile = check_profile(workers_profile)
     loaded = load_pipeline(pipeline)
     workflow = compile_workflow(loaded, input_dir, output_dir)

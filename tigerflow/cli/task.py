@@ -13,6 +13,7 @@ import typer
 
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._profile import WorkersProfile, check_profile
+from tigerflow.cli._settings import load_settings
 from tigerflow.directory import Directories, DirectorySource
 from tigerflow.errors import ExitCode
 from tigerflow.files import remove_abandoned_temporaries, remove_temporaries_of
@@ -212,7 +213,7 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
             directories.check()
             check_definition(task)
             directories = directories.absolute()
-            settings = Settings.load()
+            settings = load_settings()
             if task.kind is TaskKind.SLURM:
                 server: _Server = _SlurmServer(task, name, directories, options, texts)
             else:

@@ -3,6 +3,7 @@
 import inspect
 import sys
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import ClassVar
 
@@ -24,6 +25,15 @@ class Task:
     kind: ClassVar[TaskKind]
     #: Names of the options that this kind adds to the command line.
     kind_options: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, config: object = None) -> None:
+        # TigerFlow makes no instances: all methods are static. Tests of packages do.
+        self.config = config
+
+    @classmethod
+    def get_module_path(cls) -> str:
+        """Return the path of the file that the class stands in."""
+        return str(Path(inspect.getfile(cls)).resolve())
 
     @classmethod
     def cli(cls) -> None:

@@ -1,0 +1,31 @@
+"""Clean: a text in one form, with single spaces and in lower case."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tigerflow.tasks import LocalTask
+from tigerflow.utils import SetupContext
+
+
+class Clean(LocalTask):
+    """Write a text with single spaces and in lower case."""
+
+    class Params:
+        lower_case: Annotated[
+            bool,
+            typer.Option(help="Write all words in lower case"),
+        ] = True
+
+    @staticmethod
+    def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
+        text = " ".join(input_file.read_text().split())
+        if not text:
+            # What is raised becomes the file's .err; the other files go on.
+            raise ValueError("there is no word in it")
+        output_file.write_text(text.lower() if context.lower_case else text)
+
+
+# So this file is a program, too: python tasks/clean.py --help
+Clean.cli()

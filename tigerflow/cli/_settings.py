@@ -1,0 +1,17 @@
+"""The settings of a command."""
+
+from tigerflow.log import logger
+from tigerflow.settings import Settings, stray_variables
+
+
+def load_settings() -> Settings:
+    """Load the settings; variables that look like one and are none are logged.
+
+    Raises:
+        SettingError: a variable is not a whole number greater than 0.
+        EnvFileError: the file that is named cannot be read.
+    """
+    settings = Settings.load()
+    for sentence in stray_variables():
+        logger.warning("{}", sentence)
+    return settings
