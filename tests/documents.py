@@ -11,9 +11,11 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markdown_it import MarkdownIt
 from runs import DEADLINE_S, wait_until
@@ -68,9 +70,7 @@ def follow(
     """
     instead = instead or {}
     unused = set(instead)
-    directories = [*([path] if path else []), PROGRAMS, os.environ["PATH"]]
-    environment = os.environ | {"PATH": os.pathsep.join(map(str, directories))}
-    printed = []
+    terminal = _Terminal(directory, path)
     for block in blocks(page):
         text = block.text
         for old, new in instead.items():
@@ -78,86 +78,90 @@ def follow(
                 text = text.replace(old, new)
                 unused.discard(old)
         if block.title is not None:
-            target = directory / block.title
+            target = terminal.directory / block.title
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
         elif block.language == "bash":
-            printed.append(_run(block.place, text, directory, environment))
+            terminal.enter(block.place, text)
     assert not unused, f"{page.name} has no {sorted(unused)}"
-    return "".join(printed)
+    return "".join(terminal.printed)
 
 
-def _run(
-    place: str, commands: str, directory: Path, environment: Mapping[str, str]
-) -> str:
-    printed = ""
-    waiting: list[str] = []
-    for line in [*commands.replace("\\\n", " ").splitlines(), ""]:
-        if _SERVES.match(line):
-            printed += _shell(place, "\n".join(waiting), directory, environment)
-            printed += _serve(place, line, directory, environment)
-            waiting = []
-        else:
-            waiting.append(line)
-    return printed + _shell(place, "\n".join(waiting), directory, environment)
+class _Terminal:
+    """One shell for all commands of a page: directory and variables last."""
 
+    def __init__(self, directory: Path, path: Path | None) -> None:
+        self.directory = directory
+        self.printed: list[str] = []
+        self._place = ""
+        # In no directory that the page sees.
+        self._state = directory.with_name(f"{directory.name}.state")
+        first = [path] if path else []
+        words = [*first, PROGRAMS, os.environ["PATH"]]
+        self._environment = os.environ | {"PATH": os.pathsep.join(map(str, words))}
 
-def _shell(
-    place: str, script: str, directory: Path, environment: Mapping[str, str]
-) -> str:
-    if not script.strip():
-        return ""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=directory,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=4 * DEADLINE_S,
-    )
-    assert done.returncode == 0, f"{place}: exit code {done.returncode}\n{done.stdout}"
-    return done.stdout
+    def enter(self, place: str, commands: str) -> None:
+        self._place = place
+        waiting: list[str] = []
+        for line in commands.replace("\\\n", " ").splitlines():
+            if _SERVES.match(line):
+                self._run("\n".join(waiting))
+                self._serve(line)
+                waiting = []
+            else:
+                waiting.append(line)
+        self._run("\n".join(waiting))
 
+    def _run(self, commands: str) -> None:
+        if not commands.strip():
+            return
+        state = shlex.quote(str(self._state))
+        ending = f"export -p > {state}\nprintf '\\n%s' \"$PWD\""
+        done = self._shell(f"{commands}\n{ending}", stdout=subprocess.PIPE)
+        printed, _ = done.communicate(timeout=4 * DEADLINE_S)
+        told = f"{self._place}: exit code {done.returncode}\n{printed}"
+        assert done.returncode == 0, told
+        printed, _, where = printed.rpartition("\n")
+        self.directory = Path(where)
+        self.printed.append(printed)
 
-def _serve(
-    place: str, line: str, directory: Path, environment: Mapping[str, str]
-) -> str:
-    words = shlex.split(line, comments=True)
-    report = [*_REPORT, words[-1]]
+    def _serve(self, line: str) -> None:
+        output = shlex.split(line, comments=True)[-1]
+        report = " ".join([*_REPORT, shlex.quote(output)])
 
-    def is_done() -> bool:
-        if service.poll() is not None:
-            return True
-        asked = subprocess.run(
-            report,
-            cwd=directory,
-            env=environment,
-            capture_output=True,
-            check=False,
+        def is_done() -> bool:
+            if service.poll() is not None:
+                return True
+            asked = self._shell(f"exec {report}", stdout=subprocess.PIPE)
+            text, _ = asked.communicate(timeout=DEADLINE_S)
+            if asked.returncode != 0:
+                return False
+            found = json.loads(text)
+            counts = found["progress"]["pipeline"]
+            done = counts["finished"] + counts["errored"]
+            return bool(found["status"]["running"] and 0 < done == counts["total"])
+
+        with tempfile.TemporaryFile("w+") as log:
+            service = self._shell(f"exec {line}", stdout=log)
+            try:
+                wait_until(is_done, line, pause_s=0.2)
+                told = f"{self._place}: {line!r} has ended by itself"
+                assert service.poll() is None, told
+                service.terminate()
+                assert service.wait(timeout=DEADLINE_S) == 143
+            finally:
+                service.kill()
+                service.wait()
+                log.seek(0)
+                self.printed.append(log.read())
+
+    def _shell(self, commands: str, stdout: Any) -> "subprocess.Popen[str]":
+        before = f". {shlex.quote(str(self._state))}\n" if self._state.exists() else ""
+        return subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", before + commands],
+            cwd=self.directory,
+            env=self._environment,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-        if asked.returncode != 0:
-            return False
-        found = json.loads(asked.stdout)
-        counts = found["progress"]["pipeline"]
-        done = counts["finished"] + counts["errored"]
-        return bool(found["status"]["running"] and 0 < done == counts["total"])
-
-    with subprocess.Popen(
-        words,
-        cwd=directory,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as service:
-        try:
-            wait_until(is_done, line, pause_s=0.2)
-            assert service.poll() is None, f"{place}: {line!r} has ended by itself"
-            service.terminate()
-            printed, _ = service.communicate(timeout=DEADLINE_S)
-        finally:
-            service.kill()
-    assert service.returncode == 143, f"{place}: {line!r} printed:\n{printed}"
-    return printed

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,20 @@ def test_reference_says_what_the_code_says(name: str) -> None:
         "run `python docs/reference/generate.py`"
     )
     assert "|  |\n" not in text, "something has no description"
+
+
+@pytest.mark.snakemake
+def test_tutorial_can_be_followed_with_nothing_but_its_text(tmp_path: Path) -> None:
+    printed = follow(
+        DOCS / "tutorial.md",
+        tmp_path,
+        instead={"/path/to/tigerflow": shlex.quote(str(ROOT))},
+    )
+
+    assert "3 of 3 done" in printed
+    assert "ValueError: there is no word in it" in printed
+    assert "5 of 5 done" in printed
+    assert printed.endswith("tree. a in rests leopard a")
 
 
 @pytest.mark.snakemake
