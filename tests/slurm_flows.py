@@ -4,6 +4,8 @@ import contextlib
 import json
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +13,8 @@ from runs import World
 from services import Watched
 from slurm.hosts import ClusterError
 from slurm.throwaway import Cluster
+
+from tigerflow import journal
 
 #: What a test waits for at the most; several together take their time on two cores.
 SLURM_DEADLINE_S = 90
@@ -51,6 +55,9 @@ class Work(SlurmTask):
 """
 )
 
+#: How Slurm calls the jobs that tests submit themselves; ours have other names.
+OTHERS = "wrap"
+
 RESOURCES = {"cpus": 1, "memory": "100M", "time": "10"}
 
 
@@ -64,15 +71,22 @@ class SlurmFlow(Watched):
         more = slurm.variables | {"LOCKS": str(locks)} | quick | environment
         super().__init__(world, **more)
         self.slurm = slurm
+        self.count = WorkerCount(slurm, world)
+        self._max_jobs = 1
 
     def serve(self, code: str = WORK, **task: Any) -> None:
         """Write a pipeline of one Slurm task, `work`."""
         self.add_module(code)
         self.write(self.task(**task))
 
-    @staticmethod
-    def task(**changed: Any) -> dict[str, Any]:
+    def task(self, **changed: Any) -> dict[str, Any]:
+        """Describe the Slurm task, which has one worker by default."""
         worker_resources = RESOURCES | changed.pop("resources", {})
+        workers, share = (
+            changed.get("max_workers", 1),
+            changed.get("workers_per_job", 1),
+        )
+        self._max_jobs = -(-workers // share)
         return {
             "name": "work",
             "kind": "slurm",
@@ -132,6 +146,11 @@ class SlurmFlow(Watched):
         words = ("squeue", "--noheader", "--format=%N", "--jobs", job)
         return self.slurm.call(*words).strip()
 
+    def _ends(self) -> list[journal.Event]:
+        """Return what the journal has of files of the Slurm task that ended."""
+        ends = self.events("task_done") + self.events("task_failed")
+        return [event for event in ends if event["task"] == "work"]
+
     def mailboxes(self) -> list[Path]:
         return list((self.out / ".tigerflow" / "mailboxes").glob("*/*"))
 
@@ -147,6 +166,9 @@ class SlurmFlow(Watched):
         names = [f"{stem}.out" for stem in done] + [f"{stem}.err" for stem in failed]
         assert self.names("work") == sorted(names), self.said
         assert self.in_order("VIOLATION") == []
+        assert len(self.count.most) <= self._max_jobs, self.count.most
+        ends = Counter(event["file"] for event in self._ends())
+        assert not ends or ends.most_common(1)[0][1] == 1, ends
         assert "Traceback" not in self.said, self.said
         until(lambda: not self.leftovers(), f"left: {self.leftovers()} {self.said}")
 
@@ -160,16 +182,36 @@ def until(condition: Any, what: str = "") -> Any:
     return value
 
 
-class QueueWatch:
-    """Looks at the queue again and again: how many jobs were there at the most?"""
+@contextlib.contextmanager
+def full_nodes(slurm: Cluster) -> Iterator[int]:
+    """Fill all nodes with jobs of others; they end with the block.
 
-    def __init__(self, slurm: Cluster, besides: int = 0) -> None:
+    Yields how many jobs these are.
+    """
+    words = ("--exclusive", "--output=/dev/null", "--nodes=1")
+    jobs = [slurm.submit(*words, command="sleep 1000") for _ in slurm.nodes]
+    look = ("squeue", "--noheader", "--states=RUNNING", "--format=%A")
+    until(lambda: set(jobs) <= set(slurm.call(*look).split()), "all nodes are full")
+    try:
+        yield len(jobs)
+    finally:
+        slurm.call("scancel", *jobs)
+
+
+class WorkerCount:
+    """Looks again and again how many workers of ours there are, live or queued.
+
+    Those that live on a node that its scheduler has lost count too.
+    """
+
+    def __init__(self, slurm: Cluster, world: World) -> None:
         self._slurm = slurm
-        self._besides = besides
+        self._world = world
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._looks = 0
-        self.most = 0
+        #: The most that there were at once, as ids of their jobs.
+        self.most: set[str] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -181,11 +223,34 @@ class QueueWatch:
 
     def _run(self) -> None:
         while not self._over.wait(0.2):
+            # What ends or begins while the scheduler is asked is not there at once.
+            live = self._live()
             with contextlib.suppress(ClusterError):
-                self.most = max(self.most, len(self._slurm.jobs()) - self._besides)
+                now = self._queued() | (live & self._live())
+                self.most = max(self.most, now, key=len)
             self._looks += 1
+
+    def _queued(self) -> set[str]:
+        """Return the jobs that wait or run; one that is being ended does neither."""
+        states = "--states=PENDING,CONFIGURING,RUNNING"
+        said = self._slurm.call("squeue", "--noheader", states, "--format=%A %j")
+        jobs = [line.split() for line in said.splitlines()]
+        return {number for number, name in jobs if name != OTHERS}
+
+    def _live(self) -> set[str]:
+        pids = self._world.processes("tigerflow.workers.remote")
+        return {_job_of(pid) for pid in pids} - {""}
 
     def look(self, times: int = 10) -> None:
         """Return after so many more looks."""
         enough = self._looks + times + 1
         until(lambda: self._looks >= enough, "the queue is looked at")
+
+
+def _job_of(pid: int) -> str:
+    try:
+        data = Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except OSError:
+        return ""
+    values = dict(each.partition("=")[::2] for each in data.split("\0"))
+    return values.get("SLURM_JOB_ID", "")

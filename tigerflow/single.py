@@ -25,11 +25,8 @@ from tigerflow.tasks.serving import Lifecycle
 from tigerflow.workers import client
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
-from tigerflow.workers.pool import (
-    REMOTE_MOST_AHEAD,
-    WORKER_RETRIES,
-    TaskPool,
-)
+from tigerflow.workers.pace import REMOTE_MOST_AHEAD
+from tigerflow.workers.pool import WORKER_RETRIES, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 from tigerflow.workers.status import CANCELLED, FAILED, TaskStatus

@@ -1,6 +1,5 @@
 """A service whose workers are Slurm jobs: what they cost, how many there are."""
 
-import contextlib
 import os
 import signal
 import stat
@@ -9,24 +8,26 @@ from pathlib import Path
 import pytest
 from runs import DEADLINE_S
 from slurm.hosts import ClusterError
-from slurm_flows import ALONE, QueueWatch, SlurmFlow, until
+from slurm_flows import ALONE, SlurmFlow, full_nodes, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 
 
 @pytest.fixture
 def flow(world, slurm):
-    return SlurmFlow(world, slurm)
+    made = SlurmFlow(world, slurm)
+    with made.count:
+        yield made
 
 
-def test_setup_is_paid_once_a_worker_however_many_files(flow):
+def test_setup_is_paid_once_a_worker_however_many_files_and_windows(flow):
     flow.serve(max_workers=2)
-    stems = [f"f{number:02}" for number in range(40)]
+    stems = [f"f{number:03}" for number in range(240)]
     flow.add_inputs(*stems)
     assert flow.finish() == 0, flow.said
     assert 1 <= len(flow.noted("setup")) <= 2
     assert len(flow.noted("teardown")) == len(flow.noted("setup"))
-    assert len(flow.noted("run")) == 40
+    assert len(flow.noted("run")) == 240
     flow.check(*stems)
 
 
@@ -36,14 +37,13 @@ def test_workers_come_with_the_files_and_go_when_idle(flow, slurm):
     process = flow.watch()
     flow.until_said("Starting pipeline execution")
     assert slurm.jobs() == []
-    with QueueWatch(slurm) as queue:
-        flow.add_inputs(*(f"wait{number}" for number in range(8)))
-        until(lambda: len(flow.in_order("run")) == 3, "all workers are busy")
-        flow.go()
-        until(lambda: not slurm.jobs(), "all jobs have ended")
-        until(lambda: len(flow.names("work")) == 8, "all files are done")
-        until(lambda: not slurm.jobs(), "all jobs have ended")
-    assert queue.most == 3
+    flow.add_inputs(*(f"wait{number}" for number in range(8)))
+    until(lambda: len(flow.in_order("run")) == 3, "all workers are busy")
+    flow.count.look()
+    flow.go()
+    until(lambda: len(flow.names("work")) == 8, "all files are done")
+    until(lambda: not slurm.jobs(), "all jobs have ended")
+    assert len(flow.count.most) == 3
     assert len(flow.in_order("teardown")) == len(flow.in_order("setup"))
     flow.add_inputs("later")
     flow.until("work/later.out")
@@ -51,34 +51,21 @@ def test_workers_come_with_the_files_and_go_when_idle(flow, slurm):
     flow.check("later", *(f"wait{number}" for number in range(8)))
 
 
-@contextlib.contextmanager
-def full_nodes(slurm):
-    """Fill all nodes with jobs of others; they end with the block."""
-    words = ("--exclusive", "--output=/dev/null", "--nodes=1")
-    jobs = [slurm.submit(*words, command="sleep 1000") for _ in slurm.nodes]
-    look = ("squeue", "--noheader", "--states=RUNNING", "--format=%A")
-    until(lambda: set(jobs) <= set(slurm.call(*look).split()), "all nodes are full")
-    try:
-        yield len(jobs)
-    finally:
-        slurm.call("scancel", *jobs)
-
-
 def test_jobs_that_stay_pending_count_also_after_a_kill_and_a_restart(flow, slurm):
     flow.serve(max_workers=2)
     flow.add_inputs(*(f"f{number}" for number in range(6)))
-    with full_nodes(slurm) as others, QueueWatch(slurm, others) as queue:
+    with full_nodes(slurm) as others:
         process = flow.watch()
         until(lambda: len(slurm.jobs()) == others + 2, "two jobs are pending")
-        queue.look()
+        flow.count.look()
         process.kill()
         process.wait()
         process = flow.watch("--once")
         until(lambda: flow.said.count("Submitted task") >= 4, "two are pending again")
         until(lambda: len(slurm.jobs()) == others + 2, "two jobs are pending")
-        queue.look()
+        flow.count.look()
     assert flow.ended(process) == 0, flow.said
-    assert queue.most == 2
+    assert len(flow.count.most) == 2
     flow.check(*(f"f{number}" for number in range(6)))
 
 

@@ -15,8 +15,9 @@ if sys.orig_argv[-2:-1] == ["tigerflow.workers.host"]:
     from tigerflow.settings import Settings
     from tigerflow.workers import local
     from tigerflow.workers.earlier import see_off_earlier
-    from tigerflow.workers.jobs import JobEvent, JobLauncher, JobService
+    from tigerflow.workers.jobs import JobLauncher, JobService
     from tigerflow.workers.postman import Postman
+    from tigerflow.workers.scheduler import JobEvent
     from tigerflow.workers.status import TaskStatus
 
     class Submission:

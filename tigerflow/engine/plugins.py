@@ -27,7 +27,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from tigerflow.layout import MAILBOX_EXIT, job_begun, job_number
 from tigerflow.log import logger
 from tigerflow.settings import Settings
-from tigerflow.workers.jobs import JobEvent
+from tigerflow.workers.scheduler import JobEvent
 
 #: Slurm's states of jobs that were ended from outside: squeue(1), "job state codes".
 _KILLED = frozenset(

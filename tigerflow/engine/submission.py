@@ -20,7 +20,7 @@ from types import FrameType
 
 from tigerflow.engine.forks import ForkError, Forks, kill, until_parent_ends
 from tigerflow.layout import job_end, mailboxes
-from tigerflow.workers.jobs import JobEvent, SubmitError
+from tigerflow.workers.scheduler import JobEvent, SubmitError
 
 
 class Submitter:

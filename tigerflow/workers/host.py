@@ -30,12 +30,13 @@ from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
 from tigerflow.workers.earlier import see_off_earlier
-from tigerflow.workers.jobs import JobLauncher, JobService, Submit
+from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
 from tigerflow.workers.pool import WORKER_RETRIES, Load, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
+from tigerflow.workers.scheduler import Submit
 from tigerflow.workers.status import FAILED, TaskStatus
 
 #: Where the kernel cannot tell of a process's end (before Linux 5.3).

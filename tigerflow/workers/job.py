@@ -4,7 +4,8 @@
 
 Several workers of one job share its GPUs: each sees its own. The setup commands run
 for each worker, with their output in its mailbox, as the worker's. This process says
-that a worker has started, shows that it lives, and tells how it ended.
+that a worker has started, shows that it lives, and tells how it ended. A worker leaves
+when the dispatcher is gone; one that cannot, in a setup command for one, is killed.
 """
 
 import contextlib
@@ -31,10 +32,11 @@ from tigerflow.layout import (
     MAILBOX_PULSE,
     job_begun,
     job_end,
+    pulse_of,
 )
 from tigerflow.settings import Settings
 from tigerflow.tasks.launch import launch_environment, setup_script
-from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse
+from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
 #: What CUDA and ROCm read to find which GPUs a process may use.
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -63,8 +65,7 @@ def main(job: Path) -> int:
         for number, mailbox in enumerate(mailboxes)
     }
     _forward_signals([*workers])
-    beating = threading.Thread(target=_beat, args=(workers,), daemon=True)
-    beating.start()
+    threading.Thread(target=_look_after, args=(workers,), daemon=True).start()
     code = _wait(workers)
     if code == 0:
         job_end(job).touch()
@@ -128,16 +129,35 @@ def _end_of_job(wall_time: float | None) -> float | None:
     return None if wall_time is None else time.time() + wall_time
 
 
-def _beat(workers: "Mapping[subprocess.Popen[bytes], Path]") -> None:
-    """Show that the workers live that do; for a thread."""
-    pause_s = Settings.from_environment().worker_lost_timeout / BEATS_PER_TIMEOUT
+def _look_after(workers: "Mapping[subprocess.Popen[bytes], Path]") -> None:
+    """Show that the workers live that do, and end those that nobody needs any more.
+
+    For a thread.
+    """
+    settings = Settings.from_environment()
+    pause_s = settings.worker_lost_timeout / BEATS_PER_TIMEOUT
+    # Till then they leave by themselves.
+    patience_s = settings.worker_lost_timeout + settings.worker_grace + pause_s
     pulses = {worker: Pulse(box / MAILBOX_PULSE) for worker, box in workers.items()}
+    dispatcher = PulseWatch(pulse_of(next(iter(workers.values()))))
     never = threading.Event()
     while not never.wait(pause_s):
+        is_alone = dispatcher.still_s() > patience_s
         for worker, pulse in pulses.items():
-            if worker.returncode is None:
-                with contextlib.suppress(OSError):
-                    pulse.beat()
+            if worker.returncode is not None:
+                continue
+            with contextlib.suppress(OSError):
+                pulse.beat()
+            if is_alone:
+                _signal(worker, signal.SIGKILL)
+
+
+def _signal(worker: "subprocess.Popen[bytes]", signum: int) -> None:
+    """Send a signal to a worker, and to all that it started."""
+    # It may have ended a moment ago.
+    with contextlib.suppress(ProcessLookupError):
+        if worker.returncode is None:
+            os.killpg(worker.pid, signum)
 
 
 def _is_stopped(mailbox: Path) -> bool:
@@ -170,10 +190,7 @@ def _forward_signals(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
 
     def forward(signum: int, _frame: FrameType | None) -> None:
         for worker in workers:
-            # It may have ended a moment ago.
-            with contextlib.suppress(ProcessLookupError):
-                if worker.returncode is None:
-                    os.killpg(worker.pid, signum)
+            _signal(worker, signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, forward)

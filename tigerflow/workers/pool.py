@@ -2,29 +2,18 @@
 
 import asyncio
 import contextlib
-import math
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from tigerflow.errors import OutputDirectoryError
 from tigerflow.layout import RunLayout
-from tigerflow.log import logger
-from tigerflow.naming import printable
 from tigerflow.settings import Settings
-from tigerflow.tasks.execution import ErrorRecord, FileJob, write_error
-from tigerflow.tasks.serving import timeout_message
-from tigerflow.workers.link import (
-    Ending,
-    Launcher,
-    LaunchError,
-    Link,
-    NoRoomError,
-    log_size,
-    log_tail,
-)
+from tigerflow.tasks.execution import FileJob
+from tigerflow.workers.aftermath import GIVEN_UP, Aftermath
+from tigerflow.workers.link import Ending, Launcher, LaunchError, NoRoomError, log_size
+from tigerflow.workers.members import PoolFile, PoolWorker
+from tigerflow.workers.pace import Pace
 from tigerflow.workers.protocol import (
     Answer,
     Fate,
@@ -32,31 +21,14 @@ from tigerflow.workers.protocol import (
     Left,
     Message,
     Ready,
-    Reason,
     SetupFailed,
     Started,
     TeardownFailed,
     WorkerTask,
 )
 
-#: For how many seconds a worker has files in hand, when they are short, and how many at
-#: the most: on this host, and far away, where the next takes longer to come.
-AHEAD_S, MOST_AHEAD = 0.02, 8
-REMOTE_AHEAD_S, REMOTE_MOST_AHEAD = 2.0, 64
-
 #: How often a service tries a file again whose worker died.
 WORKER_RETRIES = 2
-
-#: Over about how many files their time is averaged.
-AVERAGED_OVER = 10
-
-#: How often a file is begun whose worker's wall time is over before it is done.
-MOST_CUTS = 3
-
-#: The share of a worker's time that a file must have had for the time to be too short.
-MOST_OF_IT = 0.8
-
-_GIVEN_UP = "given up: the run has ended"
 
 
 @dataclass(frozen=True)
@@ -71,77 +43,11 @@ class Load:
     in_flight: frozenset[str] = frozenset()
 
 
-@dataclass(eq=False)
-class _Pending:
-    job: FileJob
-    answer: asyncio.Future[Answer]
-    #: How many workers have died under it.
-    deaths: int = 0
-    #: How often a worker's wall time was over under it, and how long it ran then.
-    cuts: int = 0
-    cut_s: float = 0.0
-    #: Runs while a worker has it, when the task has a timeout.
-    timer: asyncio.TimerHandle | None = None
-    is_late: bool = False
-
-    def settle(self, answer: Answer) -> None:
-        """Give the answer, unless nobody waits for it any more."""
-        self.stop_timer()
-        if not self.answer.done():
-            self.answer.set_result(answer)
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
-@dataclass(eq=False)
-class _Worker:
-    link: Link
-    #: How long its log was when it began what it has in hand.
-    log_start: int
-    started: bool = False
-    ready: bool = False
-    #: Asked to end; gets no more files.
-    leaving: bool = False
-    #: Its last word, when it ends of its own accord.
-    left: Left | None = None
-    #: When it must have ended, in seconds since the epoch; None is never.
-    ends_at: float | None = None
-    #: How many files it has finished.
-    finished: int = 0
-    #: Seconds since the epoch: when it was ready, and when it began the file in hand.
-    ready_at: float = 0.0
-    began: float = 0.0
-    in_flight: dict[int, _Pending] = field(default_factory=dict)
-    #: Runs while it has no file, then while it tears down.
-    timer: asyncio.TimerHandle | None = None
-
-    def dismiss(self, grace_s: int) -> None:
-        """End its input: it gives up what it has in hand, tears down and ends."""
-        if self.leaving:
-            return
-        self.leaving = True
-        self.stop_timer()
-        loop = asyncio.get_running_loop()
-        patience_s = grace_s + self.link.notice_s
-        self.timer = loop.call_later(patience_s, self.link.kill)
-        self.link.close()
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
 class TaskPool:
     """The workers of one task in one run directory.
 
-    A file under which a worker died is tried again, alone on a worker, so that one that
-    kills its worker takes no others with it. After the retries it fails, with an `.err`
-    that names the signal or exit code. A setup that fails stops the task: no file is
-    blamed, and none is tried again in this pool.
+    A file under which a worker died is tried again: see `aftermath`. A setup that fails
+    stops the task: no file is blamed, and none is tried again in this pool.
     """
 
     def __init__(
@@ -157,21 +63,16 @@ class TaskPool:
         A file is tried again up to `retries` times when its worker dies.
         """
         self._task = task
-        self._run_dir = run_dir
         self._launcher = launcher
         self._settings = settings
-        self._retries = retries
         self._log = RunLayout(run_dir).task_log(task.name)
-        self._waiting: deque[_Pending] = deque()
-        self._workers: set[_Worker] = set()
+        self._waiting: deque[PoolFile] = deque()
+        self._workers: set[PoolWorker] = set()
         self._caretakers: set[asyncio.Task[None]] = set()
         self._starting = 0
         self._next_id = 0
-        #: How long files have taken, in seconds: the last ones, and the longest.
-        self._average_s: float | None = None
-        self._longest_s = 0.0
-        #: How many workers were killed before they were ready.
-        self._early_deaths = 0
+        self._pace = Pace(task, settings)
+        self._aftermath = Aftermath(task, run_dir, settings, retries, self._put_back)
         self._stopped = False
         #: Why no more files are taken.
         self._refusal: str | None = None
@@ -192,14 +93,14 @@ class TaskPool:
 
         Cancelling gives up a file that still waits; one in flight goes on.
         """
-        pending = _Pending(job, asyncio.get_running_loop().create_future())
-        self._waiting.append(pending)
+        file = PoolFile(job, asyncio.get_running_loop().create_future())
+        self._waiting.append(file)
         self._dispatch()
         try:
-            return await pending.answer
+            return await file.answer
         finally:
             with contextlib.suppress(ValueError):
-                self._waiting.remove(pending)
+                self._waiting.remove(file)
 
     @property
     def load(self) -> Load:
@@ -210,9 +111,9 @@ class TaskPool:
             ready=sum(worker.ready for worker in workers),
             busy=sum(bool(worker.in_flight) for worker in workers),
             in_flight=frozenset(
-                pending.job.output.name.removesuffix(ending)
+                file.job.output.name.removesuffix(ending)
                 for worker in workers
-                for pending in worker.in_flight.values()
+                for file in worker.in_flight.values()
             ),
         )
 
@@ -230,7 +131,7 @@ class TaskPool:
 
     def drain(self) -> None:
         """Hand back the files that wait; those in hand are finished."""
-        self._refusal = _GIVEN_UP
+        self._refusal = GIVEN_UP
         self._dispatch()
 
     async def stop(self) -> None:
@@ -249,7 +150,7 @@ class TaskPool:
 
         From any thread: the loop may go on, but starts no others in their place.
         """
-        self._refusal = _GIVEN_UP
+        self._refusal = GIVEN_UP
         workers = list(self._workers)
         for worker in workers:
             worker.leaving = True
@@ -289,12 +190,12 @@ class TaskPool:
             return
         for worker in self._workers:
             is_idle = worker.ready and not (worker.in_flight or worker.leaving)
-            if is_idle and not self._can_finish(worker, self._waiting[0]):
+            if is_idle and not self._pace.can_finish(worker, self._waiting[0]):
                 worker.dismiss(self._settings.worker_grace)
 
-    def _choose(self, pending: _Pending) -> _Worker | None:
+    def _choose(self, file: PoolFile) -> PoolWorker | None:
         """Return the worker that has the least to do of those that may take a file."""
-        able = [each for each in self._workers if self._has_room(each, pending)]
+        able = [each for each in self._workers if self._pace.has_room(each, file)]
         return min(able, key=lambda worker: len(worker.in_flight), default=None)
 
     def _needs_another(self) -> bool:
@@ -310,45 +211,11 @@ class TaskPool:
         # Its place is free only now: files may have waited for a fresh worker.
         self._dispatch()
 
-    def _has_room(self, worker: _Worker, pending: _Pending) -> bool:
-        in_flight = worker.in_flight.values()
-        # A file that may have killed a worker has one for itself.
-        alone = pending.deaths or any(other.deaths for other in in_flight)
-        limit = 1 if alone else self._depth
-        is_open = worker.ready and not (worker.leaving or worker.left)
-        if not is_open or len(in_flight) >= limit:
-            return False
-        return self._can_finish(worker, pending)
-
-    @property
-    def _depth(self) -> int:
-        """How many files a worker has in hand at the most.
-
-        It has some more than it works on, when they are short, so that it need not wait
-        for the next.
-        """
-        limit = self._task.concurrency_limit
-        if self._average_s is None or (self._is_shared and not self._task.remote):
-            return limit
-        ahead_s, most = AHEAD_S, MOST_AHEAD
-        if self._task.remote:
-            ahead_s, most = REMOTE_AHEAD_S, REMOTE_MOST_AHEAD
-        return limit * math.ceil(ahead_s / max(self._average_s, ahead_s / most))
-
-    def _can_finish(self, worker: _Worker, pending: _Pending) -> bool:
-        """Tell whether there is time for it, by how long files have taken so far."""
-        if worker.ends_at is None or not worker.finished:
-            # It never has more time than a fresh one.
-            return True
-        needed_s = max(self._longest_s, 2 * pending.cut_s)
-        left_s = worker.ends_at - time.time() - self._settings.worker_wall_time_grace
-        return left_s >= needed_s
-
-    def _give(self, worker: _Worker, pending: _Pending) -> None:
+    def _give(self, worker: PoolWorker, file: PoolFile) -> None:
         worker.stop_timer()
         self._next_id += 1
-        worker.in_flight[self._next_id] = pending
-        job = pending.job
+        worker.in_flight[self._next_id] = file
+        job = file.job
         paths = (str(job.input), str(job.output), str(job.error))
         if len(worker.in_flight) == 1:
             # What it prints from here on is this file's, and that of its company.
@@ -356,25 +223,25 @@ class TaskPool:
             worker.began = time.time()
         worker.link.send(FileRequest(self._next_id, *paths))
         if self._is_shared or len(worker.in_flight) == 1:
-            self._start_timer(worker, pending)
+            self._start_timer(worker, file)
 
-    def _start_timer(self, worker: _Worker, pending: _Pending) -> None:
+    def _start_timer(self, worker: PoolWorker, file: PoolFile) -> None:
         """Count the time of a file that is being worked on."""
         if self._task.timeout is None:
             return
         # An async worker cancels the run itself, unless something blocks its loop.
         patience = self._settings.worker_grace if self._is_shared else 0
-        pending.timer = asyncio.get_running_loop().call_later(
-            self._task.timeout + patience, self._end_late, worker, pending
+        file.timer = asyncio.get_running_loop().call_later(
+            self._task.timeout + patience, self._end_late, worker, file
         )
 
     @property
     def _is_shared(self) -> bool:
         return self._task.concurrency_limit > 1
 
-    def _end_late(self, worker: _Worker, pending: _Pending) -> None:
+    def _end_late(self, worker: PoolWorker, file: PoolFile) -> None:
         """End a worker whose file took too long; what becomes of it is seen then."""
-        pending.is_late = True
+        file.is_late = True
         worker.dismiss(self._settings.worker_grace)
 
     async def _take_care(self) -> None:
@@ -385,7 +252,7 @@ class TaskPool:
             self._starting -= 1
             self._see_no_start(error)
             return
-        worker = _Worker(link, link.log_start)
+        worker = PoolWorker(link, link.log_start)
         self._workers.add(worker)
         if self._stopped or self.failure:
             worker.dismiss(self._settings.worker_grace)
@@ -409,12 +276,12 @@ class TaskPool:
         elif not self._stopped:
             self._fail(f"its worker cannot be started: {error}")
 
-    async def _listen(self, worker: _Worker) -> None:
+    async def _listen(self, worker: PoolWorker) -> None:
         async for message in worker.link.receive():
             self._take(worker, message)
             self._dispatch()
 
-    def _take(self, worker: _Worker, message: Message) -> None:
+    def _take(self, worker: PoolWorker, message: Message) -> None:
         match message:
             case Ready():
                 self._take_ready(worker)
@@ -435,7 +302,7 @@ class TaskPool:
             case _:
                 pass
 
-    def _take_start(self, worker: _Worker, started: Started) -> None:
+    def _take_start(self, worker: PoolWorker, started: Started) -> None:
         worker.ends_at = started.ends_at
         worker.started = True
         if not worker.leaving:
@@ -446,32 +313,29 @@ class TaskPool:
                 worker,
             )
 
-    def _take_ready(self, worker: _Worker) -> None:
+    def _take_ready(self, worker: PoolWorker) -> None:
         if not worker.leaving:
             worker.stop_timer()
         worker.ready = True
         worker.ready_at = time.time()
         self._starting -= 1
-        self._early_deaths = 0
+        self._aftermath.note_ready()
 
-    def _take_answer(self, worker: _Worker, answer: Answer) -> None:
+    def _take_answer(self, worker: PoolWorker, answer: Answer) -> None:
         worker.in_flight.pop(answer.id).settle(answer)
         worker.finished += 1
         worker.began = time.time()
-        if answer.started:
-            self._longest_s = max(self._longest_s, answer.seconds)
-            before = answer.seconds if self._average_s is None else self._average_s
-            self._average_s = before + (answer.seconds - before) / AVERAGED_OVER
+        self._pace.note(answer)
         following = next(iter(worker.in_flight.values()), None)
         if following is not None and not self._is_shared:
             self._start_timer(worker, following)
 
-    def _end_slow_start(self, worker: _Worker) -> None:
+    def _end_slow_start(self, worker: PoolWorker) -> None:
         timeout_s = self._settings.slurm_task_worker_startup_timeout
         self._fail(f"its setup took longer than {timeout_s} s")
         worker.dismiss(self._settings.worker_grace)
 
-    def _watch_idleness(self, worker: _Worker) -> None:
+    def _watch_idleness(self, worker: PoolWorker) -> None:
         """Let a worker go that has long had no file; also one that has yet to start."""
         if worker.leaving or worker.in_flight:
             return
@@ -488,126 +352,22 @@ class TaskPool:
                 self._settings.worker_grace,
             )
 
-    def _see_off(self, worker: _Worker, ending: Ending) -> None:
-        """Settle the files that a worker had in hand when it ended."""
+    def _see_off(self, worker: PoolWorker, ending: Ending) -> None:
+        """Take note of how a worker has ended."""
         if not (worker.ready or worker.leaving or self.failure):
-            self._see_early_end(worker, ending)
+            reason = self._aftermath.why_no_others(worker, ending)
+            if reason is not None:
+                self._fail(reason)
         if worker.leaving and ending.is_killed:
             self.problems.append(
                 f"task {self._task.name!r}: a worker {ending.how} before its "
                 f"teardown was done; it has {self._settings.worker_grace} s for it",
             )
-        jobs = [pending.job for pending in worker.in_flight.values()]
-        for directory in {self._run_dir / job.output.parent for job in jobs}:
-            worker.link.remove_temporaries(directory)
-        in_flight = list(worker.in_flight.values())
-        late = any(pending.is_late for pending in in_flight)
-        for pending in reversed(in_flight):
-            pending.stop_timer()
-            begun = self._is_shared or pending is in_flight[0]
-            if pending.is_late:
-                message = timeout_message(self._task.timeout)
-                self._blame(worker, pending, "TimeoutError", message)
-            elif late or not (begun or worker.leaving):
-                # It was only in the company of the one that was worked on.
-                self._put_back(pending)
-            else:
-                self._see_interrupted(worker, pending, ending)
+        self._aftermath.settle_files(worker, ending)
 
-    def _see_interrupted(
-        self, worker: _Worker, pending: _Pending, ending: Ending
-    ) -> None:
-        if worker.leaving:
-            pending.settle(Answer(0, Fate.UNDONE, _GIVEN_UP))
-        elif worker.left is None or worker.left.why is Reason.ENDED:
-            self._see_death(worker, pending, ending)
-        elif worker.left.why is Reason.WALL_TIME:
-            self._see_cut(worker, pending)
-        else:
-            self._put_back(pending)
-
-    def _see_cut(self, worker: _Worker, pending: _Pending) -> None:
-        """Try a file again that a worker gave up at the end of its time."""
-        ran_s = time.time() - worker.began
-        pending.cuts += 1
-        pending.cut_s = max(pending.cut_s, ran_s)
-        ends_at = worker.ends_at or time.time()
-        had_s = ends_at - self._settings.worker_wall_time_grace - worker.ready_at
-        if ran_s < MOST_OF_IT * had_s and pending.cuts < MOST_CUTS:
-            name = printable(pending.job.input.name)
-            logger.info("[{}] {} goes to a fresh worker", self._task.name, name)
-            self._put_back(pending)
-            return
-        message = (
-            f"{printable(pending.job.input.name)} was not done when the wall time of "
-            f"its worker was over, {pending.cut_s:.0f} s after it was begun; give the "
-            "task's worker_resources more time"
-        )
-        self._blame(worker, pending, "WallTimeOver", message)
-
-    def _see_early_end(self, worker: _Worker, ending: Ending) -> None:
-        """Stop the task: a worker ended in the setup commands, or died in setup."""
-        if ending.is_outage:
-            return
-        if worker.left and worker.left.why is Reason.WALL_TIME:
-            self._fail(
-                "its setup was not done when the wall time of its worker was over"
-            )
-            return
-        is_killed = ending.is_killed or worker.left is not None
-        if is_killed and self._early_deaths < self._retries:
-            # Killed from outside, perhaps; the files that wait get a fresh one.
-            self._early_deaths += 1
-            return
-        if not ending.has_started:
-            self._fail(f"its worker could not start: {ending.how}")
-            return
-        said = self._last_line(worker)
-        self._fail(f"its worker {ending.how} before it was ready{said}")
-
-    def _put_back(self, pending: _Pending) -> None:
-        if not pending.answer.done():
-            self._waiting.appendleft(pending)
-
-    def _see_death(self, worker: _Worker, pending: _Pending, ending: Ending) -> None:
-        name = printable(pending.job.input.name)
-        # Those that were handed over ahead were not even begun.
-        others = len(worker.in_flight) - 1 if self._is_shared else 0
-        company = f" and {others} other files" if others else ""
-        message = f"the worker {ending.how} while processing {name}{company}"
-        pending.deaths += 1
-        if pending.deaths > self._retries:
-            self._blame(worker, pending, "WorkerDied", message)
-            return
-        logger.warning("[{}] {}; it is tried again", self._task.name, message)
-        self._put_back(pending)
-
-    def _blame(
-        self,
-        worker: _Worker,
-        pending: _Pending,
-        exception_type: str,
-        message: str,
-    ) -> None:
-        job = pending.job
-        record = ErrorRecord(
-            file=job.input.name,
-            timestamp=datetime.now(UTC).isoformat(),
-            exception_type=exception_type,
-            message=message,
-            traceback="",
-            task=self._task.name,
-            printed=log_tail(worker.link.log, worker.log_start),
-        )
-        try:
-            write_error(job, record, self._run_dir)
-        except OutputDirectoryError as error:
-            pending.settle(Answer(0, Fate.BLOCKED, str(error)))
-            return
-        if exception_type == "TimeoutError":
-            message = f"{printable(job.input.name)} failed: {exception_type}: {message}"
-        message = f"{message} (see {job.error})"
-        pending.settle(Answer(0, Fate.FAILED, message))
+    def _put_back(self, file: PoolFile) -> None:
+        if not file.answer.done():
+            self._waiting.appendleft(file)
 
     def _fail(self, reason: str) -> None:
         self.failure = (
@@ -617,7 +377,3 @@ class TaskPool:
             if not worker.ready:
                 worker.dismiss(self._settings.worker_grace)
         self._dispatch()
-
-    def _last_line(self, worker: _Worker) -> str:
-        lines = log_tail(worker.link.log, worker.log_start).strip().splitlines()
-        return f": {lines[-1]}" if lines else ""

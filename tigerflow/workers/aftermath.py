@@ -1,0 +1,167 @@
+"""What becomes of the files of a worker that has ended, and of its task.
+
+A file under which a worker died is tried again, alone on a worker, so that one that
+kills its worker takes no others with it. After the retries it fails, with an `.err`
+that names the signal or exit code.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tigerflow.errors import OutputDirectoryError
+from tigerflow.log import logger
+from tigerflow.naming import printable
+from tigerflow.settings import Settings
+from tigerflow.tasks.execution import ErrorRecord, write_error
+from tigerflow.tasks.serving import timeout_message
+from tigerflow.workers.link import Ending, log_tail
+from tigerflow.workers.members import PoolFile, PoolWorker
+from tigerflow.workers.protocol import Answer, Fate, Reason, WorkerTask
+
+#: How often a file is begun whose worker's wall time is over before it is done.
+MOST_CUTS = 3
+
+#: The share of a worker's time that a file must have had for the time to be too short.
+MOST_OF_IT = 0.8
+
+GIVEN_UP = "given up: the run has ended"
+
+
+class Aftermath:
+    """Judges how the workers of one task have ended."""
+
+    def __init__(
+        self,
+        task: WorkerTask,
+        run_dir: Path,
+        settings: Settings,
+        retries: int,
+        put_back: Callable[[PoolFile], None],
+    ) -> None:
+        """Try files again up to `retries` times: `put_back` gets them."""
+        self._task = task
+        self._run_dir = run_dir
+        self._settings = settings
+        self._retries = retries
+        self._put_back = put_back
+        #: How many workers were killed, one after the other, before they were ready.
+        self._early_deaths = 0
+
+    def note_ready(self) -> None:
+        """Note that a worker has set up: those before it were killed by chance."""
+        self._early_deaths = 0
+
+    def why_no_others(self, worker: PoolWorker, ending: Ending) -> str | None:
+        """Return why the task cannot run, if a worker's early end says so.
+
+        It ended in the setup commands, or died in setup.
+        """
+        if ending.is_outage:
+            return None
+        if worker.left and worker.left.why is Reason.WALL_TIME:
+            return "its setup was not done when the wall time of its worker was over"
+        is_killed = ending.is_killed or worker.left is not None
+        if is_killed and self._early_deaths < self._retries:
+            # Killed from outside, perhaps; the files that wait get a fresh one.
+            self._early_deaths += 1
+            return None
+        if not ending.has_started:
+            return f"its worker could not start: {ending.how}"
+        said = _last_line(worker)
+        return f"its worker {ending.how} before it was ready{said}"
+
+    def settle_files(self, worker: PoolWorker, ending: Ending) -> None:
+        """Settle or put back the files that a worker had in hand when it ended."""
+        in_flight = list(worker.in_flight.values())
+        for directory in {self._run_dir / each.job.output.parent for each in in_flight}:
+            worker.link.remove_temporaries(directory)
+        late = any(file.is_late for file in in_flight)
+        for file in reversed(in_flight):
+            file.stop_timer()
+            begun = self._is_shared or file is in_flight[0]
+            if file.is_late:
+                message = timeout_message(self._task.timeout)
+                self._blame(worker, file, "TimeoutError", message)
+            elif late or not (begun or worker.leaving):
+                # It was only in the company of the one that was worked on.
+                self._put_back(file)
+            else:
+                self._see_interrupted(worker, file, ending)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._task.concurrency_limit > 1
+
+    def _see_interrupted(
+        self, worker: PoolWorker, file: PoolFile, ending: Ending
+    ) -> None:
+        if worker.leaving:
+            file.settle(Answer(0, Fate.UNDONE, GIVEN_UP))
+        elif worker.left is None or worker.left.why is Reason.ENDED:
+            self._see_death(worker, file, ending)
+        elif worker.left.why is Reason.WALL_TIME:
+            self._see_cut(worker, file)
+        else:
+            self._put_back(file)
+
+    def _see_cut(self, worker: PoolWorker, file: PoolFile) -> None:
+        """Try a file again that a worker gave up at the end of its time."""
+        ran_s = time.time() - worker.began
+        file.cuts += 1
+        file.cut_s = max(file.cut_s, ran_s)
+        ends_at = worker.ends_at or time.time()
+        had_s = ends_at - self._settings.worker_wall_time_grace - worker.ready_at
+        name = printable(file.job.input.name)
+        if ran_s < MOST_OF_IT * had_s and file.cuts < MOST_CUTS:
+            logger.info("[{}] {} goes to a fresh worker", self._task.name, name)
+            self._put_back(file)
+            return
+        message = (
+            f"{name} was not done when the wall time of its worker was over, "
+            f"{file.cut_s:.0f} s after it was begun; give the task's worker_resources "
+            "more time"
+        )
+        self._blame(worker, file, "WallTimeOver", message)
+
+    def _see_death(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
+        name = printable(file.job.input.name)
+        # Those that were handed over ahead were not even begun.
+        others = len(worker.in_flight) - 1 if self._is_shared else 0
+        company = f" and {others} other files" if others else ""
+        message = f"the worker {ending.how} while processing {name}{company}"
+        file.deaths += 1
+        if file.deaths > self._retries:
+            self._blame(worker, file, "WorkerDied", message)
+            return
+        logger.warning("[{}] {}; it is tried again", self._task.name, message)
+        self._put_back(file)
+
+    def _blame(
+        self, worker: PoolWorker, file: PoolFile, exception_type: str, message: str
+    ) -> None:
+        job = file.job
+        record = ErrorRecord(
+            file=job.input.name,
+            timestamp=datetime.now(UTC).isoformat(),
+            exception_type=exception_type,
+            message=message,
+            traceback="",
+            task=self._task.name,
+            printed=log_tail(worker.link.log, worker.log_start),
+        )
+        try:
+            write_error(job, record, self._run_dir)
+        except OutputDirectoryError as error:
+            file.settle(Answer(0, Fate.BLOCKED, str(error)))
+            return
+        if exception_type == "TimeoutError":
+            message = f"{printable(job.input.name)} failed: {exception_type}: {message}"
+        message = f"{message} (see {job.error})"
+        file.settle(Answer(0, Fate.FAILED, message))
+
+
+def _last_line(worker: PoolWorker) -> str:
+    lines = log_tail(worker.link.log, worker.log_start).strip().splitlines()
+    return f": {lines[-1]}" if lines else ""

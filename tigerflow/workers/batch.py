@@ -1,0 +1,88 @@
+"""Jobs of workers that were submitted together, and what becomes of them."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tigerflow.workers.mailbox_link import MailboxLink
+from tigerflow.workers.scheduler import JobEvent, Submission
+from tigerflow.workers.status import TaskStatus
+
+
+@dataclass(eq=False)
+class Batch:
+    """Jobs that were submitted together."""
+
+    submission: Submission
+    jobs: Sequence["Job"]
+    #: Whether nobody needs to know any more how the jobs end.
+    is_closing: bool = False
+
+    def __post_init__(self) -> None:
+        for job in self.jobs:
+            job.batch = self
+
+    def cancel_idle(self) -> None:
+        """Cancel the jobs when they are to end, and none has a worker any more."""
+        links = [link for job in self.jobs for link in job.links]
+        if self.is_closing and all(link.is_idle for link in links):
+            self.submission.cancel()
+
+
+@dataclass(eq=False)
+class Job:
+    """One job, and the workers in it."""
+
+    name: str
+    status: TaskStatus
+    place: Path
+    #: Where the prints of the task's workers are collected.
+    log: Path
+    links: list[MailboxLink] = field(default_factory=list)
+    batch: Batch | None = None
+    #: Set when it is in the queue no more.
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, event: JobEvent) -> None:
+        """Note what has happened to it."""
+        match event.kind:
+            case "submitted":
+                self.status.submitted(self.name, event.text)
+                self.cancel_unneeded()
+            case "failed" | "finished" | "ended" if not self.gone.is_set():
+                self.gone.set()
+                self.status.job_ended(self.name)
+                for link in self.links:
+                    link.job_ended(event)
+            case _:
+                pass
+
+    def worker_started(self) -> None:
+        """Note that a worker in it runs."""
+        self.status.worker_started(self.name)
+
+    def worker_ended(self, *, has_started: bool) -> None:
+        """Note that a worker in it has ended, or never comes."""
+        if has_started:
+            self.status.worker_ended()
+        if self.batch is not None:
+            self.batch.cancel_idle()
+
+    def cancel(self) -> None:
+        """Cancel it, unless it has ended."""
+        if self.batch is not None and not self.gone.is_set():
+            self.batch.submission.cancel([self.name])
+
+    def cancel_unneeded(self) -> None:
+        """Cancel it when it has not begun, and nobody wants its workers any more."""
+        has_begun = any(link.has_started for link in self.links)
+        if not has_begun and all(link.is_closed for link in self.links):
+            self.cancel()
+
+    def discard(self) -> None:
+        """Remove its mailboxes."""
+        for link in self.links:
+            link.forget()
+        shutil.rmtree(self.place, ignore_errors=True)

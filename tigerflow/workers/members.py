@@ -1,0 +1,78 @@
+"""What a pool knows of its workers, and of the files that they have or wait for."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from tigerflow.tasks.execution import FileJob
+from tigerflow.workers.link import Link
+from tigerflow.workers.protocol import Answer, Left
+
+
+@dataclass(eq=False)
+class PoolFile:
+    """A file that somebody waits for."""
+
+    job: FileJob
+    answer: asyncio.Future[Answer]
+    #: How many workers have died under it.
+    deaths: int = 0
+    #: How often a worker's wall time was over under it, and how long it ran then.
+    cuts: int = 0
+    cut_s: float = 0.0
+    #: Runs while a worker has it, when the task has a timeout.
+    timer: asyncio.TimerHandle | None = None
+    is_late: bool = False
+
+    def settle(self, answer: Answer) -> None:
+        """Give the answer, unless nobody waits for it any more."""
+        self.stop_timer()
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def stop_timer(self) -> None:
+        """Count its time no more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+@dataclass(eq=False)
+class PoolWorker:
+    """A worker from its launch to its end."""
+
+    link: Link
+    #: How long its log was when it began what it has in hand.
+    log_start: int
+    started: bool = False
+    ready: bool = False
+    #: Asked to end; gets no more files.
+    leaving: bool = False
+    #: Its last word, when it ends of its own accord.
+    left: Left | None = None
+    #: When it must have ended, in seconds since the epoch; None is never.
+    ends_at: float | None = None
+    #: How many files it has finished.
+    finished: int = 0
+    #: Seconds since the epoch: when it was ready, and when it began the file in hand.
+    ready_at: float = 0.0
+    began: float = 0.0
+    in_flight: dict[int, PoolFile] = field(default_factory=dict)
+    #: Runs while it has no file, then while it tears down.
+    timer: asyncio.TimerHandle | None = None
+
+    def dismiss(self, grace_s: int) -> None:
+        """End its input: it gives up what it has in hand, tears down and ends."""
+        if self.leaving:
+            return
+        self.leaving = True
+        self.stop_timer()
+        loop = asyncio.get_running_loop()
+        patience_s = grace_s + self.link.notice_s
+        self.timer = loop.call_later(patience_s, self.link.kill)
+        self.link.close()
+
+    def stop_timer(self) -> None:
+        """Let it stay for as long as it likes."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

@@ -1,0 +1,69 @@
+"""How long a task's files take, and what follows for what a worker is given."""
+
+import math
+import time
+
+from tigerflow.settings import Settings
+from tigerflow.workers.members import PoolFile, PoolWorker
+from tigerflow.workers.protocol import Answer, WorkerTask
+
+#: For how many seconds a worker has files in hand, when they are short, and how many at
+#: the most: on this host, and far away, where the next takes longer to come.
+AHEAD_S, MOST_AHEAD = 0.02, 8
+REMOTE_AHEAD_S, REMOTE_MOST_AHEAD = 2.0, 64
+
+#: Over about how many files their time is averaged.
+AVERAGED_OVER = 10
+
+
+class Pace:
+    """How long the files of one task have taken so far."""
+
+    def __init__(self, task: WorkerTask, settings: Settings) -> None:
+        """Know of no file yet."""
+        self._task = task
+        self._grace_s = settings.worker_wall_time_grace
+        self._average_s: float | None = None
+        self._longest_s = 0.0
+
+    def note(self, answer: Answer) -> None:
+        """Note how long a file has taken."""
+        if answer.started:
+            self._longest_s = max(self._longest_s, answer.seconds)
+            before = answer.seconds if self._average_s is None else self._average_s
+            self._average_s = before + (answer.seconds - before) / AVERAGED_OVER
+
+    def has_room(self, worker: PoolWorker, file: PoolFile) -> bool:
+        """Tell whether a worker may be given a file now."""
+        in_flight = worker.in_flight.values()
+        # A file that may have killed a worker has one for itself.
+        alone = file.deaths or any(other.deaths for other in in_flight)
+        limit = 1 if alone else self._depth
+        is_open = worker.ready and not (worker.leaving or worker.left)
+        if not is_open or len(in_flight) >= limit:
+            return False
+        return self.can_finish(worker, file)
+
+    def can_finish(self, worker: PoolWorker, file: PoolFile) -> bool:
+        """Tell whether there is time for it, by how long files have taken so far."""
+        if worker.ends_at is None or not worker.finished:
+            # It never has more time than a fresh one.
+            return True
+        needed_s = max(self._longest_s, 2 * file.cut_s)
+        left_s = worker.ends_at - time.time() - self._grace_s
+        return left_s >= needed_s
+
+    @property
+    def _depth(self) -> int:
+        """How many files a worker has in hand at the most.
+
+        It has some more than it works on, when they are short, so that it need not wait
+        for the next.
+        """
+        limit, is_remote = self._task.concurrency_limit, self._task.remote
+        if self._average_s is None or (limit > 1 and not is_remote):
+            return limit
+        ahead_s, most = AHEAD_S, MOST_AHEAD
+        if is_remote:
+            ahead_s, most = REMOTE_AHEAD_S, REMOTE_MOST_AHEAD
+        return limit * math.ceil(ahead_s / max(self._average_s, ahead_s / most))
