@@ -78,18 +78,15 @@ class Flow:
     def start(
         self,
         *options: str,
-        cores: int = 2,
-        profile: bool = True,
+        cores: int | None = 2,
+        profile: str = "local",
     ) -> "subprocess.Popen[str]":
         """Start Snakemake in a process group of its own, as a terminal does."""
         workflow = self.out / ".tigerflow" / "workflow"
-        words = ["-s", str(workflow / "Snakefile"), "--cores", str(cores)]
+        words = ["-s", str(workflow / "Snakefile")]
+        words += ["--profile", str(workflow / "profiles" / profile)]
+        words += [] if cores is None else ["--cores", str(cores)]
         words += [*self.options, *options]
-        words += (
-            ["--profile", str(workflow / "profiles" / "local")]
-            if profile
-            else ["--keep-going"]
-        )
         process = subprocess.Popen(
             [SNAKEMAKE, *words],
             cwd=self.root,

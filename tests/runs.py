@@ -204,15 +204,18 @@ class Run:
 
 
 def runtime_files(run_dir: Path) -> list[Path]:
-    """Return the socket and lock files of a run directory's host that are there."""
+    """Return the socket and lock files of a run directory's hosts that are there."""
     with contextlib.chdir(run_dir):
         socket = Path(client.socket_path())
-    return list(socket.parent.glob(f"{socket.name}*"))
+    names = (f"{socket.name}*", f"{socket.stem}-*")
+    return [path for name in names for path in socket.parent.glob(name)]
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
+def finish(
+    process: "subprocess.Popen[str]", deadline_s: float = DEADLINE_S
+) -> tuple[int, str]:
     """Wait for a process; return its exit code and what it printed."""
-    out, err = process.communicate(timeout=DEADLINE_S)
+    out, err = process.communicate(timeout=deadline_s)
     return process.returncode, out + (err or "")
 
 

@@ -142,6 +142,10 @@ class SlurmFlow(Watched):
         namespace = Path(f"/proc/{self.slurm.nodes[node].pid}/ns/pid").readlink()
         return Path(f"/proc/{pid}/ns/pid").readlink() == namespace
 
+    def setups(self) -> list[tuple[str, ...]]:
+        """Return a word, the node and the process of each worker that was set up."""
+        return [tuple(line.split()) for line in self.in_order("setup")]
+
     def node_of(self, job: str) -> str:
         words = ("squeue", "--noheader", "--format=%N", "--jobs", job)
         return self.slurm.call(*words).strip()

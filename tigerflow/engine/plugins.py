@@ -11,9 +11,10 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -25,7 +26,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from tigerflow.layout import MAILBOX_EXIT, job_begun, job_number
-from tigerflow.log import logger
+from tigerflow.log import configure, logger
 from tigerflow.settings import Settings
 from tigerflow.workers.scheduler import JobEvent
 
@@ -75,11 +76,38 @@ _LONGEST_PAUSE_S = 30.0
 _STEP_S = 0.5
 
 
+class _Programs:
+    """What the scheduler's programs say, as far as a plugin leaves that to them.
+
+    From here on, this process itself writes elsewhere than they do.
+    """
+
+    def __init__(self) -> None:
+        # As it is: to where standard error has led so far.
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+        configure()
+        self._file = os.memfd_create("said")
+        os.dup2(self._file, 2)
+        self._seen = 0
+
+    def words(self) -> str:
+        """Return what they have said since the last call."""
+        size = os.fstat(self._file).st_size - self._seen
+        said = os.pread(self._file, size, self._seen).decode(errors="replace")
+        self._seen += size
+        sys.stderr.write(said)
+        return said
+
+
 class _Jobs:
     """The jobs that have not ended, by our names, and who is told of them."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, words: Callable[[], str] = lambda: ""
+    ) -> None:
         self._connection = connection
+        #: Returns what the scheduler's programs have just said.
+        self._words = words
         self._lock = threading.Lock()
         self._submitted: dict[str, tuple[Any, Any]] = {}
         self._unwanted: set[str] = set()
@@ -87,6 +115,8 @@ class _Jobs:
         self.cancelled = threading.Event()
 
     def submitted(self, executor: Any, info: Any) -> None:
+        # What they said of it is not about the next.
+        self._words()
         place = _place(info)
         with self._lock:
             self._submitted[place.name] = (executor, info)
@@ -104,11 +134,14 @@ class _Jobs:
         with self._lock:
             self._submitted.pop(name, None)
         state = _STATE.search(message)
+        text = _plain(message)
+        if kind == "failed" and info.external_jobid is None:
+            text = _one_line(self._words()) or text
         self._tell(
             JobEvent(
                 name,
                 kind,
-                text := _plain(message),
+                text,
                 is_killed=state is not None and state[1] in _KILLED,
                 is_outage=state is None and _OUTAGE.search(text) is not None,
             )
@@ -162,7 +195,7 @@ def tell_of_jobs(connection: Connection) -> None:
     Which jobs there are is remembered here: a plugin forgets those whose state it was
     not told, as while Slurm's database is down.
     """
-    jobs = _Jobs(connection)
+    jobs = _Jobs(connection, _Programs().words)
     threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
     submitted = RealExecutor.report_job_submission
     succeeded = AbstractExecutor.report_job_success
@@ -189,10 +222,23 @@ def tell_of_jobs(connection: Connection) -> None:
     RealExecutor.report_job_submission = report_submission
     AbstractExecutor.report_job_success = report_success
     AbstractExecutor.report_job_error = report_error
-    RealExecutor.format_job_exec = lambda _self, job: job.shellcmd
+    RealExecutor.format_job_exec = _command
     # No public way.
     RemoteExecutor._wait_for_jobs = lambda self: _follow(self, jobs)  # noqa: SLF001
     RemoteExecutor.cancel = cancel
+
+
+def _command(executor: Any, job: Any) -> str:
+    """Return what a job runs, as a plugin wants it.
+
+    By what comes after it, some learn how it has ended.
+    """
+    prefix = executor.get_job_exec_prefix(job)
+    suffix = executor.get_job_exec_suffix(job)
+    command: str = job.shellcmd
+    if suffix:
+        command = f"{command.removeprefix('exec ')} && {suffix}"
+    return f"{prefix} && {command}" if prefix else command
 
 
 async def _follow(executor: Any, jobs: _Jobs) -> None:
@@ -252,7 +298,12 @@ def _try(cancel: Any, infos: list[Any]) -> None:
 def _plain(text: str) -> str:
     """Return the scheduler's own words, or a plugin's, on one line."""
     if (said := _SAID.search(text)) is not None:
-        lines = _SPEAKER.sub("", said[1]).splitlines()
-        return "; ".join(" ".join(line.split()) for line in lines if line.strip())
+        return _one_line(said[1])
     text = text.partition(_ADDED)[0].removeprefix(_SUBMITTING)
     return " ".join(text.split())[:_LONGEST].removesuffix(".")
+
+
+def _one_line(said: str) -> str:
+    """Return what a program of the scheduler's has said, without its name."""
+    lines = _SPEAKER.sub("", said).splitlines()
+    return "; ".join(" ".join(line.split()) for line in lines if line.strip())
