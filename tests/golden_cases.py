@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pipelines import ask_here, write_pipeline
 
 from tigerflow.compiler.rules import build_rules
-from tigerflow.compiler.snakefile import render_snakefile
+from tigerflow.compiler.snakefile import render_snakefile, render_workers
 from tigerflow.pipeline.spec import load_pipeline
 
 AWKWARD = '/data/it\'s "$(x)" & {y} é\\n%s\n 😀'
@@ -79,6 +79,29 @@ tasks:
     input_ext: .out
 """
 
+WORKERS = """
+tasks:
+  - &cpu
+    name: cpu
+    kind: slurm
+    module: pipelines:Train
+    input_ext: .txt
+    max_workers: 4
+    worker_resources: {cpus: 2, memory: 1500K, time: 1-0}
+  - <<: *cpu
+    name: shared-gpus
+    workers_per_job: 3
+    worker_resources:
+      cpus: 2
+      memory: 10G
+      time: 90
+      gpus: h100-sxm:1
+      sbatch_options:
+        - -A lab -p gpu -q long -C "x86&ib" --reservation=class
+        - --mail-user='a "b" {c}@x.org'
+  - {name: here, kind: local, module: pipelines:Upper, input_ext: .txt}
+"""
+
 PARAMS = """
 tasks:
   - {name: a, kind: local, module: pipelines:Upper, input_ext: .txt}
@@ -123,6 +146,7 @@ CASES = {
     "two_roots": Case(TWO_ROOTS),
     "not_kept": Case(NOT_KEPT),
     "kinds": Case(KINDS),
+    "workers": Case(WORKERS),
     "params": Case(PARAMS, params=EVERY_PARAM),
     "awkward_paths": Case(
         CHAIN,
@@ -153,3 +177,7 @@ def render_case(case, pipeline):
         output_dir=case.output_dir,
         workflow_dir=case.workflow_dir,
     )
+
+
+def render_workers_case(case, pipeline):
+    return render_workers(build_rules(pipeline), pipeline.path.name, case.output_dir)

@@ -149,6 +149,13 @@ class StaleWorkflowError(TigerflowError):
         )
 
 
+class RehearsalError(TigerflowError):
+    """What would be submitted cannot be found out."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Cannot find out what would be submitted: {reason}")
+
+
 class MissingAssetError(TigerflowError):
     """The installed package lacks a file that it ships."""
 

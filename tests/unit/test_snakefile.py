@@ -11,13 +11,20 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from golden_cases import CASES, EVERY_PARAM, load_case, render_case
+from golden_cases import (
+    AWKWARD,
+    CASES,
+    EVERY_PARAM,
+    load_case,
+    render_case,
+    render_workers_case,
+)
 from snakefmt.formatter import Formatter
 from snakefmt.parser.parser import Snakefile
 
 from tigerflow.compiler.rules import build_rules
-from tigerflow.compiler.snakefile import render_limits
-from tigerflow.compiler.texts import is_ours, profile_text
+from tigerflow.compiler.snakefile import render_limits, render_workers
+from tigerflow.compiler.texts import is_ours, profile_text, shipped_profile
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -37,6 +44,33 @@ def test_snakefile_is_the_golden_one_and_formatted(name, tmp_path, monkeypatch):
 
     assert matches_golden(f"{name}.smk", text)
     assert Formatter(Snakefile(StringIO(text))).get_formatted() == text
+
+
+@pytest.mark.parametrize("name", ["kinds", "workers"])
+def test_workers_snakefile_is_the_golden_one_and_formatted(name, tmp_path, monkeypatch):
+    pipeline = load_case(CASES[name], tmp_path, monkeypatch)
+
+    text = render_workers_case(CASES[name], pipeline)
+
+    assert matches_golden(f"{name}.workers.smk", text)
+    assert Formatter(Snakefile(StringIO(text))).get_formatted() == text
+    assert is_ours(text)
+
+
+def test_workers_snakefile_of_a_task_by_itself_is_formatted(tmp_path, monkeypatch):
+    rules = build_rules(load_case(CASES["workers"], tmp_path, monkeypatch))
+
+    text = render_workers(rules, None, AWKWARD)
+
+    assert matches_golden("alone.workers.smk", text)
+    assert Formatter(Snakefile(StringIO(text))).get_formatted() == text
+
+
+def test_workers_profile_is_the_golden_one():
+    text = shipped_profile("workers")
+
+    assert matches_golden("workers.profile.yaml", text)
+    assert is_ours(text)
 
 
 def test_rendering_twice_gives_the_same_text(tmp_path, monkeypatch):

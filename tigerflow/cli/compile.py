@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tigerflow.cli._errors import report_errors
+from tigerflow.cli.check import show_tasks
 from tigerflow.compiler.directory import (
     Workflow,
     check_workflow,
@@ -14,6 +15,8 @@ from tigerflow.compiler.directory import (
     write_workflow,
 )
 from tigerflow.compiler.texts import PROFILES, WORKERS_STAY
+from tigerflow.engine.rehearsal import rehearse
+from tigerflow.pipeline.findings import Findings
 from tigerflow.pipeline.spec import Pipeline, load_pipeline
 
 
@@ -43,7 +46,7 @@ def compile_command(
         typer.Option(
             "--check",
             help="Write nothing; tell whether the workflow that is there is current "
-            "(exit code 1 if not)",
+            "(exit code 1 if not), and show what would be submitted for Slurm tasks",
         ),
     ] = False,
 ) -> None:
@@ -54,11 +57,21 @@ def compile_command(
         for warning in _warnings(loaded):
             typer.echo(f"Warning: {warning}", err=True)
         if check:
-            check_workflow(workflow)
-            typer.echo(f"{workflow.directory} is current")
+            _check(workflow, loaded)
             return
         written = write_workflow(workflow)
         typer.echo(_summary(workflow, written))
+
+
+def _check(workflow: Workflow, pipeline: Pipeline) -> None:
+    if rehearsals := rehearse(pipeline):
+        findings = Findings(pipeline)
+        show_tasks(pipeline, rehearsals, findings)
+        for warning in findings.warnings:
+            typer.echo(f"Warning: {warning}", err=True)
+        findings.raise_any()
+    check_workflow(workflow)
+    typer.echo(f"{workflow.directory} is current")
 
 
 def _warnings(pipeline: Pipeline) -> list[str]:

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from tigerflow import __version__
+from tigerflow.cli import check, init, report, retry, run, settings, tasks
 from tigerflow.cli import compile as _compile
-from tigerflow.cli import init, report, retry, run, settings, tasks
 
 app = typer.Typer(
     help="A result or a readable error for every file that arrives.",
@@ -19,6 +19,7 @@ app.command("watch", epilog=run.EXIT_CODES)(run.watch_command)
 app.command("stop")(run.stop_command)
 app.command("report")(report.report_command)
 app.command("retry")(retry.retry_command)
+app.command("check", epilog=check.LOOKS)(check.check_command)
 app.command("compile")(_compile.compile_command)
 app.command("settings")(settings.settings_command)
 

@@ -39,9 +39,16 @@ class Submitter:
         Raises:
             SubmitError: no process can be started just now.
         """
+        return self.submit_at([mailboxes(task) / job for job in jobs])
+
+    def submit_at(self, places: Sequence[Path]) -> "SnakemakeSubmission":
+        """Submit jobs, maybe of several tasks, by the directories of their mailboxes.
+
+        Raises:
+            SubmitError: no process can be started just now.
+        """
         ours, theirs = Pipe()
-        places = [str(mailboxes(task) / job) for job in jobs]
-        arguments = (*self._arguments, places, theirs)
+        arguments = (*self._arguments, [str(place) for place in places], theirs)
         with theirs:
             try:
                 process = self._forks.start(_submit, arguments, "submission")

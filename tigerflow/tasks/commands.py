@@ -1,11 +1,62 @@
-"""Setup commands, as far as they can be checked without a job for them."""
+"""Setup commands, as far as they can be checked without a worker behind them."""
 
+import contextlib
 import os
 import re
+import shlex
+import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tigerflow.tasks.launch import launch_environment
+
+#: Commands that take longer than this together are taken for ones that hang.
+TIMEOUT_S = 60
+
+#: What only changes the shell that runs it, so that a check may run it, too.
+_SHELL_ONLY = frozenset(
+    {
+        ".", ":", "[", "alias", "cd", "deactivate", "declare", "echo", "export",
+        "hash", "ml", "module", "popd", "printf", "pushd", "pwd", "set", "shopt",
+        "source", "test", "true", "type", "ulimit", "umask", "unalias", "unset"
+    }
+)  # fmt: skip
+
+#: The same, with what must follow.
+_SHELL_ONLY_WITH = {
+    "conda": ("activate", "deactivate"),
+    "mamba": ("activate", "deactivate"),
+    "micromamba": ("activate", "deactivate"),
+    "pyenv": ("activate", "deactivate", "shell"),
+    "nvm": ("use",),
+    "spack": ("load", "unload"),
+}
+
+_JOINED_BY = frozenset({";", "&&", "||"})
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=.*", re.DOTALL)
+
+#: What conda's documentation has people evaluate.
+_CONDA = re.compile(
+    r"\$\((?:[\w./~-]*/)?(?:conda|mamba|micromamba) "
+    r"(?:info --base|shell\.bash hook|shell hook [\w =-]*)\)"
+)
 
 # What bash begins a message with: its name, the `-c`, and the line in our script.
 _SPEAKER = re.compile(r"^.*?: line \d+: ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something that speaks against a setup command."""
+
+    index: int
+    sentence: str
+    #: Whether the worker is sure to find the same on this machine.
+    is_certain: bool
 
 
 def check_syntax(command: str) -> str:
@@ -33,3 +84,166 @@ def check_syntax(command: str) -> str:
         message = f"bash cannot read {command!r}: {reason}"
         raise ValueError(message)
     return command
+
+
+def find_doubts(commands: Sequence[str]) -> list[Doubt]:
+    """Tell which setup commands would fail on this machine, as far as one can know.
+
+    Each command's program is looked up in a bash that has run those before it; but of
+    these only such as change nothing but the shell itself: `module load`,
+    `source`, `conda activate`, `export`. All others might do anything, and are not run.
+
+    Args:
+        commands: that `check_syntax` has accepted.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        notes = Path(directory)
+        script = "\n".join(_looks(commands, notes))
+        (notes / "notes").touch()
+        ending = _run(script, notes)
+        return list(_read(commands, notes, ending))
+
+
+def _looks(commands: Sequence[str], notes: Path) -> Iterator[str]:
+    file = shlex.quote(str(notes / "notes"))
+    for index, command in enumerate(commands):
+        output = shlex.quote(str(notes / str(index)))
+        run = ":"
+        if is_shell_only(command):
+            report = f'echo "{index} failed $?" >>{file}'
+            run = f"{{\n{command}\n}} >{output} 2>&1 || {report}"
+        word = _program(command)
+        yield f"echo '{index} begun' >>{file}"
+        missing = f"echo '{index} missing' >>{file}"
+        look = "true" if word is None else f"type -- {word} >/dev/null 2>&1"
+        yield f"if {look}; then\n{run}\nelse {missing}; fi"
+    yield f"echo 'end' >>{file}"
+
+
+def _run(script: str, directory: Path) -> str:
+    """Run a script in bash; return how it ended if that was not by itself."""
+    words = ["bash", "-c", script]
+    process = subprocess.Popen(
+        words,
+        cwd=directory,
+        env=launch_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return f"ends the shell (exit code {process.wait(TIMEOUT_S)})"
+    except subprocess.TimeoutExpired:
+        return f"takes longer than {TIMEOUT_S} seconds"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _read(commands: Sequence[str], notes: Path, ending: str) -> Iterator[Doubt]:
+    # Behind this one, the shell may be another than a worker's.
+    last_known = next(
+        (i for i, command in enumerate(commands) if not is_shell_only(command)),
+        len(commands),
+    )
+    for index, what in _noted(notes, ending):
+        is_certain = index <= last_known
+        last_known = min(index, last_known)
+        if what == "missing":
+            unless = "" if is_certain else ", unless a command before it brings it"
+            sentence = f"{_first_word(commands[index])!r} is not found{unless}"
+        else:
+            sentence = f"{commands[index]!r} {what}{_said(notes / str(index))}"
+        yield Doubt(index, sentence, is_certain)
+
+
+def _noted(notes: Path, ending: str) -> Iterator[tuple[int, str]]:
+    """Yield what was noted of a command that is not as it should be."""
+    *lines, last = (notes / "notes").read_text().splitlines() or ["end"]
+    for line in lines:
+        index, what, *code = line.split()
+        if what == "missing":
+            yield int(index), what
+        elif what == "failed":
+            yield int(index), f"fails with exit code {code[0]}"
+    if last != "end":
+        yield int(last.split()[0]), ending
+
+
+def _said(output: Path) -> str:
+    try:
+        lines = output.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f": {_SPEAKER.sub('', last)}" if last else ""
+
+
+def is_shell_only(command: str) -> bool:
+    """Tell whether a command changes nothing but the shell that runs it."""
+    command = _CONDA.sub("CONDA", command)
+    simple = _simple_commands(command)
+    return simple is not None and all(map(_is_harmless, simple))
+
+
+def _is_harmless(words: Sequence[str]) -> bool:
+    match words:
+        case []:
+            return True
+        case ["eval", "CONDA"]:
+            return True
+        case [name, second, *_] if second in _SHELL_ONLY_WITH.get(name, ()):
+            return True
+        case _:
+            return words[0] in _SHELL_ONLY
+
+
+def _simple_commands(command: str) -> list[list[str]] | None:
+    """Return the words of each, without assignments; None of what is not so simple."""
+    if "\n" in command:
+        # It separates, too, and nobody here tells it from a space.
+        return None
+    simple: list[list[str]] = [[]]
+    for token in _tokens(command) or ["&"]:
+        if token in _JOINED_BY:
+            simple.append([])
+        elif not token.strip("();<>|&") or "`" in token or "$(" in token:
+            return None
+        elif simple[-1] or not _ASSIGNMENT.fullmatch(token):
+            simple[-1].append(token)
+    return simple
+
+
+def _tokens(command: str) -> list[str]:
+    """Return words, and what stands between them; nothing if they cannot be told."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        tokens = list(lexer)
+    except ValueError:
+        return []
+    is_comment = [token.startswith("#") for token in tokens]
+    return tokens[: is_comment.index(True)] if True in is_comment else tokens
+
+
+def _first_word(command: str) -> str | None:
+    """Return what a command starts with, without assignments, if that is a word."""
+    for token in _tokens(command):
+        if not token.strip("();<>|&"):
+            return None
+        if not _ASSIGNMENT.fullmatch(token):
+            return token
+    return None
+
+
+def _program(command: str) -> str | None:
+    """Return the first word as bash is to read it; None if that would run something."""
+    word = _first_word(command)
+    if word is None or "$(" in word or "`" in word:
+        return None
+    home = "$HOME/" if word.startswith("~/") else ""
+    word = word.removeprefix("~/") if home else word
+    return '"' + home + re.sub(r'(["\\])', r"\\\1", word) + '"'

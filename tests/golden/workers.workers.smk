@@ -1,0 +1,42 @@
+# Made from pipeline.yaml by `tigerflow compile`: change that
+# file and compile again; what is changed here is lost then.
+#
+# The jobs in which workers of Slurm tasks run. Whoever submits them, while
+# files wait, gives them files until they end.
+from tigerflow.workflow import workers_command
+
+
+workdir: "/data/results"
+
+
+WORKERS = workers_command()
+
+
+rule cpu:
+    """Train a model."""
+    output:
+        ".tigerflow/mailboxes/cpu/{job}/ended",
+    threads: 2
+    resources:
+        mem_mb=2,
+        runtime=1440,
+    shell:
+        "exec {WORKERS} .tigerflow/mailboxes/cpu/{wildcards.job}"
+
+
+rule shared_gpus:
+    """Train a model."""
+    output:
+        ".tigerflow/mailboxes/shared-gpus/{job}/ended",
+    threads: 6
+    resources:
+        mem_mb=30720,
+        runtime=90,
+        nodes=1,
+        slurm_account="lab",
+        slurm_partition="gpu",
+        qos="long",
+        constraint="x86&ib",
+        slurm_extra="--gpus-per-node=h100-sxm:3 --reservation=class --mail-user='a \"b\" {c}@x.org'",
+    shell:
+        "exec {WORKERS} .tigerflow/mailboxes/shared-gpus/{wildcards.job}"

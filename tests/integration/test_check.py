@@ -1,0 +1,360 @@
+"""`tigerflow check`, and what `tigerflow compile --check` shows of submissions."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipelines import write_pipeline
+
+from tigerflow.tasks import commands
+from tigerflow.tasks.commands import Doubt, find_doubts
+
+BIN = Path(sys.executable).parent
+
+TASKS = '''
+from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask
+
+class Hear(SlurmTask):
+    """Write down what is said.
+
+    More about it.
+    """
+    def run(context, input_file, output_file): pass
+
+class Ask(LocalAsyncTask):
+    async def run(context, input_file, output_file): pass
+
+class Store(LocalTask):
+    """Keep it."""
+    def run(context, input_file, output_file): pass
+'''
+
+HEAR = """
+  - name: hear
+    kind: slurm
+    module: tasks.py:Hear
+    input_ext: .mp4
+    output_ext: .txt
+    max_workers: 3
+    workers_per_job: 2
+    setup_commands: [cd /, nosuch load x]
+    worker_resources:
+      cpus: 2
+      memory: 1G
+      time: 90
+      sbatch_options: ["-A lab --mail-user='a {b}'"]
+"""
+
+HERE = """
+  - name: ask
+    kind: local_async
+    module: tasks.py:Ask
+    depends_on: {parent}
+    input_ext: .txt
+    output_ext: .json
+    keep_output: false
+    concurrency_limit: 30
+  - name: store
+    kind: local
+    module: tasks.py:Store
+    depends_on: ask
+    input_ext: .json
+    workers: 2
+    setup_commands: {commands}
+  - name: count
+    kind: local
+    module: tasks.py:Store
+    depends_on: {parent}
+    input_ext: .txt
+"""
+
+#: Slurm's programs: what was asked of sbatch goes to a file.
+SLURM = {
+    "sbatch": 'printf "%s\\n" "$@" >>"$NOTES"; echo "sbatch: {said}" >&2; exit {code}',
+    "scontrol": "exit {down}",
+    "sacct": "exit 1",
+    "sacctmgr": "echo lab",
+    "sinfo": "echo 'main*'",
+}
+
+
+class Site:
+    """A directory with a pipeline, and a Slurm that only answers."""
+
+    def __init__(self, path):
+        self.path = path / "project"
+        self.notes = path / "notes"
+        self.bin = path / "bin"
+        for directory in (self.path, self.bin):
+            directory.mkdir()
+        (self.path / "in").mkdir()
+        (self.path / "tasks.py").write_text(TASKS)
+        parts = [str(self.bin), str(BIN), os.environ["PATH"]]
+        self.environment = os.environ | {
+            "PATH": os.pathsep.join(parts),
+            "NOTES": str(self.notes),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def answer(self, said="Job 7 to start at noon", code=0, down=0):
+        for name, text in SLURM.items():
+            body = text.format(said=said, code=code, down=down)
+            (self.bin / name).write_text(f"#!/bin/sh\n{body}\n")
+            (self.bin / name).chmod(0o755)
+
+    def write(self, text):
+        write_pipeline(self.path, f"tasks:{text}")
+
+    def call(self, *words):
+        return subprocess.run(
+            [sys.executable, "-m", "tigerflow", *words],
+            cwd=self.path,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def check(self):
+        return self.call("check", "pipeline.yaml")
+
+    def files(self):
+        return sorted(str(path) for path in self.path.rglob("*"))
+
+
+@pytest.fixture
+def site(weird_tmp_path):
+    return Site(weird_tmp_path)
+
+
+def here(parent="", commands="[]"):
+    text = HERE.format(parent=parent or "null", commands=commands)
+    return text if parent else text.replace("    depends_on: null\n", "")
+
+
+def test_tasks_are_drawn_as_a_tree_and_nothing_is_written(site):
+    site.answer()
+    site.write(HEAR.replace("nosuch load x", "pwd") + here("hear"))
+    before = site.files()
+
+    result = site.check()
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "pipeline.yaml",
+        "└── hear  slurm  .mp4 → .txt  up to 3 workers, 2 a job",
+        "    Write down what is said.",
+        "    $ cd /",
+        "    $ pwd",
+        (
+            "    sbatch -A lab -p main -t 90 --mem 2048 --no-requeue --ntasks=1 "
+            "--cpus-per-task=4 '--mail-user=a {b}'"
+        ),
+        "    accepted: it would start at noon",
+        "    ├── ask  local_async  .txt → .json (not kept)  30 at once",
+        "    │   └── store  local  .json → .out  in 2 processes",
+        "    │       Keep it.",
+        "    └── count  local  .txt → .out  1 at a time",
+        "        Keep it.",
+        "pipeline.yaml is right: 4 tasks",
+    ]
+    assert result.stderr == ""
+    assert site.files() == before
+
+
+def test_slurm_is_only_asked(site):
+    site.answer()
+    site.environment["BASH_FUNC_sbatch%%"] = '() { echo escaped >>"$NOTES"; echo 7; }'
+    site.write(HEAR)
+
+    site.check()
+
+    assert site.notes.read_text().splitlines()[:2] == ["--test-only", "--parsable"]
+    assert site.notes.read_text().count("--test-only") == 1
+    assert "escaped" not in site.notes.read_text()
+
+
+def test_what_slurm_would_refuse_is_told_with_its_line(site):
+    site.answer("error: no such partition", code=1)
+    site.write(HEAR)
+
+    result = site.check()
+
+    assert result.returncode == 2
+    assert "\n    refused: no such partition\n" in result.stdout
+    assert result.stderr.splitlines()[-1] == (
+        "pipeline.yaml:10: tasks[0].worker_resources: its jobs would be refused: "
+        "no such partition"
+    )
+
+
+def test_what_the_plugin_would_refuse_is_told_with_its_line(site):
+    site.answer()
+    site.write(HEAR.replace("lab", "nosuch"))
+
+    result = site.check()
+
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == (
+        "pipeline.yaml:10: tasks[0].worker_resources: its jobs would be refused: "
+        "The given account nosuch appears to be invalid. Available accounts: lab"
+    )
+    assert not site.notes.exists()
+
+
+def test_a_slurm_that_does_not_answer_is_no_mistake(site):
+    site.answer(down=1)
+    site.write(HEAR)
+
+    result = site.check()
+
+    assert result.returncode == 0
+    assert "sbatch -A lab" in result.stdout
+    assert result.stderr.splitlines()[-1] == (
+        "Warning: pipeline.yaml:10: tasks[0].worker_resources: cannot tell whether "
+        "its jobs would be taken: Slurm does not answer here"
+    )
+
+
+def test_setup_commands_of_this_host_are_mistakes_those_of_others_may_be(site):
+    site.answer()
+    site.write(HEAR + here("hear", "[cd /nowhere, nosuch]"))
+
+    result = site.check()
+
+    assert result.returncode == 2
+    place = "pipeline.yaml:{}: tasks[{}].setup_commands[{}]: "
+    assert result.stderr.splitlines() == [
+        (
+            f"Warning: {place.format(9, 0, 1)}'nosuch' is not found "
+            "(on this host; its workers will be on others)"
+        ),
+        (
+            f"Warning: {place.format(30, 2, 1)}'nosuch' is not found, "
+            "unless a command before it brings it"
+        ),
+        (
+            f"{place.format(30, 2, 0)}'cd /nowhere' fails with exit code 1: "
+            "cd: /nowhere: No such file or directory"
+        ),
+    ]
+
+
+def test_mistakes_of_the_file_are_told_as_by_run(site):
+    site.write(here(commands="['echo (']"))
+
+    result = site.check()
+
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        (
+            "pipeline.yaml:15: tasks[1].setup_commands[0]: bash cannot read 'echo (': "
+            "syntax error near unexpected token `newline'"
+        )
+    ]
+
+
+def test_a_tree_is_drawn_in_ascii_where_there_is_no_more(site):
+    site.environment["PYTHONIOENCODING"] = "ascii"
+    site.write(here())
+
+    result = site.check()
+
+    assert result.stdout.splitlines()[:2] == [
+        "pipeline.yaml",
+        "+-- ask  local_async  .txt -> .json (not kept)  30 at once",
+    ]
+
+
+def test_compile_check_shows_submissions_and_writes_nothing(site):
+    site.answer()
+    site.write(HEAR.replace("nosuch load x", "pwd"))
+    before = site.files()
+
+    result = site.call("compile", "--check", "pipeline.yaml", "in", "out")
+
+    assert result.returncode == 1
+    assert "sbatch -A lab -p main -t 90 --mem 2048" in result.stdout
+    assert "is not current" in result.stderr
+    assert site.files() == before
+    assert site.call("compile", "pipeline.yaml", "in", "out").returncode == 0
+    result = site.call("compile", "--check", "pipeline.yaml", "in", "out")
+    assert result.returncode == 0
+    assert result.stdout.endswith("is current\n")
+
+
+def test_a_snakemake_that_fails_is_told(site):
+    site.answer()
+    plugin = site.path / "broken" / "snakemake_executor_plugin_slurm.py"
+    plugin.parent.mkdir()
+    plugin.write_text("raise ImportError('it is broken')\n")
+    site.environment["PYTHONPATH"] = str(plugin.parent)
+    site.write(HEAR)
+
+    result = site.check()
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: Cannot find out what would be submitted: ")
+    assert "Traceback" not in result.stderr
+
+
+# Setup commands
+
+
+def test_commands_are_looked_up_behind_those_before_them(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "my program"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    script = tmp_path / "activate"
+    script.write_text(f'PATH="{program.parent}:$PATH"; ours() {{ :; }}\n')
+    monkeypatch.setenv("WHERE", str(tmp_path))
+
+    doubts = find_doubts(
+        [f"source '{script}'", '"my program" x', "ours", '"$WHERE/bin/my program"']
+    )
+
+    assert doubts == []
+
+
+def test_nothing_but_the_shell_is_changed(tmp_path):
+    made = tmp_path / "made"
+
+    doubts = find_doubts([f"touch {made}", f"cd / && touch {made}", "nosuch"])
+
+    assert not made.exists()
+    unless = "'nosuch' is not found, unless a command before it brings it"
+    assert doubts == [Doubt(2, unless, is_certain=False)]
+
+
+def test_what_a_failing_command_says_last_is_told(tmp_path):
+    script = tmp_path / "script"
+    script.write_text("echo loading; echo 'no such module' >&2; return 3\n")
+
+    assert find_doubts([f". {script}"]) == [
+        Doubt(
+            0, f"'. {script}' fails with exit code 3: no such module", is_certain=True
+        )
+    ]
+
+
+def test_a_command_that_ends_the_shell_is_told(tmp_path):
+    script = tmp_path / "script"
+    script.write_text("exit 4\n")
+
+    assert find_doubts(["true", f". {script}", "true"]) == [
+        Doubt(1, f"'. {script}' ends the shell (exit code 4)", is_certain=True)
+    ]
+
+
+def test_a_command_that_hangs_is_told(tmp_path, monkeypatch):
+    script = tmp_path / "script"
+    script.write_text("sleep 1000\n")
+    monkeypatch.setattr(commands, "TIMEOUT_S", 1)
+
+    [doubt] = find_doubts([f". {script}"])
+
+    assert doubt.sentence == f"'. {script}' takes longer than 1 seconds"

@@ -1,0 +1,79 @@
+"""`tigerflow check`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tigerflow.cli._errors import report_errors
+from tigerflow.cli._tree import draw_tree
+from tigerflow.engine.rehearsal import Rehearsal, rehearse
+from tigerflow.pipeline.findings import Findings
+from tigerflow.pipeline.schema import SlurmTaskSpec
+from tigerflow.pipeline.spec import Pipeline, PipelineTask, load_pipeline
+from tigerflow.settings import Settings
+from tigerflow.tasks.commands import find_doubts
+
+#: What follows the options in the help.
+LOOKS = """\
+Of setup commands, the programs are looked up, and only those are run that change \
+nothing but their shell (module, source, conda activate, export); all of them when a \
+module cannot be loaded without. For a Slurm task, Snakemake makes up the submission \
+of a worker, and Slurm says whether it would take it (sbatch --test-only). Exit codes: \
+0 nothing speaks against a run; 1 it cannot be told; 2 something does.
+"""
+
+
+def check_command(
+    pipeline: Annotated[
+        Path,
+        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML)"),
+    ],
+) -> None:
+    """Check all that 'run' would, and draw the tasks; submit and write nothing."""
+    with report_errors():
+        Settings.load()
+        loaded = load_pipeline(pipeline)
+        findings = Findings(loaded)
+        for task in loaded.tasks:
+            _look_at_commands(findings, task)
+        show_tasks(loaded, rehearse(loaded), findings)
+        for warning in (*loaded.warnings, *findings.warnings):
+            typer.echo(f"Warning: {warning}", err=True)
+        findings.raise_any()
+        count = len(loaded.tasks)
+        tasks = f"{count} task{'s' if count > 1 else ''}"
+        typer.echo(f"{pipeline} is right: {tasks}")
+
+
+def _look_at_commands(findings: Findings, task: PipelineTask) -> None:
+    is_here = not isinstance(task.spec, SlurmTaskSpec)
+    where = "" if is_here else " (on this host; its workers will be on others)"
+    for doubt in find_doubts(task.spec.setup_commands):
+        findings.add(
+            task.name,
+            ("setup_commands", doubt.index),
+            f"{doubt.sentence}{where}",
+            is_sure=doubt.is_certain and is_here,
+        )
+
+
+def show_tasks(
+    pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal], findings: Findings
+) -> None:
+    """Draw a pipeline's tasks; note which jobs would not be taken, or may not be."""
+    draw_tree(Console(highlight=False), pipeline, rehearsals)
+    for task, rehearsal in rehearsals.items():
+        if rehearsal.is_accepted:
+            continue
+        what = "its jobs would be refused"
+        if rehearsal.is_accepted is None:
+            what = "cannot tell whether its jobs would be taken"
+        findings.add(
+            task,
+            ("worker_resources",),
+            f"{what}: {rehearsal.verdict}",
+            is_sure=rehearsal.is_accepted is False,
+        )

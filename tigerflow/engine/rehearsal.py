@@ -1,0 +1,172 @@
+"""Rehearse the submission of workers: what would Slurm be asked, and what does it say?
+
+Snakemake and its plugin do what they do for a run, in a directory that goes at the
+end. Only `sbatch` is ours: it notes its words, has Slurm's own look at them with
+`--test-only`, and refuses. So no job comes of it.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tigerflow.compiler.directory import write_workers
+from tigerflow.engine.forks import Forks
+from tigerflow.engine.submission import Submitter
+from tigerflow.errors import RehearsalError
+from tigerflow.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE, mailboxes
+from tigerflow.pipeline.schema import SlurmTaskSpec
+from tigerflow.pipeline.spec import Pipeline
+from tigerflow.workers.client import runtime_directory
+from tigerflow.workers.jobs import JobEvent, SubmitError
+
+#: Ends with an error in any case. What it notes goes to files of the job's name, with
+#: which the comment ends.
+_SBATCH = """\
+#!/bin/sh
+PATH=$TIGERFLOW_REHEARSAL_PATH
+for word in "$@"; do
+    case $word in rule_*) job=$TIGERFLOW_REHEARSAL/${word##*_} ;; esac
+done
+printf '%s\\0' "$@" >"$job.words"
+if ! command -v sbatch >/dev/null; then
+    echo "there is no Slurm here" >&2
+elif ! timeout 30 scontrol ping >/dev/null 2>&1; then
+    echo "Slurm does not answer here" >&2
+elif timeout 60 sbatch --test-only "$@"; then
+    touch "$job.accepted"
+else
+    touch "$job.refused"
+fi
+exit 1
+"""
+
+#: What the plugin asks Slurm. Where that does not answer, it is told nothing.
+_QUESTIONS = ("sacct", "sacctmgr", "sinfo", "sshare")
+_QUESTION = """\
+#!/bin/sh
+PATH=$TIGERFLOW_REHEARSAL_PATH
+timeout 30 "${0##*/}" "$@" 2>/dev/null || true
+"""
+
+_NUMBER = re.compile(r"^Job \d+ to start")
+
+#: What Snakemake says to find its job again; the rest is what the job is to get.
+_SNAKEMAKES = frozenset({"--job-name", "--output", "--comment", "-D"})
+_SNAKEMAKES_ALONE = frozenset({"--parsable", "--export=ALL", "/dev/stdin"})
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What would be submitted for one task, and what Slurm says of it."""
+
+    #: That of sbatch, without the words by which Snakemake finds its job again; empty
+    #: if the plugin would not come so far.
+    command: str
+    #: In Slurm's words, or the plugin's.
+    verdict: str
+    #: Whether the job would be taken; None where nobody can tell just now.
+    is_accepted: bool | None
+
+
+def rehearse(pipeline: Pipeline) -> Mapping[str, Rehearsal]:
+    """Return what comes of each Slurm task's submission, by the task's name.
+
+    Raises:
+        RehearsalError: Snakemake itself failed.
+    """
+    tasks = [t.name for t in pipeline.tasks if isinstance(t.spec, SlurmTaskSpec)]
+    if not tasks:
+        return {}
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="check-", dir=runtime_directory()) as it,
+            _stage(Path(it) / "stage"),
+            Forks(Path(it) / "forks") as forks,
+        ):
+            return asyncio.run(_rehearse(pipeline, tasks, Path(it), forks))
+    except OSError as error:
+        raise RehearsalError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _stage(directory: Path) -> Iterator[None]:
+    """Have what this process starts find our sbatch first, and no other."""
+    directory.mkdir()
+    for name in ("sbatch", *_QUESTIONS):
+        path = directory / name
+        path.write_text(_SBATCH if name == "sbatch" else _QUESTION, encoding="ascii")
+        path.chmod(0o700)
+    before = dict(os.environ)
+    real = os.environ.get("PATH", os.defpath)
+    os.environ |= {
+        "PATH": os.pathsep.join([str(directory), real]),
+        "TIGERFLOW_REHEARSAL": str(directory),
+        "TIGERFLOW_REHEARSAL_PATH": real,
+    }
+    # A shell would take it, which a site has exported, before any program.
+    os.environ.pop("BASH_FUNC_sbatch%%", None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+async def _rehearse(
+    pipeline: Pipeline, tasks: list[str], scratch: Path, forks: Forks
+) -> Mapping[str, Rehearsal]:
+    workflow, log = write_workers(pipeline, scratch), scratch / "log"
+    snakefile, profile = workflow / WORKERS_SNAKEFILE, workflow / WORKERS_PROFILE
+    submitter = Submitter(snakefile, scratch, profile, log, forks)
+    names = {str(number): task for number, task in enumerate(tasks)}
+    places = [mailboxes(task) / job for job, task in names.items()]
+    try:
+        submission = submitter.submit_at(places)
+    except SubmitError as error:
+        raise RehearsalError(str(error)) from error
+    told: dict[str, JobEvent] = {}
+    async for event in submission.events():
+        if event.kind == "submitted":
+            # Nothing that we know of does that.
+            submission.cancel()
+        told.setdefault(event.job, event)
+    if missing := names.keys() - told.keys():
+        raise RehearsalError(_last_line(log) or f"no word on {names[min(missing)]}")
+    return {t: _result(scratch / "stage" / j, told[j]) for j, t in names.items()}
+
+
+def _result(notes: Path, event: JobEvent) -> Rehearsal:
+    words, accepted, refused = (
+        notes.with_suffix(f".{what}") for what in ("words", "accepted", "refused")
+    )
+    if not words.exists():
+        # The plugin has seen before what is wrong.
+        return Rehearsal("", event.text, is_accepted=False)
+    given = words.read_text(encoding="utf-8").split("\0")[:-1]
+    is_known = (accepted.exists() or refused.exists()) and not event.is_outage
+    return Rehearsal(
+        shlex.join(["sbatch", *_options(given)]),
+        # No job has this number.
+        _NUMBER.sub("it would start", event.text),
+        is_accepted=accepted.exists() if is_known else None,
+    )
+
+
+def _options(words: list[str]) -> Iterator[str]:
+    each = iter(words)
+    for word in each:
+        if word in _SNAKEMAKES:
+            next(each, None)
+        elif word not in _SNAKEMAKES_ALONE:
+            yield word
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
