@@ -25,11 +25,7 @@ from tigerflow.tasks.serving import Lifecycle
 from tigerflow.workers import client
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
-from tigerflow.workers.pool import (
-    REMOTE_MOST_AHEAD,
-    WORKER_RETRIES,
-    TaskPool,
-)
+from tigerflow.workers.pool import REMOTE_MOST_AHEAD, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 from tigerflow.workers.status import CANCELLED, FAILED, TaskStatus
@@ -101,7 +97,8 @@ class SlurmServer:
             earlier = asyncio.create_task(see_off)
             service = JobService(postman, submit, earlier)
             launcher = JobLauncher(told, run_dir, self._settings, service, status)
-            pool = TaskPool(told, run_dir, self._settings, launcher, WORKER_RETRIES)
+            retries = self._settings.worker_attempts - 1
+            pool = TaskPool(told, run_dir, self._settings, launcher, retries)
             self._clean_up = (forks.abandon, lock.release)
             looking = asyncio.create_task(lock.look_after())
             try:

@@ -44,9 +44,6 @@ from tigerflow.workers.protocol import (
 AHEAD_S, MOST_AHEAD = 0.02, 8
 REMOTE_AHEAD_S, REMOTE_MOST_AHEAD = 2.0, 64
 
-#: How often a service tries a file again whose worker died.
-WORKER_RETRIES = 2
-
 #: Over about how many files their time is averaged.
 AVERAGED_OVER = 10
 
