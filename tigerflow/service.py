@@ -48,7 +48,6 @@ from tigerflow.targets import Targets
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
 from tigerflow.workers.host import Host, Patron, only_generation
-from tigerflow.workers.pool import WORKER_RETRIES
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 
 #: How long processes that were killed are waited for; the kernel takes no time for it.
@@ -123,7 +122,7 @@ class Service:
         windows = self._windows(forks)
         windows.clean()
         recorder = _Recorder(journal)
-        patron = Patron(recorder.answered, windows.admit, WORKER_RETRIES)
+        patron = Patron(recorder.answered, windows.admit)
         host = Host(listener, self.settings, patron, self._submitter(forks).submit)
         runner = Runner(self._parts(host, windows, journal), self.options)
         recorder.on_blocked, recorder.on_tried = runner.blocked, runner.tried

@@ -56,7 +56,7 @@ class EnvFileError(TigerflowError):
 class Settings:
     """Whole seconds greater than 0, each from `TIGERFLOW_<FIELD NAME>`.
 
-    Those that end in `_ms` are milliseconds.
+    Those that end in `_ms` are milliseconds, those in `_attempts` are counted.
     """
 
     #: How often the input directory of a pipeline is scanned in full.
@@ -75,6 +75,8 @@ class Settings:
     #: After how long without a sign of life a worker on another host, and for that the
     #: service, is taken for gone.
     worker_lost_timeout: int = 60
+    #: How often a file is tried whose workers die; with 1 it is not tried again.
+    worker_attempts: int = 3
     #: Milliseconds between two looks into a mailbox.
     mailbox_poll_ms: int = 100
 
@@ -143,7 +145,8 @@ def _show(setting: Field[int], before: dict[str, str], file: str) -> ShownSettin
             _whole_number(variable, text)
         except SettingError as error:
             mistake = str(error)
-    unit = "ms" if setting.name.endswith("_ms") else "s"
+    last = setting.name.rpartition("_")[2]
+    unit = last if last in {"ms", "attempts"} else "s"
     return ShownSetting(variable, text, unit, origin, mistake)
 
 

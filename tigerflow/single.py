@@ -26,7 +26,7 @@ from tigerflow.workers import client
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.pace import REMOTE_MOST_AHEAD
-from tigerflow.workers.pool import WORKER_RETRIES, TaskPool
+from tigerflow.workers.pool import TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 from tigerflow.workers.status import CANCELLED, FAILED, TaskStatus
@@ -98,7 +98,8 @@ class SlurmServer:
             earlier = asyncio.create_task(see_off)
             service = JobService(postman, submit, earlier)
             launcher = JobLauncher(told, run_dir, self._settings, service, status)
-            pool = TaskPool(told, run_dir, self._settings, launcher, WORKER_RETRIES)
+            retries = self._settings.worker_attempts - 1
+            pool = TaskPool(told, run_dir, self._settings, launcher, retries)
             self._clean_up = (forks.abandon, lock.release)
             looking = asyncio.create_task(lock.look_after())
             try:

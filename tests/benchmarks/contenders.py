@@ -137,23 +137,27 @@ class Trial:
         self._process: subprocess.Popen[bytes] | None = None
         self.inputs.mkdir(parents=True)
         self.out.mkdir()
-        (directory / "first.py").write_text(FIRST)
-        (directory / "second.py").write_text(SECOND)
+        self.write_pipeline(tasks)
+
+    def write_pipeline(self, tasks: int) -> None:
+        """Write the pipeline file, and the modules of its tasks."""
+        (self.root / "first.py").write_text(FIRST)
+        (self.root / "second.py").write_text(SECOND)
         pipeline = {"tasks": [_task("first", ".txt", ".mid" if tasks == 2 else ".out")]}
         if tasks == 2:
             second = _task("second", ".mid", ".out") | {"depends_on": "first"}
             pipeline["tasks"].append(second)
-        (directory / "pipeline.yaml").write_text(json.dumps(pipeline))
+        (self.root / "pipeline.yaml").write_text(json.dumps(pipeline))
 
-    def add(self, count: int) -> None:
+    def add(self, count: int, text: str = "a small file\n") -> None:
         """Put small files into the input directory."""
         for number in range(count):
-            (self.inputs / f"f{number:06}.txt").write_text("a small file\n")
+            (self.inputs / f"f{number:06}.txt").write_text(text)
 
-    def move_in(self, stem: str) -> float:
+    def move_in(self, stem: str, text: str = "a small file\n") -> float:
         """Let one file arrive, whole; return when."""
         path = self.root / f"{stem}.txt"
-        path.write_text("a small file\n")
+        path.write_text(text)
         arrived = time.time()
         path.rename(self.inputs / path.name)
         return arrived
@@ -188,6 +192,10 @@ class Trial:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(60)
+        self.until_ended()
+
+    def until_ended(self) -> None:
+        """Wait for all that the service has started."""
         wait_until(lambda: not self._world.processes(), "all processes have ended")
 
     @contextlib.contextmanager
@@ -233,6 +241,10 @@ class Trial:
             return self._count() >= count
 
         self._wait(all_done, pause_s)
+        return self.times()
+
+    def times(self) -> list[float]:
+        """Return when each of the files was done, sorted."""
         with os.scandir(self.finals) as entries:
             return sorted(entry.stat().st_mtime for entry in entries)
 

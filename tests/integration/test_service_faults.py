@@ -94,6 +94,16 @@ def test_file_that_always_kills_its_worker_fails_and_others_are_done(flow, kind)
     assert flow.noted("run poison") == ["run poison"] * 3
 
 
+def test_how_often_a_file_is_tried_is_a_setting(flow):
+    flow.environment["TIGERFLOW_WORKER_ATTEMPTS"] = "1"
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("poison")
+    assert flow.once() == 1
+    assert flow.names("work") == ["poison.err"]
+    assert flow.noted("run poison") == ["run poison"]
+
+
 @pytest.mark.parametrize("victim", ["window", "forkserver", "workers"])
 def test_helper_that_is_killed_is_replaced(world, flow, victim):
     flow.add_module(TREE.replace("class Left", WAITING_LEFT + "class Unused"))

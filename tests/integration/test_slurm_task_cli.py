@@ -573,6 +573,20 @@ def test_another_profile_submits_the_workers_of_a_pipeline(at, profile):
     assert re.fullmatch(end, said[-1])
 
 
+def test_retries_of_a_profile_submit_no_worker_again(at, profile):
+    with (profile / "profile.yaml").open("a") as file:
+        file.write("retries: 2\n")
+    at.give(a="text")
+
+    service = at.once(f"--workers-profile={profile}", "--sbatch-option=-p nosuch")
+
+    assert service.end() == 1
+    assert "Invalid partition name specified" in service.log
+    said = (at.outputs / STATE / "logs" / "jobs.log").read_text()
+    assert said.count("Invalid partition name specified") == 1
+    assert "Trying to restart" not in said
+
+
 def test_a_profile_that_is_not_there_is_named(at):
     service = at.once("--workers-profile=nosuch")
 

@@ -93,6 +93,8 @@ def test_all_settings_are_shown_with_where_their_values_come_from(directory):
     assert origins["TIGERFLOW_MAILBOX_POLL_MS"] == ("7", "my.env")
     assert origins["TIGERFLOW_TASK_POLL_INTERVAL"] == ("3", "default")
     assert shown["TIGERFLOW_MAILBOX_POLL_MS"].unit == "ms"
+    assert shown["TIGERFLOW_WORKER_ATTEMPTS"].unit == "attempts"
+    assert shown["TIGERFLOW_WORKER_GRACE"].unit == "s"
     assert {each.mistake for each in shown.values()} == {None}
 
 

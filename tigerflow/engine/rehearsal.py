@@ -23,7 +23,7 @@ from tigerflow.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE, mailboxes
 from tigerflow.pipeline.schema import SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.workers.client import runtime_directory
-from tigerflow.workers.jobs import JobEvent, SubmitError
+from tigerflow.workers.scheduler import JobEvent, SubmitError
 
 #: Ends with an error in any case. What it notes goes to files of the job's name, with
 #: which the comment ends.

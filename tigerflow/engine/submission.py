@@ -124,7 +124,8 @@ def _submit(
 
     targets = [str(job_end(place)) for place in places]
     words = ["--snakefile", str(snakefile), "--directory", str(run_dir)]
-    words += ["--profile", str(profile), "--nolock", *targets]
+    # A worker that is lost is replaced by the pool, which knows whether files wait.
+    words += ["--profile", str(profile), "--retries", "0", "--nolock", *targets]
     try:
         main(words)
     finally:

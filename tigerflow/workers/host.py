@@ -33,7 +33,7 @@ from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
-from tigerflow.workers.pool import WORKER_RETRIES, Load, TaskPool
+from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 from tigerflow.workers.scheduler import Submit
@@ -53,8 +53,6 @@ class Patron:
     answered: Callable[[WorkerTask, FileJob, Answer], None]
     #: Whether a process of this id may send files; a Snakemake of the user's may not.
     admits: Callable[[int], bool]
-    #: How often a file is tried again whose worker died.
-    retries: int
 
 
 class Host:
@@ -299,10 +297,11 @@ class Host:
         return self._pools[key]
 
     def _retries(self, told: WorkerTask) -> int:
-        if self._patron is not None:
-            return self._patron.retries
-        # Jobs end for many reasons; what dies here, Snakemake's --retries are for.
-        return WORKER_RETRIES if told.remote and self._submit is not None else 0
+        is_in_job = told.remote and self._submit is not None
+        if self._patron is not None or is_in_job:
+            return self._settings.worker_attempts - 1
+        # What dies here and is no job, Snakemake's --retries are for.
+        return 0
 
     def _launcher(self, told: WorkerTask, key: tuple[str, str]) -> Launcher:
         if not told.remote or self._submit is None:

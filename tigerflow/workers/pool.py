@@ -27,9 +27,6 @@ from tigerflow.workers.protocol import (
     WorkerTask,
 )
 
-#: How often a service tries a file again whose worker died.
-WORKER_RETRIES = 2
-
 
 @dataclass(frozen=True)
 class Load:
