@@ -27,11 +27,14 @@ $(VENV)/demo-installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[examples]'
 	touch $@
 
-$(VENV)/test-installed: pyproject.toml | $(BIN)/python
+$(VENV)/test-installed: pyproject.toml $(wildcard tests/packages/letters/src/*/*)
+$(VENV)/test-installed: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[examples,test]'
 	# Apart, so that its tasks are in no other list; with what its modules import only.
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade \
 		--target $(VENV)/third-party tigerflow-ml==0.2.0 langdetect==1.0.9 six
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade \
+		--target $(VENV)/letter-tasks tests/packages/letters
 	touch $@ $(VENV)/demo-installed
 
 $(BIN)/python:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tigerflow.cli._completion import complete_pipeline
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli.check import show_tasks
 from tigerflow.compiler.directory import (
@@ -23,7 +24,11 @@ from tigerflow.pipeline.spec import Pipeline, load_pipeline
 def compile_command(
     pipeline: Annotated[
         Path,
-        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML)"),
+        typer.Argument(
+            metavar="PIPELINE",
+            help="Pipeline file (YAML)",
+            autocompletion=complete_pipeline,
+        ),
     ],
     input_dir: Annotated[
         Path,

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from tigerflow.cli._completion import complete_sections
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._screen import Screen
 from tigerflow.errors import NoRunError, did_you_mean
@@ -34,6 +35,7 @@ def report_command(
             "-i",
             metavar="SECTIONS",
             help=f"Only these, with commas between: {', '.join(SECTIONS)}",
+            autocompletion=complete_sections,
         ),
     ] = None,
     *,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tigerflow.cli._completion import complete_failed
 from tigerflow.cli._errors import report_errors
 from tigerflow.errors import (
     ExitCode,
@@ -55,7 +56,11 @@ def retry_command(
     ],
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]...", help="Input files; all that failed"),
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Input files; all that failed",
+            autocompletion=complete_failed,
+        ),
     ] = None,
     task: Annotated[
         str | None,

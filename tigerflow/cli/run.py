@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tigerflow.cli._background import detach
+from tigerflow.cli._completion import complete_pipeline
 from tigerflow.cli._display import Display, display_on_terminal
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._profile import WorkersProfile, check_profile
@@ -32,7 +33,10 @@ run; 2 the command line, the pipeline file or a setting is wrong; 128 + n stoppe
 signal n (tigerflow stop: 143, Ctrl-C: 130).
 """
 
-PipelineFile = Annotated[Path, typer.Argument(help="Pipeline file (YAML)")]
+PipelineFile = Annotated[
+    Path,
+    typer.Argument(help="Pipeline file (YAML)", autocompletion=complete_pipeline),
+]
 InputDir = Annotated[Path, typer.Argument(help="Directory of the input files")]
 OutputDir = Annotated[Path, typer.Argument(help="Directory for the results")]
 DeleteInput = Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tigerflow.cli._completion import complete_task
 from tigerflow.cli._errors import report_errors
 from tigerflow.errors import TaskLoadError, UnknownTaskError
 from tigerflow.tasks.describe import TaskDescription
@@ -71,7 +72,12 @@ def list_command(
 
 @app.command("info")
 def info_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a task")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of a task", autocompletion=complete_task
+        ),
+    ],
     *,
     as_json: _Json = False,
 ) -> None:
