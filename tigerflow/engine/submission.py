@@ -124,7 +124,9 @@ def _submit(
 
     targets = [str(job_end(place)) for place in places]
     words = ["--snakefile", str(snakefile), "--directory", str(run_dir)]
-    words += ["--profile", str(profile), "--nolock", *targets]
+    # Not also the profile that Snakemake would find beside the workflow.
+    words += ["--profile", str(profile), "--workflow-profile", "none"]
+    words += ["--nolock", *targets]
     try:
         main(words)
     finally:
