@@ -10,6 +10,7 @@ says how to submit them.
 """
 
 import functools
+import hashlib
 import itertools
 import logging
 import os
@@ -80,6 +81,8 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         persistence = self.workflow.persistence
         self._recorded_start = persistence._get_recorded_starttime  # noqa: SLF001
         persistence._get_recorded_starttime = self._start_of  # noqa: SLF001
+        self._write_record = persistence._write_record  # noqa: SLF001
+        persistence._write_record = self._write_own_record  # noqa: SLF001
 
     def run_jobs(self, jobs: list[Any]) -> None:
         """Hand over our jobs, and run here those that are none of ours."""
@@ -179,8 +182,19 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
             self.report_job_error(info, msg=f"tigerflow: {text}\n")
 
     def _start_of(self, output: str) -> float | None:
-        start = self._starts.pop(output, None)
+        start = self._starts.get(output)
         return self._recorded_start(output) if start is None else start
+
+    def _write_own_record(self, output: str, record: Any) -> None:
+        """Write Snakemake's metadata of an output.
+
+        By `job_hash` its report tells jobs apart. Snakemake takes the job's address in
+        memory, which jobs of other windows have as well: they are forks of one process.
+        """
+        if self._starts.pop(output, None) is not None:
+            digest = hashlib.blake2b(os.fsencode(output), digest_size=7).digest()
+            record.job_hash = int.from_bytes(digest)
+        self._write_record(output, record)
 
     def _lose(self, reason: str) -> None:
         """Fail all jobs that nobody will answer."""

@@ -17,6 +17,12 @@ from tigerflow.workers import client
 #: Set in a process that makes given targets only: it need not know the other files.
 targets_are_given = False
 
+#: What `workflow/Snakefile` must be told; its `schemas/config.schema.yaml` says more.
+CONFIG = ("pipeline", "input_dir", "output_dir")
+
+#: What a key has whose value was forgotten.
+NOTHING: tuple[object, ...] = (None, "", [], {})
+
 #: More skipped files than this are counted, not named.
 NAMED_AT_MOST = 20
 
@@ -28,6 +34,10 @@ def run_command(workflow: Any, workflow_dir: str) -> str:
     a job on another node. `-I -S` leaves out what the client does not need: it starts
     once a file. `$PPID` is Snakemake, whose end ends the workers.
     """
+    if not workflow.modifier.is_main_snakefile():
+        # Snakemake would not find RUN there, nor call what stops the workers.
+        _say("cannot be a module of another workflow; include its Snakefile there")
+        sys.exit(ExitCode.USAGE)
     if workflow.remote_exec:
         _lead_job()
     words = [sys.executable, "-I", "-S", client.__file__, workflow_dir]
@@ -137,13 +147,12 @@ def compile_and_find(config: Mapping[str, Any]) -> str:
     )
     from tigerflow.pipeline.spec import load_pipeline  # noqa: PLC0415
 
-    keys = ("pipeline", "input_dir", "output_dir")
-    missing = [key for key in keys if key not in config]
+    missing = [key for key in CONFIG if config.get(key) in NOTHING]
     try:
         if missing:
             words = " ".join(f"{key}=…" for key in missing)
             raise PipelineError([f"give --config {words}"])
-        path, input_dir, output_dir = (Path(str(config[key])) for key in keys)
+        path, input_dir, output_dir = (Path(str(config[key])) for key in CONFIG)
         pipeline = load_pipeline(path)
         for warning in pipeline.warnings:
             _say(warning)

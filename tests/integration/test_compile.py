@@ -75,6 +75,7 @@ def test_compile_writes_the_workflow_and_tells_how_to_run_it(tmp_path):
         ".tigerflow/input",
         ".tigerflow/pipeline.json",
         ".tigerflow/workflow/Snakefile",
+        ".tigerflow/workflow/profiles/default/profile.yaml",
         ".tigerflow/workflow/profiles/local/profile.yaml",
         ".tigerflow/workflow/profiles/slurm/profile.yaml",
         ".tigerflow/workflow/tasks/first.json",
@@ -142,7 +143,8 @@ def test_check_creates_nothing_when_there_is_no_workflow(project):
     assert result.returncode == 1
     assert result.stderr == (
         f"Error: The workflow in {str(project / 'out/.tigerflow/workflow')!r} is not "
-        "current (tasks/first.json, tasks/second.json, profiles/local/profile.yaml, "
+        "current (tasks/first.json, tasks/second.json, profiles/default/profile.yaml, "
+        "profiles/local/profile.yaml, "
         "profiles/slurm/profile.yaml, Snakefile, .tigerflow/input, "
         ".tigerflow/pipeline.json); run `tigerflow compile` again\n"
     )
@@ -490,6 +492,66 @@ def test_report_is_made_after_a_run_through_the_profile(compiled):
     assert result.returncode == 0, result.stderr
     places = [compiled / "report.html", compiled / "out" / "report.html"]
     assert any(place.is_file() for place in places)
+
+
+@pytest.mark.snakemake
+def test_workflow_runs_without_a_profile_or_an_option(compiled):
+    (compiled / "in" / "bad.txt").write_bytes(b"\xff")
+
+    ran = snakemake(compiled)
+
+    assert "workflow specific profile" in ran.stderr
+    assert ran.returncode == 1
+    # Past the one that failed.
+    assert sorted(p.name for p in (compiled / "out/second").iterdir()) == [
+        "a.md",
+        "b.md",
+    ]
+    assert not (compiled / ".snakemake").exists()
+
+
+#: The cores of this machine.
+ALL = str(len(os.sched_getaffinity(0)))
+TOLD = """
+import json, sys
+from snakemake.cli import parse_args
+_, args = parse_args(sys.argv[1:])
+print(json.dumps([args.executor, str(args.cores), str(args.jobs), args.keep_going]))
+"""
+
+
+@pytest.mark.snakemake
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], [None, ALL, "None", True]),
+        (["--cores", "3"], [None, "3", "None", True]),
+        (["-c3"], [None, "3", "None", True]),
+        (["-j", "3"], [None, "None", "3", True]),
+        (["--executor", "slurm", "--jobs=7"], ["slurm", "None", "7", True]),
+        (["--workflow-profile", "slurm"], ["slurm", "None", "100", True]),
+        (["--profile", "{profiles}/slurm"], ["slurm", "None", "100", True]),
+        (["--profile", "{profiles}/local"], [None, ALL, "None", True]),
+    ],
+)
+def test_default_profile_adds_nothing_that_others_do_not_want(
+    tmp_path, options, expected
+):
+    write_project(tmp_path)
+    compile_(tmp_path)
+    workflow = tmp_path / "out" / ".tigerflow" / "workflow"
+    words = [each.format(profiles=workflow / "profiles") for each in options]
+
+    result = subprocess.run(
+        [sys.executable, "-c", TOLD, "-s", workflow / "Snakefile", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+
+    assert json.loads(result.stdout) == expected
 
 
 @pytest.mark.snakemake

@@ -97,6 +97,14 @@ def test_profile_has_the_limits_of_the_rules(profile, tmp_path, monkeypatch):
     }
 
 
+def test_default_profile_leaves_limits_to_the_others(tmp_path, monkeypatch):
+    rules = build_rules(load_case(CASES["kinds"], tmp_path, monkeypatch))
+
+    text = profile_text("default", rules, "/data/out")
+
+    assert matches_golden("kinds.default.profile.yaml", text)
+
+
 def test_params_in_the_snakefile_are_those_of_the_pipeline(tmp_path, monkeypatch):
     case = CASES["params"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tigerflow.compiler.rules import Rule, build_rules
 from tigerflow.compiler.snakefile import render_snakefile, render_workers
 from tigerflow.compiler.texts import (
+    DEFAULT,
     PROFILES,
     WORKERS_STAY,
     is_ours,
@@ -79,10 +80,10 @@ def compile_workflow(
     _check_directories(pipeline, source, run_dir)
     rules = build_rules(pipeline)
     files = {str(worker_file(t.name)): worker_text(pipeline, t) for t in pipeline.tasks}
-    profiles = PROFILES
+    profiles = (DEFAULT, *PROFILES)
     if any(rule.worker_job for rule in rules):
         files |= _worker_files(rules, pipeline.path.name, run_dir)
-        profiles = (*PROFILES, WORKERS_STAY)
+        profiles = (*profiles, WORKERS_STAY)
     for profile in profiles:
         files[f"profiles/{profile}/profile.yaml"] = profile_text(
             profile, rules, str(run_dir)

@@ -13,6 +13,9 @@ from tigerflow.pipeline.spec import Pipeline, PipelineTask
 
 PROFILES: tuple[str, ...] = ("local", "slurm")
 
+#: The profile that Snakemake finds by itself, beside the workflow.
+DEFAULT = "default"
+
 #: Of workflows with Slurm tasks: by this, jobs of workers take one file after another.
 WORKERS_STAY = "tigerflow"
 
@@ -32,6 +35,10 @@ def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
     The Snakefile's `workdir` comes too late for Snakemake's own log: without
     `directory` that would go to wherever the command was called.
     """
+    shipped = f"{shipped_profile(profile)}directory: {_quoted(output_dir)}\n"
+    if profile == DEFAULT:
+        # It would replace the limits of the others; the Snakefile has them too.
+        return shipped
     limits = dict(render_limits(rules))
     slurm = "its max_workers"
     threads = ""
@@ -42,11 +49,19 @@ def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
         threads = _block("set-threads", dict.fromkeys(remote, 0))
         threads = f"\n# These take no cores of this host.\n{threads}"
     return (
-        f"{shipped_profile(profile)}"
-        f"directory: {json.dumps(output_dir)}\n\n"
+        f"{shipped}\n"
         "# Files in flight at once, a rule: a local task has its workers, an async\n"
         f"# one its concurrency_limit, a Slurm one {slurm}.\n"
         f"{_block('resources', limits)}{threads}"
+    )
+
+
+def _quoted(text: str) -> str:
+    """Return a text as YAML has it; JSON's escapes are not enough for all letters."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(
+        each if each.isascii() and each.isprintable() else f"\\U{ord(each):08x}"
+        for each in quoted
     )
 
 

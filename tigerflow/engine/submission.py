@@ -124,8 +124,10 @@ def _submit(
 
     targets = [str(job_end(place)) for place in places]
     words = ["--snakefile", str(snakefile), "--directory", str(run_dir)]
+    # Not also the profile that Snakemake would find beside the workflow.
+    words += ["--profile", str(profile), "--workflow-profile", "none"]
     # A worker that is lost is replaced by the pool, which knows whether files wait.
-    words += ["--profile", str(profile), "--retries", "0", "--nolock", *targets]
+    words += ["--retries", "0", "--nolock", *targets]
     try:
         main(words)
     finally:
