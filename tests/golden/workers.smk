@@ -7,7 +7,7 @@ workdir: "/data/results"
 
 
 # Hands one file to the task's worker, and waits for it.
-RUN = run_command(".tigerflow/workflow")
+RUN = run_command(workflow, ".tigerflow/workflow")
 
 STEMS = find_stems(".tigerflow/input", ".txt")
 
