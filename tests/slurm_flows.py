@@ -177,6 +177,27 @@ class SlurmFlow(Watched):
         until(lambda: not self.leftovers(), f"left: {self.leftovers()} {self.said}")
 
 
+def generic_profile(directory: Path, partition: str = "main") -> Path:
+    """Make a profile of a plugin that knows a scheduler by its commands alone."""
+    profile = directory / "generic"
+    profile.mkdir()
+    (profile / "profile.yaml").write_text(_GENERIC.format(partition=partition))
+    return profile
+
+
+_GENERIC = """
+executor: cluster-generic
+cluster-generic-submit-cmd: >-
+  sbatch --parsable --partition={partition} --cpus-per-task={{threads}}
+  --mem={{resources.mem_mb}} --time={{resources.runtime}} --output=/dev/null
+cluster-generic-cancel-cmd: scancel
+jobs: 1000
+keep-going: true
+scheduler: greedy
+latency-wait: 30
+"""
+
+
 def until(condition: Any, what: str = "") -> Any:
     """As `wait_until`, for what takes longer."""
     end = time.monotonic() + SLURM_DEADLINE_S

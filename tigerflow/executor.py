@@ -27,6 +27,7 @@ from typing import Any, Optional
 
 from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.executors.local import common_settings
+from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
@@ -60,6 +61,15 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc] # Snakemake 
             "and not inside a Slurm job)"
         },
     )
+
+    def __post_init__(self) -> None:
+        """Find the profile from where the command is called, not from the workflow."""
+        if self.workers_profile is None:
+            return
+        self.workers_profile = self.workers_profile.absolute()
+        if not self.workers_profile.is_dir():
+            msg = f"--tigerflow-workers-profile: {self.workers_profile} is no directory"
+            raise WorkflowError(msg)
 
 
 class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types for it
@@ -146,9 +156,8 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         """Return the host for the workflow, and the words that it is started with."""
         settings = self.workflow.executor_settings
         profile = settings.workers_profile if settings else None
-        if profile is not None:
-            profile = Path(self.workflow.workdir_init, profile)
-        elif "SLURM_JOB_ID" not in os.environ and shutil.which("sbatch"):
+        is_in_job = "SLURM_JOB_ID" in os.environ
+        if profile is None and not is_in_job and shutil.which("sbatch"):
             profile = Path(workflow_dir, WORKERS_PROFILE)
         if profile is None or not Path(workflow_dir, WORKERS_SNAKEFILE).exists():
             return client.HOST

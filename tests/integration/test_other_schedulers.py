@@ -3,31 +3,17 @@
 import signal
 
 import pytest
-from slurm_flows import QueueWatch, SlurmFlow, until
+from runs import finish
+from slurm_flows import WORK, QueueWatch, SlurmFlow, generic_profile, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
-
-PROFILE = """
-executor: cluster-generic
-cluster-generic-submit-cmd: >-
-  sbatch --parsable --partition={partition} --cpus-per-task={{threads}}
-  --mem={{resources.mem_mb}} --time={{resources.runtime}} --output=/dev/null
-cluster-generic-cancel-cmd: scancel
-jobs: 1000
-keep-going: true
-scheduler: greedy
-latency-wait: 30
-"""
 
 
 class Flow(SlurmFlow):
     """A pipeline whose workers another plugin submits."""
 
     def write_profile(self, partition="main"):
-        profile = self.root / "profile"
-        profile.mkdir()
-        (profile / "profile.yaml").write_text(PROFILE.format(partition=partition))
-        return f"--workers-profile={profile}"
+        return f"--workers-profile={generic_profile(self.root, partition)}"
 
     def until_quiet(self):
         until(lambda: not self.leftovers(), f"left: {self.leftovers()} {self.said}")
@@ -87,3 +73,27 @@ def test_rejected_job_is_told_in_the_schedulers_words(flow):
     )
     assert "Invalid partition name specified" in flow.said
     flow.check()
+
+
+def test_our_executor_has_its_workers_in_jobs_of_another_plugin(flow, slurm):
+    flow.add_module(WORK)
+    flow.compile(flow.task())
+    flow.add_inputs("a", "b")
+    profile = generic_profile(flow.root)
+    # Also inside a job, when a profile says how.
+    flow.environment["SLURM_JOB_ID"] = "12345"
+    options = ("--executor=tigerflow", f"--tigerflow-workers-profile={profile.name}")
+    code, said = finish(flow.start(*options), 90)
+    assert code == 0, said
+    assert {node for _, node, _ in flow.setups()} <= set(slurm.nodes)
+    flow.check("a", "b")
+
+
+def test_profile_that_is_not_there_is_named(flow):
+    flow.add_module(WORK)
+    flow.compile(flow.task())
+    options = ("--executor=tigerflow", "--tigerflow-workers-profile=nowhere")
+    code, said = flow.snakemake(*options)
+    assert code == 1
+    assert f"{flow.root}/nowhere is no directory" in said
+    assert "Traceback" not in said

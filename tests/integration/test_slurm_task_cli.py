@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from runs import DEADLINE_S, lines, runtime_files, wait_until
 from single_task import LINE, TRANSCRIBE, Service, slurm_task
+from slurm_flows import generic_profile
 
 from tigerflow.layout import STATE
 
@@ -585,6 +586,25 @@ def test_retries_of_a_profile_submit_no_worker_again(at, profile):
     said = (at.outputs / STATE / "logs" / "jobs.log").read_text()
     assert said.count("Invalid partition name specified") == 1
     assert "Trying to restart" not in said
+
+
+def test_another_plugin_submits_the_workers(at):
+    at.give(**{f"f{number}": "text" for number in range(5)})
+
+    service = at.once(f"--workers-profile={generic_profile(at.path)}")
+
+    assert service.end() == 0, service.log
+    assert at.results() == [f"f{number}.out" for number in range(5)]
+
+
+def test_what_sbatch_says_to_another_plugin_is_told(at):
+    at.give(a="text")
+
+    service = at.once(f"--workers-profile={generic_profile(at.path, 'nosuch')}")
+
+    assert service.end() == 1
+    assert "invalid partition specified: nosuch" in service.log
+    assert at.results() == []
 
 
 def test_a_profile_that_is_not_there_is_named(at):

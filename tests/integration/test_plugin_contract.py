@@ -1,0 +1,150 @@
+"""What TigerFlow uses of Snakemake's executor plugins means what it takes it for."""
+
+import dataclasses
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import snakemake_executor_plugin_cluster_generic as generic
+import snakemake_executor_plugin_slurm as slurm
+import yaml
+from snakemake.cli import get_argument_parser
+from snakemake.workflow import Workflow
+from snakemake_interface_executor_plugins.executors.base import (
+    AbstractExecutor,
+    SubmittedJobInfo,
+)
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode
+
+from tigerflow.engine import plugins
+
+pytestmark = pytest.mark.snakemake
+
+PLUGINS = pytest.mark.parametrize("plugin", [slurm, generic])
+
+#: What is replaced, where it is, and what it takes.
+REPLACED = {
+    "report_job_submission": (RealExecutor, ["self", "job_info", "register_job"]),
+    "report_job_success": (AbstractExecutor, ["self", "job_info"]),
+    "report_job_error": (AbstractExecutor, ["self", "job_info", "msg", "kwargs"]),
+    "format_job_exec": (RealExecutor, ["self", "job"]),
+    "_wait_for_jobs": (RemoteExecutor, ["self"]),
+    "cancel": (RemoteExecutor, ["self"]),
+}
+
+SHIPPED = sorted((Path(__file__).parents[2] / "profiles").glob("*/profile.yaml"))
+
+
+def parameters(function):
+    return [*inspect.signature(function).parameters]
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_what_is_replaced_is_there(name):
+    owner, expected = REPLACED[name]
+    assert name in vars(owner)
+    assert parameters(vars(owner)[name]) == expected
+
+
+@PLUGINS
+@pytest.mark.parametrize("name", sorted(REPLACED.keys() - {"report_job_submission"}))
+def test_no_plugin_has_its_own_in_place_of_what_is_replaced(plugin, name):
+    owner, _ = REPLACED[name]
+    assert getattr(plugin.Executor, name) is vars(owner)[name]
+
+
+@PLUGINS
+def test_submission_is_reported_by_way_of_what_is_replaced(plugin):
+    assert "report_job_submission" not in vars(plugin.Executor)
+    # That one keeps the list of active jobs.
+    calls = "super().report_job_submission(job_info, register_job=register_job)"
+    assert calls in inspect.getsource(RemoteExecutor.report_job_submission)
+
+
+def test_jobs_are_followed_by_a_coroutine():
+    assert inspect.iscoroutinefunction(RemoteExecutor._wait_for_jobs)
+
+
+@PLUGINS
+def test_plugin_yields_the_jobs_that_go_on(plugin):
+    check = plugin.Executor.check_active_jobs
+    assert inspect.isasyncgenfunction(check)
+    assert parameters(check) == ["self", "active_jobs"]
+
+
+@PLUGINS
+def test_plugin_cancels_jobs_from_a_list(plugin):
+    assert parameters(plugin.Executor.cancel_jobs) == ["self", "active_jobs"]
+
+
+def test_job_is_known_with_its_number():
+    info = SubmittedJobInfo(job="job")
+    assert (info.job, info.external_jobid) == ("job", None)
+
+
+def test_remote_executor_has_what_is_read_of_it():
+    for name in ("tmpdir", "next_seconds_between_status_checks"):
+        assert isinstance(vars(RemoteExecutor)[name], property)
+    assert "self.wait = True" in inspect.getsource(RemoteExecutor.__init__)
+    fields = {field.name for field in dataclasses.fields(CommonSettings)}
+    assert "init_seconds_before_status_checks" in fields
+
+
+@PLUGINS
+@pytest.mark.parametrize("part", ["prefix", "suffix"])
+def test_plugin_may_put_commands_around_that_of_a_job(plugin, part):
+    assert parameters(getattr(plugin.Executor, f"get_job_exec_{part}")) == [
+        "self",
+        "job",
+    ]
+
+
+def test_suffix_says_how_a_command_has_ended():
+    source = inspect.getsource(generic.Executor.get_job_exec_suffix)
+    assert "get_jobfinished_marker" in source
+    assert "|| " in source
+
+
+def test_slurm_plugin_submits_in_threads():
+    source = inspect.getsource(slurm.Executor.__post_init__)
+    assert "self._job_submission_executor = ThreadPoolExecutor(" in source
+    assert slurm.ThreadPoolExecutor is ThreadPoolExecutor
+
+
+def test_slurm_plugin_tells_a_state_as_it_is_read():
+    source = inspect.getsource(slurm.Executor.check_active_jobs)
+    assert "SLURM status is: '{status}'" in source
+    assert plugins._STATE.search("SLURM status is: 'TIMEOUT'.")[1] == "TIMEOUT"
+
+
+def test_slurm_plugin_tells_what_sbatch_said_as_it_is_read():
+    source = inspect.getsource(slurm.Executor.run_job)
+    assert "The error message was '{e.output.strip()}'.\\n" in source
+    assert plugins._SUBMITTING in source
+
+
+def test_text_that_is_taken_away_is_what_snakemake_adds():
+    source = inspect.getsource(RemoteExecutor.print_job_error)
+    added = "".join(source.split('"')[i] for i in (3, 5))
+    assert added.startswith(plugins._ADDED)
+
+
+@pytest.mark.parametrize("profile", SHIPPED, ids=lambda path: path.parent.name)
+def test_profile_has_options_that_snakemake_has(profile):
+    options = get_argument_parser()._option_string_actions
+    given = yaml.safe_load(profile.read_text())
+    assert [key for key in given if f"--{key}" not in options] == []
+
+
+def test_our_executor_has_an_option_of_its_own():
+    assert "--tigerflow-workers-profile" in get_argument_parser()._option_string_actions
+
+
+def test_snakemake_in_a_job_knows_that_it_is_there():
+    assert isinstance(vars(Workflow)["remote_exec"], property)
+    assert isinstance(vars(Workflow)["workdir_init"], property)
+    assert ExecMode.REMOTE.item_to_choice() == "remote"
+    assert "ExecMode.REMOTE" in inspect.getsource(RemoteExecutor.get_exec_mode)
