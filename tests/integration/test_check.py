@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pipelines import write_pipeline
 
+from tigerflow.engine import rehearsal
 from tigerflow.tasks import commands
 from tigerflow.tasks.commands import Doubt, find_doubts
 
@@ -167,14 +168,25 @@ def test_tasks_are_drawn_as_a_tree_and_nothing_is_written(site):
 
 def test_slurm_is_only_asked(site):
     site.answer()
-    site.environment["BASH_FUNC_sbatch%%"] = '() { echo escaped >>"$NOTES"; echo 7; }'
     site.write(HEAR)
 
     site.check()
 
     assert site.notes.read_text().splitlines()[:2] == ["--test-only", "--parsable"]
     assert site.notes.read_text().count("--test-only") == 1
-    assert "escaped" not in site.notes.read_text()
+
+
+def test_no_sbatch_but_ours_is_found_by_a_shell(tmp_path, monkeypatch):
+    monkeypatch.setenv("BASH_FUNC_sbatch%%", "() { echo escaped; }")
+    before = dict(os.environ)
+
+    with rehearsal._stage(tmp_path / "stage"):
+        command = "sbatch --comment rule_x_7; type -P sbatch"
+        said = subprocess.check_output(["bash", "-c", command], text=True)
+
+    assert said == f"{tmp_path}/stage/sbatch\n"
+    assert (tmp_path / "stage" / "7.words").exists()
+    assert dict(os.environ) == before
 
 
 def test_what_slurm_would_refuse_is_told_with_its_line(site):

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 from single_task import Bench, slurm_task
-from slurm_flows import SlurmFlow, until
+from slurm_flows import SLURM_DEADLINE_S, SlurmFlow, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 
@@ -70,6 +70,19 @@ CASES = {
     ),
 }
 
+#: What cannot be, and what Slurm says of it, or the plugin.
+REFUSED = (
+    ({"sbatch_options": ["-p nosuch"]}, "Invalid partition name specified"),
+    ({"sbatch_options": ["-A nosuch"]}, "account nosuch appears to be invalid"),
+    ({"sbatch_options": ["-q nosuch"]}, "Invalid qos specification"),
+    ({"sbatch_options": ["-C nosuch"]}, "Invalid feature specification"),
+    ({"sbatch_options": ["--reservation=x"]}, "Requested reservation is invalid"),
+    ({"time": "2-0"}, "Requested time limit is invalid"),
+    ({"memory": "1T"}, "Requested node configuration is not available"),
+    ({"gpus": "h100:1"}, "Requested node configuration is not available"),
+    ({"cpus": 99}, "More processors requested than permitted"),
+)
+
 CODE = """
 class Work(SlurmTask):
     def run(context, input_file, output_file): pass
@@ -121,4 +134,42 @@ def test_resources_of_a_command_line_reach_slurm(tmp_path, slurm, name):
         service.end()
     bench.close()
     assert only(found, expected) == expected, found
+    assert slurm.jobs() == []
+
+
+def test_what_check_shows_is_what_slurm_gets(world, slurm):
+    flow = SlurmFlow(world, slurm)
+    flow.add_module(CODE)
+    flow.write(*(_later(flow, name, given) for name, (given, _) in CASES.items()))
+    with slurm.reservation("class", "n1"):
+        assert flow.command("check", flow.pipeline).wait(SLURM_DEADLINE_S) == 0, (
+            flow.said
+        )
+        assert slurm.jobs() == []
+        shown = [line.strip("│ ") for line in flow.said.splitlines()]
+        commands = [line for line in shown if line.startswith("sbatch ")]
+        assert len(commands) == len(CASES)
+        assert sum(line.startswith("accepted: ") for line in shown) == len(CASES)
+        for command, (_, expected) in zip(commands, CASES.values(), strict=True):
+            said = slurm.call("sh", "-c", f"{command} --wrap true --output=/dev/null")
+            found = slurm.details(said.split()[-1])
+            assert only(found, expected) == expected, found
+    assert not flow.out.exists()
+
+
+def test_what_slurm_would_refuse_is_found_before_a_start(world, slurm):
+    flow = SlurmFlow(world, slurm)
+    flow.add_module(CODE)
+    flow.write(
+        *(
+            flow.task(name=f"task{number}", resources=given)
+            for number, (given, _) in enumerate(REFUSED)
+        )
+    )
+    assert flow.command("check", flow.pipeline).wait(SLURM_DEADLINE_S) == 2
+    told = [line for line in flow.said.splitlines() if "would be refused" in line]
+    for number, (line, (_, words)) in enumerate(zip(told, REFUSED, strict=True)):
+        place = f"tasks[{number}].worker_resources: its jobs would be refused: "
+        assert place in line
+        assert words in line
     assert slurm.jobs() == []

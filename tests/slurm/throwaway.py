@@ -149,7 +149,7 @@ class Cluster:
     @contextlib.contextmanager
     def reservation(self, name: str, node: str) -> Iterator[None]:
         """Keep a node for the jobs that ask for a reservation."""
-        words = ("users=root", "starttime=now", "duration=60", f"nodes={node}")
+        words = ("users=root", "starttime=now", "duration=UNLIMITED", f"nodes={node}")
         self.call(
             "scontrol", "create", "reservation", f"reservationname={name}", *words
         )
