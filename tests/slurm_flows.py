@@ -155,6 +155,11 @@ class SlurmFlow(Watched):
         ends = self.events("task_done") + self.events("task_failed")
         return [event for event in ends if event["task"] == "work"]
 
+    @property
+    def jobs_log(self) -> str:
+        """Return what was said by those that submit jobs."""
+        return (self.out / ".tigerflow" / "logs" / "jobs.log").read_text()
+
     def mailboxes(self) -> list[Path]:
         return list((self.out / ".tigerflow" / "mailboxes").glob("*/*"))
 
@@ -279,3 +284,8 @@ def _job_of(pid: int) -> str:
         return ""
     values = dict(each.partition("=")[::2] for each in data.split("\0"))
     return values.get("SLURM_JOB_ID", "")
+
+
+def parent_of(pid: int) -> int:
+    """Return the id of a process's parent."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from runs import lines
-from slurm_flows import ALONE, WORK, SlurmFlow, full_nodes, until
+from slurm_flows import ALONE, WORK, SlurmFlow, full_nodes, parent_of, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 
@@ -62,6 +62,22 @@ def test_whole_job_is_killed_under_a_file(flow, slurm):
     flow.check("a", "wait")
 
 
+def test_whole_job_stands_still_under_a_file(flow):
+    flow.serve()
+    flow.add_inputs("a", "wait")
+    process = flow.watch("--once")
+    job, pid = flow.until_running("wait")
+    worker = flow.host_pid(flow.node_of(job), pid)
+    for frozen in (parent_of(worker), worker):
+        os.kill(frozen, signal.SIGSTOP)
+    again, _ = flow.until_running("wait", 2)
+    assert again != job
+    assert "has shown no sign of life for 12 s while processing wait.txt" in flow.said
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    flow.check("a", "wait")
+
+
 def test_file_that_kills_each_worker_fails_alone(flow):
     flow.serve(
         ALONE
@@ -96,7 +112,10 @@ class Work(SlurmTask):
     )
     flow.add_inputs("a", "large", "z")
     assert flow.finish() == 1, flow.said
-    assert flow.record("large")["exception_type"] == "WorkerDied"
+    assert flow.in_order("run large") == ["run large"] * 3
+    record = flow.record("large")
+    assert record["exception_type"] == "WorkerDied"
+    assert "was killed by signal 9 (SIGKILL) while processing" in record["message"]
     flow.check("a", "z", failed=("large",))
 
 
@@ -244,6 +263,9 @@ def _check_stopped(flow, *words):
     for word in words:
         assert word in line
     assert flow.names("side") == ["a.out", "b.out"]
+    # Not again and again.
+    assert flow.said.count("Submitted task") <= 1
+    assert flow.jobs_log.count("sbatch call") <= 1
     flow.check()
 
 
@@ -358,6 +380,29 @@ def test_service_is_killed_and_started_again_while_workers_run(flow):
     flow.check("second", "wait1", "wait2")
 
 
+def test_service_is_killed_again_and_again(flow):
+    flow.serve(max_workers=2)
+    stems = [f"second{number:02}" for number in range(12)]
+    flow.add_inputs(*stems)
+
+    def kill_when(condition, what):
+        process = flow.watch()
+        until(condition, f"{what}: {flow.said}")
+        process.kill()
+        process.wait()
+
+    for words in ("Starting pipeline execution", "Submitted task", "-> ACTIVE"):
+        before = flow.said.count(words)
+        kill_when(lambda w=words, b=before: flow.said.count(w) > b, words)
+    for count in (1, 4, 8):
+        kill_when(
+            lambda c=count: len([*(flow.out / "work").glob("*.out")]) >= c,
+            f"{count} files are done",
+        )
+    assert flow.finish() == 0, flow.said
+    flow.check(*stems)
+
+
 def _kill_all_here(world, process):
     """Do what the loss of a login node does: nobody is left to cancel anything."""
     here = Path("/proc/self/ns/pid").readlink()
@@ -402,6 +447,22 @@ def test_service_is_gone_for_good(flow, world):
     flow.go()
     assert flow.finish() == 0, flow.said
     flow.check("wait1", "wait2")
+
+
+def test_service_is_lost_and_started_again_while_a_worker_cannot_be_cancelled(
+    flow, world, slurm
+):
+    flow.serve(max_workers=1)
+    flow.add_inputs("wait")
+    process = flow.watch()
+    job, _ = flow.until_running("wait")
+    slurm.stop_slurmd(flow.node_of(job))
+    _kill_all_here(world, process)
+    process = flow.watch("--once")
+    flow.until_running("wait", 2)
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    flow.check("wait")
 
 
 #: Waits where it is told to, for ever.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from runs import DEADLINE_S
-from slurm.hosts import ClusterError
+from slurm.hosts import ClusterError, run
 from slurm_flows import ALONE, SlurmFlow, full_nodes, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
@@ -67,6 +67,25 @@ def test_jobs_that_stay_pending_count_also_after_a_kill_and_a_restart(flow, slur
     assert flow.ended(process) == 0, flow.said
     assert len(flow.count.most) == 2
     flow.check(*(f"f{number}" for number in range(6)))
+
+
+def test_jobs_that_are_pending_for_long_are_waited_for(flow, slurm):
+    # Meanwhile, each of these times is over more than once.
+    flow.environment["TIGERFLOW_WORKER_IDLE_TIMEOUT"] = "2"
+    flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = "6"
+    flow.environment["TIGERFLOW_SLURM_TASK_WORKER_STARTUP_TIMEOUT"] = "15"
+    flow.serve(max_workers=2)
+    stems = [f"f{number}" for number in range(6)]
+    flow.add_inputs(*stems)
+    with full_nodes(slurm) as others:
+        process = flow.watch("--once")
+        until(lambda: len(slurm.jobs()) == others + 2, "two jobs are pending")
+        before = slurm.jobs()
+        flow.count.look(times=60)
+        assert slurm.jobs() == before
+    assert flow.ended(process) == 0, flow.said
+    assert flow.said.count("Submitted task") == 2, flow.said
+    flow.check(*stems)
 
 
 def test_jobs_that_still_wait_when_nothing_is_left_to_do_are_cancelled(flow, slurm):
@@ -141,7 +160,16 @@ def test_service_is_stopped_while_workers_run_and_wait(flow, slurm, how):
     flow.check(*(["wait"] if how != "force" else []))
 
 
-def test_another_user_can_neither_read_nor_write_mailboxes(flow, slurm):
+#: Tells how a socket of somebody else answers; it is the first argument.
+CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+
+#: Prints the command lines of all processes there are.
+COMMANDS = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+
+
+@pytest.fixture
+def secret(flow, slurm):
+    """A worker at a file whose name is nobody's business, and a guest on its node."""
     flow.serve()
     flow.add_inputs("wait-for-secret")
     previous = os.umask(0)
@@ -149,26 +177,63 @@ def test_another_user_can_neither_read_nor_write_mailboxes(flow, slurm):
         process = flow.watch("--once")
     finally:
         os.umask(previous)
-    flow.until_running("wait-for-secret")
-    [job] = flow.mailboxes()
+    job, _ = flow.until_running("wait-for-secret")
     for path in (flow.world.directory, *flow.world.directory.parents):
         if path != Path("/"):
             path.chmod(path.stat().st_mode | 0o055)
-    guest = slurm.add_guest()
-    node = slurm.nodes[flow.node_of(flow.runs("wait-for-secret")[0][0])]
-    as_guest = ("runuser", "-u", guest, "--", "sh", "-c")
-    assert node.run(*as_guest, f"ls {flow.out}").split()
-    for command in (
-        f"ls {job}/0",
-        f"cat {job}/0/inbox",
-        f"echo x >> {job}/0/inbox",
-        f"ls {flow.out}/.tigerflow/mailboxes",
-        f"echo x > {flow.out}/.tigerflow/mailboxes/pulse",
-    ):
-        with pytest.raises(ClusterError, match="Permission denied"):
-            node.run(*as_guest, command)
-    for path in [job.parent.parent, *job.parent.parent.rglob("*")]:
-        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    guest, node = slurm.add_guest(), slurm.nodes[flow.node_of(job)]
+
+    def call(command, *words, host=node.run):
+        """Run a command of the shell, as the guest."""
+        runuser = ("runuser", "-u", guest, "--", "sh", "-c", command, "sh", *words)
+        return host(*runuser, env=slurm.environment)
+
+    yield call
     flow.go()
     assert flow.ended(process) == 0, flow.said
+    slurm.remove_guest()
     flow.check("wait-for-secret")
+
+
+def test_another_user_can_neither_read_nor_write_mailboxes(flow, secret):
+    [job] = flow.mailboxes()
+    mailboxes = flow.out / ".tigerflow" / "mailboxes"
+    # Where everybody may look, the guest can.
+    assert secret(f"ls {flow.out}").split()
+    for command in (
+        f"ls {mailboxes}",
+        f"ls {job}/0",
+        f"cat {job}/0/inbox",
+        f"cat {job}/0/outbox",
+        f"cat {job}/0/log",
+        f"echo x >> {job}/0/inbox",
+        f"echo x >> {job}/0/outbox",
+        f"echo x > {job}/0/exit",
+        f"mkdir {job}/1",
+        f"mv {job} {job.parent}/other",
+        f"echo x > {mailboxes}/pulse",
+    ):
+        with pytest.raises(ClusterError, match="Permission denied"):
+            secret(command)
+    for path in [mailboxes, *mailboxes.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_another_user_can_neither_see_nor_use_the_sockets_of_a_service(flow, secret):
+    sockets = [path for path in flow.runtime_files() if path.is_socket()]
+    assert sockets
+    for path in sockets:
+        for command, *words in (
+            (f"ls {path.parent}",),
+            (f"/usr/bin/env python3 -c '{CONNECT}' \"$1\"", path),
+        ):
+            with pytest.raises(ClusterError, match="Permission denied"):
+                secret(command, *words, host=run)
+
+
+def test_another_user_sees_no_name_of_a_file_among_jobs_and_processes(secret):
+    seen = secret("squeue --format=%all; scontrol show job --all --details")
+    assert "rule_work" in seen
+    seen += secret(COMMANDS) + secret(COMMANDS, host=run)
+    assert "tigerflow.workers.remote" in seen
+    assert "secret" not in seen

@@ -1,5 +1,6 @@
 """The command line of a Slurm task, on a cluster: `python module.py …`."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from runs import DEADLINE_S, lines, runtime_files, wait_until
 from single_task import LINE, TRANSCRIBE, Service, slurm_task
-from slurm_flows import generic_profile
+from slurm_flows import generic_profile, parent_of
 
 from tigerflow.layout import STATE
 
@@ -396,13 +397,20 @@ def test_a_setup_command_that_fails_is_named(at):
     assert at.results() == []
 
 
-def test_what_slurm_says_of_a_job_that_cannot_be_is_told(at):
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--partition=nosuch", "invalid partition specified: nosuch"),
+        ("--account=nosuch", "account nosuch appears to be invalid"),
+    ],
+)
+def test_what_slurm_says_of_a_job_that_cannot_be_is_told(at, option, words):
     at.give(a="text")
 
-    service = at.start("--sbatch-option=--partition=nosuch")
+    service = at.start(f"--sbatch-option={option}")
 
     assert service.end() == 1
-    assert "invalid partition specified: nosuch" in service.log
+    assert words in service.log
     assert statuses(service) == []
     assert at.results() == []
 
@@ -418,6 +426,65 @@ def test_one_output_directory_has_one_task_at_a_time(at):
     said = rf"Error: Task is already running \(pid {first.process.pid} on .*\)\n"
     assert re.fullmatch(said, second.log)
     assert first.stop() == 143
+
+
+#: Notes its job, and waits.
+WAITING = """
+    import fcntl
+    with (here / 'jobs').open('a') as jobs:
+        print(os.environ['SLURM_JOB_ID'], file=jobs)
+    # A file that is begun while an earlier worker is still at it fails.
+    with (here / 'begun').open('w') as begun:
+        fcntl.flock(begun, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        wait_for('go')
+        output_file.write_text('done')
+"""
+
+
+def test_a_file_whose_job_is_cancelled_is_tried_again(at):
+    at.give(a="text")
+    service = at.start("--once", run=WAITING)
+    jobs = at.path / "jobs"
+    wait_until(lambda: lines(jobs), "it is at work")
+
+    at.slurm.call("scancel", lines(jobs)[0])
+    wait_until(lambda: len(lines(jobs)) == 2, "another is at work")
+    at.touch("go")
+
+    assert service.end() == 0, service.log
+    assert "while processing a.txt; it is tried again" in service.log
+    assert at.results() == ["a.out"]
+
+
+def descendants(pid):
+    """Return the ids of all that a process has started, and so on."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        child = int(path.parent.name)
+        with contextlib.suppress(OSError):
+            if parent_of(child) == pid:
+                found += [child, *descendants(child)]
+    return found
+
+
+def test_workers_leave_when_all_of_the_task_here_is_gone_for_good(at):
+    at.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = "4"
+    at.give(a="text")
+    service = at.start(run=WAITING)
+    wait_until(lambda: lines(at.path / "jobs"), "it is at work")
+
+    # So that it sees nothing of it, and cannot cancel anything.
+    service.process.send_signal(signal.SIGSTOP)
+    for pid in [*descendants(service.process.pid), service.process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    service.process.wait()
+
+    at.until_no_jobs()
+    assert at.results() == []
+    at.touch("go")
+    assert at.once(run=WAITING).end() == 0
+    assert at.results() == ["a.out"]
+    assert at.task_log().count("torn down") == 2
 
 
 # How it is stopped

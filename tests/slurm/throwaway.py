@@ -231,6 +231,11 @@ class Cluster:
         self._administer("add", "user", self.guest, f"account={ACCOUNTS[0]}")
         return self.guest
 
+    def remove_guest(self) -> None:
+        """Remove that user, who has no process any more."""
+        self._administer("delete", "user", self.guest)
+        run("userdel", self.guest)
+
     def _has_guest(self) -> bool:
         return any(entry.pw_name == self.guest for entry in pwd.getpwall())
 

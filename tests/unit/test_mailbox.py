@@ -1,13 +1,15 @@
 """Messages and signs of life in files."""
 
+import asyncio
 import os
 import stat
 
 import pytest
 
 from tigerflow.layout import MAILBOX_EXIT, MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_PULSE
+from tigerflow.settings import Settings
 from tigerflow.workers.mailbox import Receiver, Sender, make_mailbox
-from tigerflow.workers.postman import Round
+from tigerflow.workers.postman import Postman, Round
 from tigerflow.workers.protocol import (
     Answer,
     Fate,
@@ -15,6 +17,7 @@ from tigerflow.workers.protocol import (
     Left,
     Ready,
     Reason,
+    Started,
     Stop,
     encode,
 )
@@ -189,6 +192,30 @@ def test_round_tells_that_a_worker_lives(mailbox):
     postman_round = Round(mailbox, print)
     Pulse(mailbox / MAILBOX_PULSE).beat()
     assert postman_round.exchange().still_s == 0
+
+
+def test_pulse_counts_from_the_start_of_a_worker_however_long_its_job_waited(mailbox):
+    postman_round = Round(mailbox, print)
+    postman_round.exchange()
+    postman_round._watch._changed -= 1000
+    _send(mailbox / MAILBOX_OUTBOX, FIRST)
+    assert postman_round.exchange().still_s > 900
+    _send(mailbox / MAILBOX_OUTBOX, Started("n1", 1, "1", None))
+    assert postman_round.exchange().still_s < 900
+
+
+def test_what_is_posted_is_sent_though_nobody_listens_any_more(mailbox):
+    async def post():
+        settings = Settings(mailbox_poll_ms=10)
+        postman = Postman.for_run(mailbox.parents[3], settings)
+        postman_round = Round(mailbox, print)
+        postman.add(postman_round)
+        postman_round.post(Stop())
+        postman.remove(postman_round)
+        await asyncio.to_thread(postman.stop)
+
+    asyncio.run(post())
+    assert Receiver(mailbox / MAILBOX_INBOX).receive() == [Stop()]
 
 
 def test_mailbox_that_is_gone_brings_nothing_and_raises_nothing(tmp_path):

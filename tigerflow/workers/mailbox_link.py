@@ -178,6 +178,8 @@ class MailboxLink:
         elif self.has_started and delivery.still_s > self._patience_s:
             timeout_s = self._settings.worker_lost_timeout
             how = f"has shown no sign of life for {timeout_s} s"
+            # If it lives all the same, it must not go on beside another.
+            self.kill()
             self._end(self._lost or Ending(how, is_killed=True))
 
     @property

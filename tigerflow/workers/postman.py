@@ -21,7 +21,7 @@ from tigerflow.layout import (
 )
 from tigerflow.settings import Settings
 from tigerflow.workers.mailbox import Receiver, Sender
-from tigerflow.workers.protocol import Message
+from tigerflow.workers.protocol import Message, Started
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
 #: While no answer is waited for, a mailbox is looked into so many times more rarely.
@@ -88,6 +88,9 @@ class Round:
         # In this order: what came before the end is received before it.
         code = _read_code(self._exit)
         messages = self._receiver.receive()
+        if any(isinstance(message, Started) for message in messages):
+            # Its job may have waited for long before that.
+            self._watch.restart()
         now = time.monotonic()
         is_felt = now - self._felt >= PULSE_S
         if not (messages or is_felt) and code is None:
@@ -108,6 +111,8 @@ class Postman:
         self._poll_s = poll_s
         self._beat_s = beat_s
         self._rounds: set[Round] = set()
+        #: Off the round, but with something still to be sent.
+        self._last: list[Round] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._over = False
@@ -145,9 +150,12 @@ class Postman:
         self._wake.set()
 
     def remove(self, each: Round) -> None:
-        """Take a mailbox off the round."""
+        """Take a mailbox off the round; what is posted is still sent."""
         with self._lock:
             self._rounds.discard(each)
+            if each.has_mail:
+                self._last.append(each)
+        self._wake.set()
 
     def hurry(self) -> None:
         """Look now; from any thread."""
@@ -164,6 +172,9 @@ class Postman:
                     self._pulse.beat()
             with self._lock:
                 rounds = list(self._rounds)
+                last, self._last = self._last, []
+            for each in last:
+                each.exchange()
             for each in rounds:
                 if is_over or each.has_mail or time.monotonic() >= each.next_look:
                     self._look(each)

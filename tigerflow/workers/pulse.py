@@ -50,6 +50,10 @@ class PulseWatch:
         self._last = b""
         self._changed = clock()
 
+    def restart(self) -> None:
+        """Count from now on, whatever was before."""
+        self._changed = self._clock()
+
     def still_s(self) -> float:
         """Look, and return for how many seconds nothing has changed."""
         now = self._clock()
