@@ -199,6 +199,85 @@ def test_name_that_two_packages_register_leads_to_the_first_and_is_told(run):
     assert json.loads(info.stdout)["class"] == "Rival"
 
 
+def test_info_names_the_others_that_register_a_name(run):
+    lines = run("tasks", "info", "echo", packages=["rival"]).stdout.splitlines()
+
+    assert lines[1] == "Source: built-in"
+    assert lines[4] == "Also registered: rival_tasks:Rival by rival-tasks"
+
+
+MALFORMED = {
+    "m-attribute": "tigerflow.library.echo:Echo.run",
+    "m-empty": "",
+    "m-option": "-m",
+    "m-path": "tigerflow/library/echo.py",
+    "m-words": "not a module: really",
+}
+NO_TARGET = "is neither 'module' nor 'module:Class'"
+
+
+def test_entry_points_that_name_no_class_are_told_beside_those_that_do(run):
+    result = run("tasks", "list", packages=["malformed"])
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[3:] == [
+        *(
+            f"  {name} (2) - cannot be used: {target!r} {NO_TARGET}"
+            for name, target in MALFORMED.items()
+        ),
+        f"  name with spaces (2) - {ECHO}",
+    ]
+    info = run("tasks", "info", "m-path", packages=["malformed"])
+    assert info.stdout.endswith(
+        f"\nCould not load task details: 'tigerflow/library/echo.py' {NO_TARGET}\n"
+    )
+
+
+def compile_one(run, tmp_path, module, packages, **params):
+    """Compile a pipeline of one task; return what was said, without the path."""
+    task = {"name": "a", "kind": "local", "module": module, "input_ext": ".txt"}
+    (tmp_path / "p.yaml").write_text(json.dumps({"tasks": [task | params]}))
+    (tmp_path / "in").mkdir(exist_ok=True)
+    result = run("compile", "p.yaml", "in", "out", packages=packages)
+    assert "Traceback" not in result.stderr
+    return result.returncode, result.stderr.replace("p.yaml:1: tasks[0].module: ", "@")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("b-raises", "cannot import broken_tasks.raises: ValueError: two lines"),
+        ("b-dies", BROKEN["b-dies"]),
+        ("b-exits", BROKEN["b-exits"]),
+        ("b-missing-class", BROKEN["b-missing-class"]),
+        ("b-needs", BROKEN["b-needs"]),
+        (
+            "m-path",
+            f"m-path cannot be used: 'tigerflow/library/echo.py' {NO_TARGET}",
+        ),
+    ],
+)
+def test_pipeline_with_a_broken_task_has_the_reason(run, tmp_path, name, told):
+    packages = ["broken", "malformed"]
+
+    assert compile_one(run, tmp_path, name, packages) == (2, f"@{told}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pipeline_says_which_of_two_tasks_with_one_name_it_takes(run, tmp_path):
+    params = {"params": {"marks": 1}}
+    code, said = compile_one(run, tmp_path, "shout", ["good", "rival"], **params)
+
+    assert code == 0
+    assert said == (
+        "Warning: @'shout' is registered by shout-tasks and by rival-tasks; "
+        "that of shout-tasks is taken, the other is rival_tasks:Rival\n"
+    )
+    # What it is told by its module is beyond doubt.
+    module = "rival_tasks:Rival"
+    assert compile_one(run, tmp_path, module, ["good", "rival"]) == (0, "")
+
+
 def test_package_without_metadata_is_listed_without_a_version(run):
     result = run("tasks", "list", packages=["nameless"])
 

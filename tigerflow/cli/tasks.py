@@ -21,6 +21,7 @@ from tigerflow.tasks.registry import (
     find_registered,
     installed_tasks,
     registered_names,
+    rivals_of,
 )
 
 app = typer.Typer(help="Show the tasks that have a name.", no_args_is_help=True)
@@ -90,7 +91,7 @@ def info_command(
         if as_json:
             typer.echo(json.dumps(_info(shown), indent=2))
             return
-        typer.echo("\n".join(_info_lines(shown)))
+        typer.echo("\n".join(_info_lines(shown, rivals_of(task))))
 
 
 def _load(tasks: Sequence[RegisteredTask]) -> list[_Shown]:
@@ -159,13 +160,15 @@ def _param(field: FieldDescription) -> dict[str, Any]:
     }
 
 
-def _info_lines(shown: _Shown) -> Iterator[str]:
+def _info_lines(shown: _Shown, rivals: list[RegisteredTask]) -> Iterator[str]:
     task, described = shown.task, shown.described
     yield f"Task: {task.name}"
     yield f"Source: {_source(task)}"
     yield f"Module: {task.module}"
     if task.version:
         yield f"Version: {task.version}"
+    for rival in rivals:
+        yield f"Also registered: {rival.target} by {rival.owner}"
     if described is None:
         yield ""
         yield f"Could not load task details: {shown.problem}"

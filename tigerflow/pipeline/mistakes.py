@@ -48,12 +48,12 @@ class Mistakes:
         self._found.append((place, sentence))
 
     def warn(self, place: Place, sentence: str) -> None:
-        """Note an older form that was understood."""
+        """Note what was understood, and is not as it should be."""
         self._warnings.append((place, sentence))
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """`file:line: place: sentence` for each older form, in order of the file."""
+        """`file:line: place: sentence` for each warning, in order of the file."""
         return tuple(self._lines(self._warnings))
 
     def raise_any(self) -> None:

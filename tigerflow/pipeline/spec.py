@@ -20,7 +20,7 @@ from tigerflow.tasks.describe import TaskDescription
 from tigerflow.tasks.inquiry import ask_task
 from tigerflow.tasks.loader import Reference
 from tigerflow.tasks.params import ParamText
-from tigerflow.tasks.registry import find_registered
+from tigerflow.tasks.registry import find_registered, rivals_of
 
 #: As many modules are loaded at once.
 LOADED_AT_ONCE = 4
@@ -66,7 +66,7 @@ class Pipeline:
     #: Each after the one it depends on.
     tasks: tuple[PipelineTask, ...]
     staging: Staging
-    #: Lines about older forms that were understood.
+    #: Lines about what was understood and may be meant otherwise: older forms, names.
     warnings: tuple[str, ...]
 
     @property
@@ -132,6 +132,7 @@ def _load_tasks(
                 mistakes.add((*task.place, "module"), str(found))
                 continue
             _check_found(mistakes, task, found)
+            _point_out_rivals(mistakes, task)
             if task.spec is not None:
                 module = _resolved(task.spec.module, directory, found)
                 texts = _param_texts(document, task)
@@ -158,6 +159,21 @@ def _check_found(mistakes: Mistakes, task: ReadTask, found: TaskDescription) -> 
     if "params" not in task.wrong:
         for key, sentence in {**found.param_mistakes, **_nested(task)}.items():
             mistakes.add((*task.place, "params", key), sentence)
+
+
+def _point_out_rivals(mistakes: Mistakes, task: ReadTask) -> None:
+    """Say which package's task is meant by a name that several register."""
+    module = task.draft.module or ""
+    registered = find_registered(module.partition(":")[0])
+    if registered is None:
+        return
+    for rival in rivals_of(registered):
+        sentence = (
+            f"{registered.name!r} is registered by {registered.owner} and by "
+            f"{rival.owner}; that of {registered.owner} is taken, the other is "
+            f"{rival.target}"
+        )
+        mistakes.warn((*task.place, "module"), sentence)
 
 
 def _nested(task: ReadTask) -> dict[str, str]:

@@ -59,6 +59,9 @@ def load_task(reference: Reference, directory: Path) -> type[Task]:
     name = reference.module or ""
     registered = find_registered(name)
     if registered is not None:
+        if registered.problem is not None:
+            msg = f"{name} cannot be used: {registered.problem}"
+            raise TaskLoadError(msg)
         target = Reference.parse(registered.target, directory)
         chosen = reference.class_name or target.class_name
         return _choose(_import_name(target.module or ""), name, chosen)

@@ -27,8 +27,13 @@ class RegisteredTask:
     package: str
     version: str
     builtin: bool
-    #: Why the name does not lead to this task, or None.
+    #: Why this task cannot be had by its name, or None.
     problem: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """Who has it, in a sentence."""
+        return self.package or "another package"
 
     @property
     def module(self) -> str:
@@ -62,30 +67,46 @@ def installed_tasks() -> list[RegisteredTask]:
     tasks = []
     for task in map(_task, entry_points(group=GROUP)):
         owner = owners.setdefault(task.name, task)
-        others = owner.package or "another package"
-        taken = f"the name leads to the task of {others}"
+        taken = f"the name leads to the task of {owner.owner}"
         tasks.append(task if owner is task else replace(task, problem=taken))
     return sorted(tasks, key=lambda task: task.name)
 
 
 def find_registered(name: str) -> RegisteredTask | None:
     """Return the task that this name leads to, or None."""
-    for task in builtin_tasks() + installed_tasks():
-        if task.name == name and task.problem is None:
-            return task
-    return None
+    found = _named(name)
+    return found[0] if found else None
+
+
+def rivals_of(task: RegisteredTask) -> list[RegisteredTask]:
+    """Return the other tasks that are registered under a task's name."""
+    return _named(task.name)[1:]
 
 
 def registered_names() -> list[str]:
     """Return all names that `find_registered` knows."""
-    tasks = builtin_tasks() + installed_tasks()
-    return [task.name for task in tasks if task.problem is None]
+    return list(
+        dict.fromkeys(task.name for task in builtin_tasks() + installed_tasks())
+    )
+
+
+def _named(name: str) -> list[RegisteredTask]:
+    return [task for task in builtin_tasks() + installed_tasks() if task.name == name]
 
 
 def _task(entry: EntryPoint) -> RegisteredTask:
     package, version = _metadata(entry.dist) if entry.dist else ("", "")
     target = entry.value.partition("[")[0].strip()
-    return RegisteredTask(entry.name, target, package, version, builtin=False)
+    task = RegisteredTask(entry.name, target, package, version, builtin=False)
+    if _is_target(target):
+        return task
+    return replace(task, problem=f"{target!r} is neither 'module' nor 'module:Class'")
+
+
+def _is_target(text: str) -> bool:
+    module, colon, name = text.partition(":")
+    is_module = all(part.isidentifier() for part in module.split("."))
+    return is_module and (not colon or name.isidentifier())
 
 
 def _metadata(distribution: Distribution) -> tuple[str, str]:
