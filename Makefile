@@ -29,7 +29,7 @@ $(VENV)/demo-installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/test-installed: pyproject.toml $(wildcard tests/packages/letters/src/*/*)
 $(VENV)/test-installed: | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[examples,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[examples,report,test]'
 	# Apart, so that its tasks are in no other list; with what its modules import only.
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade \
 		--target $(VENV)/third-party tigerflow-ml==0.2.0 langdetect==1.0.9 six

@@ -195,3 +195,20 @@ class NoRunError(TigerflowError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{str(path)!r} is not the output directory of a pipeline")
+
+
+class ReportFileError(TigerflowError):
+    """A report cannot be written where it was asked for."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"The report cannot be written to {str(path)!r}: {reason}")
+
+
+class MissingLibraryError(TigerflowError):
+    """An option needs a library that is installed on request only."""
+
+    def __init__(self, library: str, extra: str, option: str) -> None:
+        super().__init__(
+            f"{option} needs {library!r}, which is not installed; "
+            f"to get it: pip install 'tigerflow[{extra}]'"
+        )

@@ -8,25 +8,45 @@ Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
 
 | event | further keys |
 | --- | --- |
-| `run_started` | `pid`, `host`, `version`, `tasks` (name -> parent), `versions` |
+| `run_started` | `pid`, `host`, `version`, `python`, `snakemake`, and by task: \
+`tasks` (its parent), `versions`, `kinds`, `modules`, `params` |
 | `staged` | `files`: names of input files; `signatures`: (size, mtime in ns) of each |
-| `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds` |
+| `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds`, \
+`worker` |
 | `file_done`, `file_failed` | `file`, `size`, `mtime_ns` of the input |
 | `file_forgotten` | `file`: it is to be processed again |
+| `worker` | `task`, `worker`, `state` (`launched`, `started` on the host `note`, \
+`ready`, `ended`: `note` says how) |
 | `run_stopped` | `reason` |
 
-`version` is TigerFlow's; `versions` has by task what changes with its code and params.
+`version` is TigerFlow's; `versions` has what changes with a task's code and params.
+`worker` is a number, from 1 on for each task and run; 0: nobody knows. Readers leave
+out what they do not know: a newer version may have written more.
 """
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 Event = Mapping[str, Any]
+
+KINDS = frozenset(
+    {
+        "run_started",
+        "staged",
+        "task_done",
+        "task_failed",
+        "file_done",
+        "file_failed",
+        "file_forgotten",
+        "worker",
+        "run_stopped",
+    }
+)
 
 
 def now() -> str:
@@ -76,10 +96,16 @@ class Journal:
         return None
 
 
-def read(path: Path) -> Iterator[Event]:
+def read(
+    path: Path, left_out: Callable[[str], None] = lambda _line: None
+) -> Iterator[Event]:
     """Yield the events of a journal; none if there is no such file.
 
-    Lines that are torn, by a crash or by being written just now, are left out.
+    Lines that are torn, by a crash or by being written just now, are left out, and
+    given to `left_out`.
+
+    Raises:
+        OSError: it cannot be read.
     """
     try:
         # As text, which json reads faster; what is no ASCII is no line of ours.
@@ -91,9 +117,11 @@ def read(path: Path) -> Iterator[Event]:
             try:
                 event = json.loads(line)
             except ValueError:
-                continue
+                event = None
             if isinstance(event, dict) and "event" in event:
                 yield event
+            elif not line.isspace():
+                left_out(line)
 
 
 def _is_torn(path: Path) -> bool:

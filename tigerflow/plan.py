@@ -10,7 +10,7 @@ plain Snakemake alone. One JSON object::
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tigerflow.errors import NoRunError
@@ -62,9 +62,11 @@ def read_plan(output_dir: Path) -> Plan:
     Raises:
         NoRunError: the directory has none: no pipeline was compiled for it.
     """
+    known = [field.name for field in fields(PlannedTask)]
     try:
         value = json.loads((output_dir / PLAN).read_text(encoding="utf-8"))
-        tasks = tuple(PlannedTask(**task) for task in value["tasks"])
+        # A newer version may have noted more.
+        tasks = tuple(PlannedTask(*(t[key] for key in known)) for t in value["tasks"])
         return Plan(value["input_ext"], tasks)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NoRunError(output_dir) from error

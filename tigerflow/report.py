@@ -15,6 +15,7 @@ torn or not there takes away only that.
                                duration_ms: float, status: "success" | "error"}]}}
     errors    {task: [{file, path: str, timestamp: str | null,
                        exception_type, message, traceback: str}]}
+    notes     [str]: what is wrong with the journal; the key is left out if nothing is
 
 - *finished*: every output that the pipeline keeps is there. *errored*: nothing is left
   to do, and at least one task failed. *in_progress*: a running service has it in hand,
@@ -29,14 +30,16 @@ torn or not there takes away only that.
 import contextlib
 import json
 import os
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tigerflow.journal import Event, read
+from tigerflow import __version__
+from tigerflow.journal import KINDS, Event, read
 from tigerflow.layout import (
     INPUT_LINK,
     JOURNAL,
@@ -76,9 +79,9 @@ class Timing:
         """When it ended, as `started`."""
         try:
             started = datetime.fromisoformat(self.started)
-        except ValueError:
+            return (started + timedelta(seconds=self.seconds)).isoformat()
+        except (ValueError, OverflowError):
             return self.started
-        return (started + timedelta(seconds=self.seconds)).isoformat()
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,8 @@ class RunReport:
     holder: Holder | None
     files: Mapping[FileState, int]
     tasks: tuple[TaskReport, ...]
+    #: Sentences on what of the journal is missing.
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -183,10 +188,16 @@ class Journaled:
     )
     #: Names of the files that the last service took and has not settled.
     in_hand: set[str] = field(default_factory=set)
+    #: Of the TigerFlow that wrote last; "" if unknown.
+    version: str = ""
+    #: How many events are of kinds that only others know.
+    unknown: int = 0
 
 
-def read_report(output_dir: Path) -> RunReport:
-    """Read a run directory.
+def read_report(
+    output_dir: Path, witness: Callable[[Event], None] = lambda _event: None
+) -> RunReport:
+    """Read a run directory; `witness` sees each event of its journal.
 
     Raises:
         NoRunError: it is none.
@@ -194,13 +205,67 @@ def read_report(output_dir: Path) -> RunReport:
     plan = read_plan(output_dir)
     place = Path(os.path.abspath(output_dir))  # noqa: PTH100 -- resolve() follows links
     holder = find_running(place / STATE)
-    journaled = digest(read(place / JOURNAL))
-    return build_report(place, plan, list_files(place, plan), journaled, holder)
+    journaled, notes = _read_journal(place / JOURNAL, witness, is_written=bool(holder))
+    report = build_report(place, plan, list_files(place, plan), journaled, holder)
+    return replace(report, notes=notes)
 
 
-def digest(events: Iterable[Event]) -> Journaled:
-    """Return what a journal's events come to; those of other forms are left out."""
+def _read_journal(
+    path: Path, witness: Callable[[Event], None], *, is_written: bool
+) -> tuple[Journaled, tuple[str, ...]]:
+    """Return what a journal comes to, and sentences on what it lacks."""
     found = Journaled()
+    torn: list[str] = []
+    notes: list[str] = []
+    try:
+        events = seen_by(witness, read(path, torn.append))
+        digest(events, found)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        notes.append(f"The journal cannot be read ({reason}): there are no times.")
+    if is_written and torn and not torn[-1].endswith("\n"):
+        # It is being written just now.
+        torn.pop()
+    if torn:
+        lines = "1 line" if len(torn) == 1 else f"{len(torn)} lines"
+        notes.append(f"The journal has {lines} that cannot be read, left out here.")
+    if (newer := found.version) and _is_newer(newer):
+        notes.append(
+            f"The run is of TigerFlow {newer}, which is newer than this {__version__}: "
+            "what only that knows is not shown."
+        )
+    elif found.unknown:
+        notes.append(
+            f"The journal has entries of a kind unknown here ({found.unknown}), "
+            "left out."
+        )
+    return found, tuple(notes)
+
+
+def _is_newer(version: str) -> bool:
+    """Tell whether a version is later than this one, by its leading numbers."""
+    this, other = (
+        [int(number) for number in re.findall(r"\d+", text)[:3]]
+        for text in (__version__, version)
+    )
+    return other > this
+
+
+def seen_by(
+    witness: Callable[[Event], None], events: Iterable[Event]
+) -> Iterator[Event]:
+    """Yield the events, each after `witness` has seen it."""
+    for event in events:
+        witness(event)
+        yield event
+
+
+def digest(events: Iterable[Event], found: Journaled | None = None) -> Journaled:
+    """Return what a journal's events come to; those of other forms are left out.
+
+    They are added to `found`, so that what was read before an error counts.
+    """
+    found = found or Journaled()
     for event in events:
         match event:
             case {
@@ -211,7 +276,7 @@ def digest(events: Iterable[Event]) -> Journaled:
             }:
                 # At the end, also when it was tried before.
                 found.timings[task].pop(stem, None)
-                started = event.get("started") or event.get("at", "")
+                started = str(event.get("started") or event.get("at", ""))
                 succeeded = kind == "task_done"
                 found.timings[task][stem] = Timing(started, seconds, succeeded)
             case {"event": "staged", "files": [*names]}:
@@ -223,6 +288,9 @@ def digest(events: Iterable[Event]) -> Journaled:
                 found.in_hand.discard(name)
             case {"event": "run_started"}:
                 found.in_hand.clear()
+                found.version = str(event.get("version", ""))
+            case {"event": kind} if not (isinstance(kind, str) and kind in KINDS):
+                found.unknown += 1
             case _:
                 pass
     return found
@@ -265,9 +333,7 @@ def build_report(
     return RunReport(place, holder, sorting.files, tuple(tasks))
 
 
-def as_json(
-    report: RunReport, sections: Collection[str] = SECTIONS
-) -> dict[str, Mapping[str, Any]]:
+def as_json(report: RunReport, sections: Collection[str] = SECTIONS) -> dict[str, Any]:
     """Return the report as JSON values; see the module's docstring."""
     makers = {
         "status": _status,
@@ -275,7 +341,8 @@ def as_json(
         "metrics": _metrics,
         "errors": _errors,
     }
-    return {name: makers[name](report) for name in SECTIONS if name in sections}
+    values = {name: makers[name](report) for name in SECTIONS if name in sections}
+    return values | ({"notes": list(report.notes)} if report.notes else {})
 
 
 class _Sorting:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import os
+import platform
 import select
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from tigerflow import __version__
@@ -48,6 +50,7 @@ from tigerflow.targets import Targets
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
 from tigerflow.workers.host import Host, Patron, only_generation
+from tigerflow.workers.members import WorkerState
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
 
 #: How long processes that were killed are waited for; the kernel takes no time for it.
@@ -122,7 +125,7 @@ class Service:
         windows = self._windows(forks)
         windows.clean()
         recorder = _Recorder(journal)
-        patron = Patron(recorder.answered, windows.admit)
+        patron = Patron(recorder.answered, recorder.worker_changed, windows.admit)
         host = Host(listener, self.settings, patron, self._submitter(forks).submit)
         runner = Runner(self._parts(host, windows, journal), self.options)
         recorder.on_blocked, recorder.on_tried = runner.blocked, runner.tried
@@ -197,14 +200,19 @@ class Service:
         return {task.name: task.version for task in self.pipeline.tasks}
 
     def _record_start(self, journal: Journal) -> None:
-        parents = {task.name: task.spec.depends_on for task in self.pipeline.tasks}
+        tasks = self.pipeline.tasks
         journal.append(
             "run_started",
             pid=os.getpid(),
             host=socket.gethostname(),
             version=__version__,
-            tasks=parents,
+            python=platform.python_version(),
+            snakemake=metadata.version("snakemake"),
+            tasks={task.name: task.spec.depends_on for task in tasks},
             versions=self._versions,
+            kinds={task.name: task.spec.kind for task in tasks},
+            modules={task.name: task.module for task in tasks},
+            params={task.name: dict(task.param_texts) for task in tasks},
         )
         logger.info("Starting pipeline execution")
 
@@ -284,10 +292,16 @@ class _Recorder:
             file=stem,
             started=answer.started,
             seconds=answer.seconds,
+            worker=answer.worker,
         )
         self.on_tried(stem, told.name, answer.fate is Fate.DONE)
         if answer.fate is Fate.FAILED:
             logger.error("[{}] {}", told.name, printable(answer.message))
+
+    def worker_changed(
+        self, task: str, worker: int, state: WorkerState, note: str
+    ) -> None:
+        self._journal.append("worker", task=task, worker=worker, state=state, note=note)
 
 
 class _Selector:

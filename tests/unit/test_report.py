@@ -326,9 +326,10 @@ def test_events_of_other_forms_are_left_out():
         {"event": "file_done", "file": ["a"]},
         {"event": "from the future", "at": AT},
         {"event": None},
+        {"event": ["staged"]},
     ]
 
-    assert digest(events) == Journaled()
+    assert digest(events) == Journaled(unknown=3)
 
 
 def test_a_torn_journal_loses_its_torn_lines_alone(tmp_path):

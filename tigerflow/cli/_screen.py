@@ -72,6 +72,8 @@ class Screen:
         yield line
         path = printable(str(self._report.output_dir))
         yield self._line(("Output:   ", "bold"), (path, ""), whole=True)
+        for note in self._report.notes:
+            yield self._line(("Note:     ", "bold"), (note, YELLOW), whole=True)
 
     def _progress(self) -> Iterator[Text]:
         report, files = self._report, self._report.files

@@ -18,6 +18,7 @@ from tigerflow.cli._errors import report_errors
 from tigerflow.cli._screen import Screen
 from tigerflow.errors import NoRunError, did_you_mean
 from tigerflow.report import SECTIONS, as_json, read_report
+from tigerflow.reporting.publish import publish
 
 #: Seconds between two looks; a look that takes long is followed by as long a pause.
 REFRESH_S = 1.0
@@ -39,6 +40,10 @@ def report_command(
         ),
     ] = None,
     *,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page to look at"),
+    ] = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", "-w", help="Refresh every second until Ctrl-C"),
@@ -52,6 +57,14 @@ def report_command(
     if watch and use_json:
         message = "--watch cannot be used with --json; call it again for a fresh report"
         raise typer.BadParameter(message)
+    if html is not None:
+        if watch or use_json or include is not None:
+            message = "--html makes a page of everything; give it no other option"
+            raise typer.BadParameter(message)
+        with report_errors():
+            publish(output_dir, html)
+        typer.echo(f"Wrote {html}")
+        return
     sections = _sections(include)
     if use_json:
         _print_json(output_dir, sections)

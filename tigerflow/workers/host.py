@@ -33,6 +33,7 @@ from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
+from tigerflow.workers.members import WorkerListener
 from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
@@ -51,6 +52,8 @@ class Patron:
 
     #: Told of a file's task, its job, and what became of it.
     answered: Callable[[WorkerTask, FileJob, Answer], None]
+    #: Told what becomes of workers.
+    on_worker: WorkerListener
     #: Whether a process of this id may send files; a Snakemake of the user's may not.
     admits: Callable[[int], bool]
 
@@ -291,9 +294,10 @@ class Host:
                 if directory.is_dir():
                     remove_abandoned_temporaries(directory)
             launcher, retries = self._launcher(told, key), self._retries(told)
-            self._pools[key] = TaskPool(
-                told, Path.cwd(), self._settings, launcher, retries
-            )
+            pool = TaskPool(told, Path.cwd(), self._settings, launcher, retries)
+            if self._patron is not None:
+                pool.on_worker = self._patron.on_worker
+            self._pools[key] = pool
         return self._pools[key]
 
     def _retries(self, told: WorkerTask) -> int:

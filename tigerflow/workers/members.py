@@ -1,11 +1,30 @@
 """What a pool knows of its workers, and of the files that they have or wait for."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers.link import Link
 from tigerflow.workers.protocol import Answer, Left
+
+
+class WorkerState(StrEnum):
+    """What becomes of a worker, in this order; it may end at any time."""
+
+    #: Its process is started, or its job submitted.
+    LAUNCHED = "launched"
+    #: Of one in a job: the job runs. The note names its host.
+    STARTED = "started"
+    #: It has set up.
+    READY = "ready"
+    #: The note says how.
+    ENDED = "ended"
+
+
+#: Told of a task, the number of one of its workers, what becomes of that, and a note.
+WorkerListener = Callable[[str, int, WorkerState, str], None]
 
 
 @dataclass(eq=False)
@@ -41,6 +60,8 @@ class PoolWorker:
     """A worker from its launch to its end."""
 
     link: Link
+    #: From 1 on, in the order in which they are launched.
+    number: int
     #: How long its log was when it began what it has in hand.
     log_start: int
     started: bool = False

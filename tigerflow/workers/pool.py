@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tigerflow.layout import RunLayout
@@ -12,7 +12,12 @@ from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers.aftermath import GIVEN_UP, Aftermath
 from tigerflow.workers.link import Ending, Launcher, LaunchError, NoRoomError, log_size
-from tigerflow.workers.members import PoolFile, PoolWorker
+from tigerflow.workers.members import (
+    PoolFile,
+    PoolWorker,
+    WorkerListener,
+    WorkerState,
+)
 from tigerflow.workers.pace import Pace
 from tigerflow.workers.protocol import (
     Answer,
@@ -38,6 +43,10 @@ class Load:
     busy: int = 0
     #: Stems of files.
     in_flight: frozenset[str] = frozenset()
+
+
+def _nobody(_task: str, _worker: int, _state: WorkerState, _note: str) -> None:
+    """Listen to nothing."""
 
 
 class TaskPool:
@@ -67,7 +76,10 @@ class TaskPool:
         self._workers: set[PoolWorker] = set()
         self._caretakers: set[asyncio.Task[None]] = set()
         self._starting = 0
+        self._launched = 0
         self._next_id = 0
+        #: Told what becomes of workers.
+        self.on_worker: WorkerListener = _nobody
         self._pace = Pace(task, settings)
         self._aftermath = Aftermath(task, run_dir, settings, retries, self._put_back)
         self._stopped = False
@@ -249,13 +261,16 @@ class TaskPool:
             self._starting -= 1
             self._see_no_start(error)
             return
-        worker = PoolWorker(link, link.log_start)
+        self._launched += 1
+        worker = PoolWorker(link, self._launched, link.log_start)
         self._workers.add(worker)
+        self._tell(worker, WorkerState.LAUNCHED)
         if self._stopped or self.failure:
             worker.dismiss(self._settings.worker_grace)
         listening = asyncio.create_task(self._listen(worker))
         ending = await link.wait()
         self._workers.discard(worker)
+        self._tell(worker, WorkerState.ENDED, ending.how)
         worker.stop_timer()
         listening.cancel()
         if not worker.ready:
@@ -264,6 +279,9 @@ class TaskPool:
         self._dispatch()
         # Till then, it counts as one of the workers there may be.
         await link.gone()
+
+    def _tell(self, worker: PoolWorker, state: WorkerState, note: str = "") -> None:
+        self.on_worker(self._task.name, worker.number, state, note)
 
     def _see_no_start(self, error: LaunchError) -> None:
         if isinstance(error, NoRoomError):
@@ -302,6 +320,7 @@ class TaskPool:
     def _take_start(self, worker: PoolWorker, started: Started) -> None:
         worker.ends_at = started.ends_at
         worker.started = True
+        self._tell(worker, WorkerState.STARTED, started.host)
         if not worker.leaving:
             worker.stop_timer()
             worker.timer = asyncio.get_running_loop().call_later(
@@ -314,12 +333,14 @@ class TaskPool:
         if not worker.leaving:
             worker.stop_timer()
         worker.ready = True
+        self._tell(worker, WorkerState.READY)
         worker.ready_at = time.time()
         self._starting -= 1
         self._aftermath.note_ready()
 
     def _take_answer(self, worker: PoolWorker, answer: Answer) -> None:
-        worker.in_flight.pop(answer.id).settle(answer)
+        pending = worker.in_flight.pop(answer.id)
+        pending.settle(replace(answer, worker=worker.number))
         worker.finished += 1
         worker.began = time.time()
         self._pace.note(answer)

@@ -95,6 +95,8 @@ class Answer:
     #: When `run` was called (UTC, ISO 8601 with offset), and for how long it ran.
     started: str = ""
     seconds: float = 0.0
+    #: The number that its pool has given to the worker; 0 before that.
+    worker: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A run directory as a page to look at, in one file."""
