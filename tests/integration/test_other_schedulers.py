@@ -4,7 +4,7 @@ import signal
 
 import pytest
 from runs import finish
-from slurm_flows import WORK, QueueWatch, SlurmFlow, generic_profile, until
+from slurm_flows import WORK, SlurmFlow, generic_profile, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 
@@ -21,17 +21,17 @@ class Flow(SlurmFlow):
 
 @pytest.fixture
 def flow(world, slurm):
-    return Flow(world, slurm)
+    made = Flow(world, slurm)
+    with made.count:
+        yield made
 
 
-def test_service_has_its_workers_in_jobs_of_another_plugin(flow, slurm):
+def test_service_has_its_workers_in_jobs_of_another_plugin(flow):
     flow.serve(max_workers=2)
     stems = [f"f{number}" for number in range(20)]
     flow.add_inputs(*stems)
-    with QueueWatch(slurm) as queue:
-        code = flow.finish(flow.write_profile())
-    assert code == 0, flow.said
-    assert 1 <= queue.most <= 2
+    assert flow.finish(flow.write_profile()) == 0, flow.said
+    assert 1 <= len(flow.count.most) <= 2
     assert all(node in flow.slurm.nodes for _, node, _ in flow.setups())
     assert len(flow.in_order("teardown")) == len(flow.in_order("setup")) <= 2
     flow.check(*stems)

@@ -6,7 +6,7 @@ import signal
 import pytest
 from runs import finish
 from services import NOTHING_TO_DO, kill
-from slurm_flows import ALONE, RESOURCES, WORK, QueueWatch, SlurmFlow, until
+from slurm_flows import ALONE, RESOURCES, WORK, SlurmFlow, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 
@@ -90,7 +90,9 @@ class Flow(SlurmFlow):
 
 @pytest.fixture
 def flow(world, slurm):
-    return Flow(world, slurm)
+    made = Flow(world, slurm)
+    with made.count:
+        yield made
 
 
 def check_all_but_bad(flow, code, said):
@@ -139,7 +141,7 @@ def test_slurm_plugin_runs_a_job_for_a_group_of_files_with_one_setup(flow):
 
 def test_no_shell_reads_the_names_of_files(flow):
     flow.compile_all(max_workers=3, resources=ROOM)
-    names = ["$(touch here)", "it's; & é", '-a "b"']
+    names = ["$(touch here)", "it's; & é", '-a "b" c']
     flow.add_inputs(*names)
     code, said = flow.snakemake(profile="slurm")
     assert code == 0, said
@@ -164,12 +166,11 @@ def test_slurm_plugin_is_interrupted_under_a_file(flow):
 # Through our executor, on workers that stay
 
 
-def test_our_executor_submits_workers_for_many_files(flow, slurm):
+def test_our_executor_submits_workers_for_many_files(flow):
     flow.compile_all(max_workers=2)
     flow.add_inputs("a", "b", "bad")
-    with QueueWatch(slurm) as queue:
-        code, said = flow.snakemake()
-    assert queue.most <= 2
+    code, said = flow.snakemake()
+    assert len(flow.count.most) <= 2
     setups = [line.split() for line in flow.in_order("setup")]
     assert 1 <= len(setups) <= 2
     assert all(node in flow.slurm.nodes for *_, node in setups)
@@ -177,18 +178,17 @@ def test_our_executor_submits_workers_for_many_files(flow, slurm):
     check_all_but_bad(flow, code, said)
 
 
-def test_never_more_workers_than_the_task_may_have(flow, slurm):
+def test_never_more_workers_than_the_task_may_have(flow):
     flow.compile_work(max_workers=2)
     stems = [f"wait{number}" for number in range(6)]
     flow.add_inputs(*stems)
-    with QueueWatch(slurm) as queue:
-        process = flow.start()
-        until(lambda: len(flow.in_order("run")) == 2, "all workers are busy")
-        queue.look()
-        flow.go()
-        code, said = flow.end(process)
+    process = flow.start()
+    until(lambda: len(flow.in_order("run")) == 2, "all workers are busy")
+    flow.count.look()
+    flow.go()
+    code, said = flow.end(process)
     assert code == 0, said
-    assert queue.most == 2
+    assert len(flow.count.most) == 2
     flow.check(*stems)
 
 
@@ -251,13 +251,13 @@ def test_rejected_job_is_told_in_the_schedulers_words(flow):
     flow.check()
 
 
-def test_workers_are_processes_inside_a_job(flow, slurm):
+def test_workers_are_processes_inside_a_job(flow):
     flow.compile_work()
     flow.add_inputs("a")
     flow.environment["SLURM_JOB_ID"] = "12345"
-    with QueueWatch(slurm) as queue:
-        code, said = flow.snakemake()
+    code, said = flow.snakemake()
     assert code == 0, said
-    assert queue.most == 0
     assert flow.runs("a")[0][0] == "12345"
+    # No job, and one process that takes this for its own.
+    assert "Submitted" not in flow.host_log
     flow.check("a")
