@@ -1,6 +1,7 @@
 """`tigerflow check`, and what `tigerflow compile --check` shows of submissions."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tigerflow.tasks import commands
 from tigerflow.tasks.commands import Doubt, find_doubts
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
 
 TASKS = '''
 from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask
@@ -119,8 +121,8 @@ class Site:
             timeout=300,
         )
 
-    def check(self):
-        return self.call("check", "pipeline.yaml")
+    def check(self, *options):
+        return self.call("check", "pipeline.yaml", *options)
 
     def files(self):
         return sorted(str(path) for path in self.path.rglob("*"))
@@ -297,6 +299,40 @@ def test_compile_check_shows_submissions_and_writes_nothing(site):
     result = site.call("compile", "--check", "pipeline.yaml", "in", "out")
     assert result.returncode == 0
     assert result.stdout.endswith("is current\n")
+
+
+def test_a_profile_for_slurm_has_its_say(site):
+    site.answer()
+    site.write(HEAR.replace("-A lab ", ""))
+    profile = site.path / "profile"
+    shutil.copytree(ROOT / "profiles" / "workers", profile)
+    with (profile / "profile.yaml").open("a") as file:
+        file.write("default-resources: {slurm_partition: gpu}\n")
+
+    result = site.check("--workers-profile", "profile")
+
+    assert result.returncode == 0
+    assert "    sbatch -p gpu -t 90 " in result.stdout
+
+
+def test_a_profile_for_another_scheduler_is_not_rehearsed(site):
+    site.answer()
+    site.write(HEAR)
+    profile = site.path / "profile" / "config.yaml"
+    profile.parent.mkdir()
+    profile.write_text(
+        "executor: cluster-generic\n"
+        "cluster-generic-submit-cmd: echo submitted >>$NOTES; false\n"
+    )
+
+    result = site.check("--workers-profile", "profile")
+
+    assert result.returncode == 0
+    assert result.stderr.splitlines()[-1].endswith(
+        "worker_resources: cannot tell whether its jobs would be taken: the executor "
+        f"of {str(profile.parent)!r} is not slurm, but cluster-generic"
+    )
+    assert not site.notes.exists()
 
 
 def test_a_snakemake_that_fails_is_told(site):

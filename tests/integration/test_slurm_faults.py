@@ -304,8 +304,8 @@ def test_setup_command_fails(flow):
     _write_branches(flow, WORK, setup_commands=commands)
     _check_stopped(
         flow,
-        "its worker ended with exit code 2 before it was ready",
-        "setup command failed: ls /no/such/directory (exit code 2)",
+        "its setup command failed: ls /no/such/directory (exit code 2); last output: "
+        "ls: cannot access '/no/such/directory': No such file or directory",
     )
     assert lines(flow.root / "commands") == ["again"]
     assert "cannot access '/no/such/directory'" in flow.worker_logs

@@ -220,13 +220,21 @@ def test_failing_setup_command_is_named_with_its_exit_code(world):
     log = run.path / ".tigerflow/logs/work.log"
     assert code == 1
     assert said == (
-        "tigerflow: task 'work' cannot run: its worker ended with exit code 7 before "
-        "it was ready: setup command failed: ls /nowhere; (exit 7) # why (exit code 7) "
-        f"(see {log})\n"
+        "tigerflow: task 'work' cannot run: its setup command failed: "
+        "ls /nowhere; (exit 7) # why (exit code 7); last output: "
+        f"ls: cannot access '/nowhere': No such file or directory (see {log})\n"
     )
     assert "to the log" in run.log()
     assert run.names() == []
     assert not (run.path / "never").exists()
+
+
+def test_failing_setup_command_of_several_lines_is_named_by_its_first(world):
+    run = world.run()
+    run.add_task(COPY, setup_commands=["for i in 1 2\ndo\n  false\ndone"])
+    code, said = run.process("a")
+    assert code == 1
+    assert "its setup command failed: for i in 1 2 … (exit code 1) (see" in said
 
 
 def test_setup_commands_are_one_shell(world):

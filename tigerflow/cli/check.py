@@ -1,14 +1,14 @@
 """`tigerflow check`."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from tigerflow.cli._errors import report_errors
+from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._tree import draw_tree
+from tigerflow.cli.run import PipelineFile
 from tigerflow.engine.rehearsal import Rehearsal, rehearse
 from tigerflow.pipeline.findings import Findings
 from tigerflow.pipeline.schema import SlurmTaskSpec
@@ -27,19 +27,18 @@ of a worker, and Slurm says whether it would take it (sbatch --test-only). Exit 
 
 
 def check_command(
-    pipeline: Annotated[
-        Path,
-        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML)"),
-    ],
+    pipeline: PipelineFile,
+    workers_profile: WorkersProfile = None,
 ) -> None:
     """Check all that 'run' would, and draw the tasks; submit and write nothing."""
     with report_errors():
         Settings.load()
+        profile = check_profile(workers_profile)
         loaded = load_pipeline(pipeline)
         findings = Findings(loaded)
         for task in loaded.tasks:
             _look_at_commands(findings, task)
-        show_tasks(loaded, rehearse(loaded), findings)
+        show_tasks(loaded, rehearse(loaded, profile), findings)
         for warning in (*loaded.warnings, *findings.warnings):
             typer.echo(f"Warning: {warning}", err=True)
         findings.raise_any()

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
 from tigerflow.errors import RehearsalError
 from tigerflow.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE, mailboxes
+from tigerflow.pipeline.document import read_document
 from tigerflow.pipeline.schema import SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.workers.client import runtime_directory
@@ -54,6 +55,8 @@ PATH=$TIGERFLOW_REHEARSAL_PATH
 timeout 30 "${0##*/}" "$@" 2>/dev/null || true
 """
 
+_SLURM = "slurm"
+
 _NUMBER = re.compile(r"^Job \d+ to start")
 
 #: What Snakemake says to find its job again; the rest is what the job is to get.
@@ -74,24 +77,55 @@ class Rehearsal:
     is_accepted: bool | None
 
 
-def rehearse(pipeline: Pipeline) -> Mapping[str, Rehearsal]:
+def rehearse(
+    pipeline: Pipeline, profile: Path | None = None
+) -> Mapping[str, Rehearsal]:
     """Return what comes of each Slurm task's submission, by the task's name.
+
+    Args:
+        pipeline: a valid pipeline.
+        profile: a Snakemake profile in place of our own.
 
     Raises:
         RehearsalError: Snakemake itself failed.
+        PipelineError: the profile is no YAML.
     """
     tasks = [t.name for t in pipeline.tasks if isinstance(t.spec, SlurmTaskSpec)]
     if not tasks:
         return {}
+    executors = _executors(profile) if profile else {_SLURM}
+    if executors != {_SLURM}:
+        # Another plugin than Slurm's would submit them for real.
+        named = ", ".join(sorted(executors)) or "none"
+        verdict = f"the executor of {str(profile)!r} is not slurm, but {named}"
+        return dict.fromkeys(tasks, Rehearsal("", verdict, is_accepted=None))
     try:
         with (
             tempfile.TemporaryDirectory(prefix="check-", dir=runtime_directory()) as it,
             _stage(Path(it) / "stage"),
             Forks(Path(it) / "forks") as forks,
         ):
-            return asyncio.run(_rehearse(pipeline, tasks, Path(it), forks))
+            workflow = write_workers(pipeline, Path(it))
+            submitter = Submitter(
+                workflow / WORKERS_SNAKEFILE,
+                Path(it),
+                profile or workflow / WORKERS_PROFILE,
+                Path(it) / "log",
+                forks,
+            )
+            return asyncio.run(_rehearse(submitter, tasks, Path(it)))
     except OSError as error:
         raise RehearsalError(str(error)) from error
+
+
+def _executors(profile: Path) -> set[str]:
+    """Return all that files of a profile say; Snakemake takes one of the files."""
+    contents = [read_document(path).data for path in profile.glob("*.yaml")]
+    return {
+        str(data["executor"])
+        for data in contents
+        if isinstance(data, dict) and "executor" in data
+    }
 
 
 @contextlib.contextmanager
@@ -119,11 +153,8 @@ def _stage(directory: Path) -> Iterator[None]:
 
 
 async def _rehearse(
-    pipeline: Pipeline, tasks: list[str], scratch: Path, forks: Forks
+    submitter: Submitter, tasks: Sequence[str], scratch: Path
 ) -> Mapping[str, Rehearsal]:
-    workflow, log = write_workers(pipeline, scratch), scratch / "log"
-    snakefile, profile = workflow / WORKERS_SNAKEFILE, workflow / WORKERS_PROFILE
-    submitter = Submitter(snakefile, scratch, profile, log, forks)
     names = {str(number): task for number, task in enumerate(tasks)}
     places = [mailboxes(task) / job for job, task in names.items()]
     try:
@@ -137,7 +168,8 @@ async def _rehearse(
             submission.cancel()
         told.setdefault(event.job, event)
     if missing := names.keys() - told.keys():
-        raise RehearsalError(_last_line(log) or f"no word on {names[min(missing)]}")
+        said = _last_line(scratch / "log")
+        raise RehearsalError(said or f"no word on {names[min(missing)]}")
     return {t: _result(scratch / "stage" / j, told[j]) for j, t in names.items()}
 
 

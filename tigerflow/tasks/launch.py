@@ -18,6 +18,10 @@ _THREAD_VARIABLES = (
 )
 
 
+#: Begins the line on standard error that names a setup command that has failed.
+SETUP_COMMAND_FAILED = "setup command failed: "
+
+
 def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
     """Return the command that runs `program` after the setup commands.
 
@@ -28,7 +32,8 @@ def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
         return list(program)
     steps = []
     for command in commands:
-        words = shlex.quote(f"setup command failed: {command}")
+        first, *more = command.splitlines()
+        words = shlex.quote(f"{SETUP_COMMAND_FAILED}{first}{' …' if more else ''}")
         report = f"code=$?; printf '%s (exit code %s)\\n' {words} \"$code\" >&2"
         # The command is on lines of its own: it may end in a comment.
         steps.append(f'{{\n{command}\n}} || {{ {report}; exit "$code"; }}')

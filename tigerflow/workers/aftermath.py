@@ -15,6 +15,7 @@ from tigerflow.log import logger
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import ErrorRecord, write_error
+from tigerflow.tasks.launch import SETUP_COMMAND_FAILED
 from tigerflow.tasks.serving import timeout_message
 from tigerflow.workers.link import Ending, log_tail
 from tigerflow.workers.members import PoolFile, PoolWorker
@@ -69,7 +70,11 @@ class Aftermath:
             return None
         if not ending.has_started:
             return f"its worker could not start: {ending.how}"
-        said = _last_line(worker)
+        *before, last = _last_lines(worker) or [""]
+        if last.startswith(SETUP_COMMAND_FAILED):
+            output = f"; last output: {before[-1]}" if before else ""
+            return f"its {last}{output}"
+        said = f": {last}" if last else ""
         return f"its worker {ending.how} before it was ready{said}"
 
     def settle_files(self, worker: PoolWorker, ending: Ending) -> None:
@@ -162,6 +167,5 @@ class Aftermath:
         file.settle(Answer(0, Fate.FAILED, message))
 
 
-def _last_line(worker: PoolWorker) -> str:
-    lines = log_tail(worker.link.log, worker.log_start).strip().splitlines()
-    return f": {lines[-1]}" if lines else ""
+def _last_lines(worker: PoolWorker) -> list[str]:
+    return log_tail(worker.link.log, worker.log_start).strip().splitlines()
