@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -392,6 +393,9 @@ def main() -> None:
     options = _options()
     if (missing := what_is_missing()) is not None:
         sys.exit(missing)
+    # Also when it is told to end, the cluster goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(f"{machine()}; medians of {options.repeats}; seed {options.seed}\n")
     with (
         tempfile.TemporaryDirectory(dir=options.directory) as directory,
