@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -323,7 +324,8 @@ class Bench:
         trial = self._trial(workers=BUSY_WORKERS)
         # Enough for a start that takes long.
         duration_s = 3 * (SETTLE_S + self._busy_s) + 10 * file_s
-        trial.add(int(BUSY_WORKERS * duration_s / file_s), str(file_s))
+        files = int(BUSY_WORKERS * duration_s / file_s)
+        trial.add(files, str(file_s))
         with trial.serving(contender):
             trial.until_all_work()
             time.sleep(SETTLE_S)
@@ -334,6 +336,7 @@ class Bench:
                 memory = max(memory, memory_mb(trial.pids))
             # Of what has ended meanwhile, the parent has the time.
             share = (cpu_s(trial.pids) - before) / (time.monotonic() - began)
+            assert trial.count() < files, "they were busy until the end"
         return [share, memory]
 
     def way_rows(self) -> Iterator[Sequence[str]]:
@@ -392,6 +395,9 @@ def main() -> None:
     options = _options()
     if (missing := what_is_missing()) is not None:
         sys.exit(missing)
+    # Also when it is told to end, the cluster goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(f"{machine()}; medians of {options.repeats}; seed {options.seed}\n")
     with (
         tempfile.TemporaryDirectory(dir=options.directory) as directory,

@@ -238,7 +238,7 @@ class Trial:
 
         def all_done() -> bool:
             meanwhile()
-            return self._count() >= count
+            return self.count() >= count
 
         self._wait(all_done, pause_s)
         return self.times()
@@ -260,7 +260,8 @@ class Trial:
             error.add_note(self.said)
             raise
 
-    def _count(self) -> int:
+    def count(self) -> int:
+        """Return how many files are done."""
         if not self.finals.exists():
             return 0
         with os.scandir(self.finals) as entries:

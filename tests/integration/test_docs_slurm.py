@@ -17,7 +17,7 @@ from tigerflow.settings import Settings
 PAGE = DOCS / "slurm.md"
 
 #: What the page has labelled in all, when it comes to the three ways.
-TEXTS = 3
+TEXTS = 4
 
 #: Programs that a cluster has; each notes what it was called with.
 STAND_IN = '#!/bin/sh\necho "$(basename "$0") $*" >> {notes}\n'
@@ -56,6 +56,7 @@ def test_page_on_slurm_can_be_followed(
             assert re.fullmatch(r"3 words, GPU \d\n", path.read_text())
     assert len([*(tmp_path / "results" / "label").iterdir()]) == TEXTS
     assert "PARTITION TIMELIMIT GRES" in printed
+    assert "pipeline.yaml is right: 1 task\n" in printed
     assert "Submitted task with Slurm job ID" in printed
     called = notes.read_text().splitlines()
     assert called[:2] == ["module load anaconda3/2024.6", "conda activate speech"]
