@@ -435,7 +435,9 @@ def test_service_is_gone_for_good(flow, slurm):
 def test_service_is_lost_and_started_again_while_a_worker_cannot_be_cancelled(
     flow, slurm
 ):
-    flow.serve(max_workers=1)
+    # By itself, it would stay for longer than all this takes.
+    flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = "60"
+    flow.serve()
     flow.add_inputs("wait")
     process = flow.watch()
     job, _ = flow.until_running("wait")
