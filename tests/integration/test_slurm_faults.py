@@ -113,7 +113,8 @@ class Work(SlurmTask):
     assert flow.in_order("run large") == ["run large"] * 3
     record = flow.record("large")
     assert record["exception_type"] == "WorkerDied"
-    assert "was killed by signal 9 (SIGKILL) while processing" in record["message"]
+    assert "exceeded memory limit" in record["message"]
+    assert record["message"].endswith(" while processing large.txt")
     flow.check("a", "z", failed=("large",))
 
 
