@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -102,6 +104,15 @@ class SlurmFlow(Watched):
     def finish(self, *options: str) -> int:
         """Serve what is there; return the exit code."""
         return self.ended(self.watch("--once", *options))
+
+    def lose(self, process: Any) -> None:
+        """Do what the loss of a login node does: nobody is left to cancel anything."""
+        here = Path("/proc/self/ns/pid").readlink()
+        for pid in self.world.processes():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/ns/pid").readlink() == here:
+                    os.kill(pid, signal.SIGKILL)
+        process.wait()
 
     def until_running(self, stem: str, times: int = 1) -> tuple[str, int]:
         """Wait until a file is run so often; return the last one's job and process."""

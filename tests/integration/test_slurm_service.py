@@ -51,13 +51,18 @@ def test_workers_come_with_the_files_and_go_when_idle(flow, slurm):
     flow.check("later", *(f"wait{number}" for number in range(8)))
 
 
-def test_jobs_that_stay_pending_count_also_after_a_kill_and_a_restart(flow, slurm):
+@pytest.mark.parametrize("lost", ["service", "login node"])
+def test_jobs_that_stay_pending_count_also_after_a_kill_and_a_restart(
+    flow, slurm, lost
+):
     flow.serve(max_workers=2)
     flow.add_inputs(*(f"f{number}" for number in range(6)))
     with full_nodes(slurm) as others:
         process = flow.watch()
         until(lambda: len(slurm.jobs()) == others + 2, "two jobs are pending")
         flow.count.look()
+        if lost == "login node":
+            flow.lose(process)
         process.kill()
         process.wait()
         process = flow.watch("--once")

@@ -125,6 +125,15 @@ def test_what_a_full_disk_does_not_take_is_sent_later(tmp_path, room):
     assert receiver.receive() == [FIRST, SECOND]
 
 
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]", b"{}", b'{"type": "Nothing"}', b'{"type": "Ready", "x": 1}']
+)
+def test_line_that_is_no_message_does_not_hide_those_after_it(tmp_path, line):
+    path = tmp_path / "box"
+    path.write_bytes(encode(FIRST) + line + b"\n" + encode(SECOND))
+    assert Receiver(path).receive() == [FIRST, SECOND]
+
+
 def test_pulse_stands_still_between_beats(tmp_path):
     now = 100.0
     pulse = Pulse(tmp_path / "pulse")

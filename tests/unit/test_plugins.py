@@ -171,6 +171,22 @@ def test_failure_is_told_in_the_schedulers_own_words(
     assert json.loads(ends[0].recv_bytes())["text"] == plain
 
 
+def test_failure_is_told_with_what_slurm_said_on_the_node(tmp_path, ends):
+    log = tmp_path / "7.log"
+    log.write_text(
+        "of the worker\n"
+        "slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***\n"
+        "slurmstepd-n1: error: StepId=7.batch exceeded memory limit (2 > 1)\n"
+        "slurmstepd-n1: error: Exceeded job memory limit\n"
+    )
+    info = job(tmp_path, "a", "7")
+    plugins._Jobs(ends[1]).ended(info, "failed", "it failed.", [str(log)])
+    plugins._Jobs(ends[1]).ended(info, "failed", "it failed.", ["/no/such/log"])
+    told = [json.loads(ends[0].recv_bytes())["text"] for _ in range(2)]
+    said = "StepId=7.batch exceeded memory limit (2 > 1)"
+    assert told == [f"it failed; {said}", "it failed"]
+
+
 @pytest.mark.parametrize(
     ("words", "is_outage"),
     [

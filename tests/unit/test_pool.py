@@ -11,6 +11,7 @@ import pytest
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers.link import Ending, LaunchError, NoRoomError
+from tigerflow.workers.pace import REMEMBERED
 from tigerflow.workers.pool import TaskPool
 from tigerflow.workers.protocol import (
     Answer,
@@ -272,6 +273,18 @@ async def test_worker_that_takes_short_files_is_kept(bench):
     assert (await first).fate is Fate.DONE
     assert not bench.links[0].is_closed
     assert len(bench.links[0].sent) == 1
+
+
+@in_loop
+async def test_one_long_file_does_not_have_each_worker_leave_early_for_ever(bench):
+    await bench.ask(*(f"f{number}" for number in range(40)))
+    await bench.links[0].start(for_s=600)
+    await bench.links[0].finish(seconds=700)
+    while bench.links[-1].is_closed and len(bench.links) < 20:
+        await bench.links[-1].leave(Reason.TOLD)
+        await bench.links[-1].start(for_s=600)
+        await bench.links[-1].finish(seconds=30)
+    assert len(bench.links) == 1 + REMEMBERED
 
 
 @in_loop

@@ -14,7 +14,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -59,6 +59,9 @@ _OUTAGE = re.compile(
     r"|temporarily|try again|in standby|job submit limit|zero bytes",
     re.IGNORECASE,
 )
+
+#: What Slurm writes to the log of a job that it ends, but not that it ends it.
+_NODE_SAID = re.compile(r"^slurmstepd[^:\n]*: error: (?!\*\*\*)(.+)$", re.MULTILINE)
 
 #: What Snakemake adds to what a plugin says of a failure.
 _ADDED = "For further error details see the cluster/cloud log"
@@ -129,7 +132,9 @@ class _Jobs:
         if place.name in self._unwanted:
             self.cancel(place.name)
 
-    def ended(self, info: Any, kind: str, message: str = "") -> None:
+    def ended(
+        self, info: Any, kind: str, message: str = "", logs: Sequence[str] = ()
+    ) -> None:
         name = _place(info).name
         with self._lock:
             self._submitted.pop(name, None)
@@ -137,6 +142,8 @@ class _Jobs:
         text = _plain(message)
         if kind == "failed" and info.external_jobid is None:
             text = _one_line(self._words()) or text
+        if said := _said_on_node(logs):
+            text = f"{text}; {said}"
         self._tell(
             JobEvent(
                 name,
@@ -213,7 +220,7 @@ def tell_of_jobs(connection: Connection) -> None:
     def report_error(
         self: Any, job_info: Any, msg: str | None = None, **more: Any
     ) -> None:
-        jobs.ended(job_info, "failed", msg or "")
+        jobs.ended(job_info, "failed", msg or "", more.get("aux_logs") or ())
         failed(self, job_info, msg, **more)
 
     def cancel(self: Any) -> None:
@@ -301,6 +308,16 @@ def _plain(text: str) -> str:
         return _one_line(said[1])
     text = text.partition(_ADDED)[0].removeprefix(_SUBMITTING)
     return " ".join(text.split())[:_LONGEST].removesuffix(".")
+
+
+def _said_on_node(logs: Sequence[str]) -> str:
+    """Return what Slurm has said in the job's log first: of its memory, perhaps."""
+    for log in logs:
+        with contextlib.suppress(OSError):
+            said = _NODE_SAID.search(Path(log).read_text(errors="replace"))
+            if said is not None:
+                return said[1].strip()
+    return ""
 
 
 def _one_line(said: str) -> str:

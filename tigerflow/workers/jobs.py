@@ -26,6 +26,8 @@ COLLECT_S = 0.05
 PAUSE_S = 5.0
 LONGEST_PAUSE_S = 120.0
 
+_OVER = "the run has ended"
+
 
 @dataclass(frozen=True)
 class JobService:
@@ -106,8 +108,7 @@ class JobLauncher:
         await asyncio.wait({waiting})
         self._waiting.discard(waiting)
         if waiting.cancelled():
-            msg = "the run has ended"
-            raise LaunchError(msg)
+            raise LaunchError(_OVER)
 
     async def _wait(self) -> None:
         await asyncio.shield(self._earlier)
@@ -123,6 +124,11 @@ class JobLauncher:
 
     def _submit_wanted(self) -> None:
         wanted, self._wanted = self._wanted, []
+        if self._closing:
+            # Nobody would see these to their end.
+            for future in wanted:
+                future.set_exception(LaunchError(_OVER))
+            return
         size = self._task.workers_per_job
         shares = [wanted[i : i + size] for i in range(0, len(wanted), size)]
         jobs: list[Job] = []

@@ -10,6 +10,7 @@ locked, and no directory is listed.
 import contextlib
 import shutil
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tigerflow.layout import (
@@ -18,6 +19,7 @@ from tigerflow.layout import (
     MAILBOX_OUTBOX,
     MAILBOX_PULSE,
 )
+from tigerflow.log import logger
 from tigerflow.workers.protocol import Message, decode, encode
 from tigerflow.workers.pulse import Pulse
 
@@ -76,7 +78,15 @@ class Receiver:
             return []
         whole, newline, _ = data.rpartition(b"\n")
         self._read += len(whole) + len(newline)
-        return [decode(line) for line in whole.splitlines()]
+        return [*self._decode(whole.splitlines())]
+
+    def _decode(self, lines: Sequence[bytes]) -> Iterator[Message]:
+        for line in lines:
+            try:
+                yield decode(line)
+            except (ValueError, TypeError, KeyError):
+                # Torn by a full disk, perhaps; those after it are whole.
+                logger.warning("{} has a line that is no message", self._path)
 
 
 def make_mailbox(path: Path) -> None:

@@ -144,7 +144,7 @@ class MailboxLink:
         What its worker said last may be on its way. And the worker may live: on a node
         that has lost touch with the others, or tearing down.
         """
-        text = f": {event.text}" if event.text else ""
+        text = f" ({event.text})" if event.text else ""
         self._lost = Ending(f"was lost{text}", is_killed=event.is_killed)
         if self.has_started:
             self.send(Stop())

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 
 from tigerflow.settings import Settings
 from tigerflow.workers.members import PoolFile, PoolWorker
@@ -15,6 +16,10 @@ REMOTE_AHEAD_S, REMOTE_MOST_AHEAD = 2.0, 64
 #: Over about how many files their time is averaged.
 AVERAGED_OVER = 10
 
+#: Of how many files the longest is what the next may take: one that took its time long
+#: ago must not have each worker leave early for ever.
+REMEMBERED = 10
+
 
 class Pace:
     """How long the files of one task have taken so far."""
@@ -24,12 +29,12 @@ class Pace:
         self._task = task
         self._grace_s = settings.worker_wall_time_grace
         self._average_s: float | None = None
-        self._longest_s = 0.0
+        self._last_s: deque[float] = deque(maxlen=REMEMBERED)
 
     def note(self, answer: Answer) -> None:
         """Note how long a file has taken."""
         if answer.started:
-            self._longest_s = max(self._longest_s, answer.seconds)
+            self._last_s.append(answer.seconds)
             before = answer.seconds if self._average_s is None else self._average_s
             self._average_s = before + (answer.seconds - before) / AVERAGED_OVER
 
@@ -49,7 +54,7 @@ class Pace:
         if worker.ends_at is None or not worker.finished:
             # It never has more time than a fresh one.
             return True
-        needed_s = max(self._longest_s, 2 * file.cut_s)
+        needed_s = max(*self._last_s, 2 * file.cut_s, 0)
         left_s = worker.ends_at - time.time() - self._grace_s
         return left_s >= needed_s
 
