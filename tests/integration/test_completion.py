@@ -107,6 +107,7 @@ def test_bash_completes(tab, tmp_path, typed, completed):
         ("tigerflow tasks ", ["info", "list"]),
         ("tigerflow tasks info ", ["echo", "shout", "shout-afar"]),
         ("tigerflow run ", ["deeper/", "one.yaml", "two.yml"]),
+        ("tigerflow check ", ["deeper/", "one.yaml", "two.yml"]),
     ],
 )
 def test_bash_offers_what_may_follow(tab, tmp_path, typed, offered):

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tigerflow.cli._completion import complete_pipeline
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._tree import draw_tree
 from tigerflow.engine.rehearsal import Rehearsal, rehearse
 from tigerflow.pipeline.findings import Findings
 from tigerflow.pipeline.schema import SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline, PipelineTask, load_pipeline
-from tigerflow.settings import Settings
+from tigerflow.settings import Settings, stray_variables
 from tigerflow.tasks.commands import find_doubts
 
 #: What follows the options in the help.
@@ -29,7 +30,11 @@ of a worker, and Slurm says whether it would take it (sbatch --test-only). Exit 
 def check_command(
     pipeline: Annotated[
         Path,
-        typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML)"),
+        typer.Argument(
+            metavar="PIPELINE",
+            help="Pipeline file (YAML)",
+            autocompletion=complete_pipeline,
+        ),
     ],
 ) -> None:
     """Check all that 'run' would, and draw the tasks; submit and write nothing."""
@@ -40,7 +45,7 @@ def check_command(
         for task in loaded.tasks:
             _look_at_commands(findings, task)
         show_tasks(loaded, rehearse(loaded), findings)
-        for warning in (*loaded.warnings, *findings.warnings):
+        for warning in (*stray_variables(), *loaded.warnings, *findings.warnings):
             typer.echo(f"Warning: {warning}", err=True)
         findings.raise_any()
         count = len(loaded.tasks)
