@@ -3,6 +3,7 @@
 #
 #     sh tests/system-packages.sh python [PYTHON]    # what everything needs
 #     sh tests/system-packages.sh slurm              # what the tests on Slurm need
+#     sh tests/system-packages.sh zsh                # what those of completion need
 set -eu
 
 may_install() {
@@ -59,7 +60,14 @@ need_slurm() {
     fi
 }
 
+need_zsh() {
+    if ! command -v zsh >/dev/null && may_install; then
+        install zsh
+    fi
+}
+
 case $1 in
 python) need_python "${2:-python3}" ;;
 slurm) need_slurm ;;
+zsh) need_zsh ;;
 esac

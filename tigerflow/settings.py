@@ -145,9 +145,13 @@ def _show(setting: Field[int], before: dict[str, str], file: str) -> ShownSettin
             _whole_number(variable, text)
         except SettingError as error:
             mistake = str(error)
-    last = setting.name.rpartition("_")[2]
-    unit = last if last in {"ms", "attempts"} else "s"
-    return ShownSetting(variable, text, unit, origin, mistake)
+    return ShownSetting(variable, text, unit_of(setting.name), origin, mistake)
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of the setting that has this field name."""
+    last = name.rpartition("_")[2]
+    return last if last in {"ms", "attempts"} else "s"
 
 
 def stray_variables() -> Iterator[str]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from tigerflow.cli.root import app
 from tigerflow.pipeline import schema
-from tigerflow.settings import Settings
+from tigerflow.settings import Settings, unit_of
 from tigerflow.staging import STEPS
 from tigerflow.tasks.execution import ErrorRecord
 
@@ -157,7 +157,7 @@ def _settings() -> str:
     rows = [
         [
             _code(f"TIGERFLOW_{each.name.upper()}"),
-            _code(each.default),
+            _code(f"{each.default} {unit_of(each.name)}"),
             meaning[each.name],
         ]
         for each in dataclasses.fields(Settings)
@@ -165,7 +165,8 @@ def _settings() -> str:
     return (
         f"# Settings\n\n{_MADE}\n"
         "Environment variables, or lines of a file `.env` in the current directory "
-        "(another one: `TIGERFLOW_ENV_FILE`); the environment wins.\n\n"
+        "(another one: `TIGERFLOW_ENV_FILE`); the environment wins. "
+        "`tigerflow settings` shows each with its value, and where that comes from.\n\n"
         f"{_table(['variable', 'default', 'meaning'], rows)}"
     )
 

@@ -66,6 +66,18 @@ def test_what_it_writes_runs_at_once(run, weird_tmp_path):
     assert json.loads(report.stdout)["progress"]["pipeline"]["finished"] == len(ANIMALS)
 
 
+@pytest.mark.parametrize("name", ["pipeline.yaml", "pipeline-slurm.yaml"])
+def test_nothing_speaks_against_what_it_writes(run, weird_tmp_path, name):
+    run("init", "first")
+
+    # Without Slurm, its jobs cannot be tried.
+    checked = run("check", name, cwd=weird_tmp_path / "first", PATH="/usr/bin:/bin")
+
+    assert checked.returncode in {0, 1}, checked.stderr
+    assert "clean" in checked.stdout
+    assert name == "pipeline-slurm.yaml" or checked.returncode == 0
+
+
 @pytest.mark.slurm
 @pytest.mark.snakemake
 def test_what_it_writes_for_slurm_runs_on_a_cluster(run, weird_tmp_path, slurm):

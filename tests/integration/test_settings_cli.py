@@ -83,6 +83,23 @@ def test_service_warns_once_of_a_variable_that_is_no_setting(flow):
     assert lines[0].endswith("did you mean TIGERFLOW_PIPELINE_POLL_INTERVAL?")
 
 
+def test_check_warns_of_it_before_a_run(flow):
+    flow.environment["TIGERFLOW_QQ"] = "1"
+    flow.add_module(TREE)
+    flow.write(HEAD)
+
+    assert flow.command("check", flow.pipeline).wait(DEADLINE_S) == 0
+
+    assert "\nWarning: TIGERFLOW_QQ is not a setting of TigerFlow; " in flow.said
+
+
+@pytest.mark.parametrize("words", [["--version"], ["tasks", "list"], ["run", "--help"]])
+def test_command_that_needs_no_setting_does_not_mind_a_wrong_one(flow, words):
+    flow.environment["TIGERFLOW_WORKER_GRACE"] = "soon"
+
+    assert flow.command(*words).wait(DEADLINE_S) == 0
+
+
 def test_task_alone_warns_of_it_too(bench):
     bench.environment["TIGERFLOW_QQ"] = "1"
 

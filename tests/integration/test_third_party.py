@@ -97,31 +97,27 @@ def _write(directory, *tasks):
     return path
 
 
-def test_pipeline_takes_its_tasks_by_name(run, tmp_path):
-    local = {
-        "name": "ocr",
-        "kind": "local",
-        "module": "ocr-local",
-        "input_ext": ".pdf",
-        "output_ext": ".txt",
-        "params": {"model": "m", "allow-fetch": True, "prompt": "Read."},
-    }
-    on_slurm = {
-        "name": "translate",
-        "kind": "slurm",
-        "module": "translate",
-        "depends_on": "ocr",
-        "input_ext": ".txt",
-        "params": {"model": "m", "target_lang": "German", "auto_lang_detect": False},
-        "max_workers": 2,
-        "worker_resources": SLURM_RESOURCES,
-    }
+def test_pipeline_takes_all_its_tasks_by_name(run, tmp_path):
+    tasks = []
+    for name in TASKS:
+        task = {"name": name, "module": name, "input_ext": ".txt"}
+        task["params"] = {"model": "m", "allow-fetch": True}
+        if name.startswith(("chat", "ocr")):
+            task["params"]["prompt"] = "What is it?"
+        if name.endswith("-local"):
+            task["kind"] = "local"
+        else:
+            task |= {"kind": "slurm", "max_workers": 2}
+            task["worker_resources"] = SLURM_RESOURCES
+        tasks.append(task)
+    # A default that is on, and one that is nothing, are given otherwise.
+    tasks[-1]["params"] |= {"auto_lang_detect": False, "max-model-len": 512}
     (tmp_path / "in").mkdir()
 
-    result = run("compile", _write(tmp_path, local, on_slurm), "in", "out")
+    result = run("compile", _write(tmp_path, *tasks), "in", "out")
 
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("Compiled ocr, translate to ")
+    assert result.stdout.startswith(f"Compiled {', '.join(TASKS)} to ")
 
 
 def test_mistakes_in_its_params_are_told_before_anything_starts(run, tmp_path):

@@ -13,7 +13,7 @@ from tigerflow.engine.rehearsal import Rehearsal, rehearse
 from tigerflow.pipeline.findings import Findings
 from tigerflow.pipeline.schema import SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline, PipelineTask, load_pipeline
-from tigerflow.settings import Settings
+from tigerflow.settings import Settings, stray_variables
 from tigerflow.tasks.commands import find_doubts
 
 #: What follows the options in the help.
@@ -39,7 +39,7 @@ def check_command(
         for task in loaded.tasks:
             _look_at_commands(findings, task)
         show_tasks(loaded, rehearse(loaded, profile), findings)
-        for warning in (*loaded.warnings, *findings.warnings):
+        for warning in (*stray_variables(), *loaded.warnings, *findings.warnings):
             typer.echo(f"Warning: {warning}", err=True)
         findings.raise_any()
         count = len(loaded.tasks)
