@@ -13,6 +13,7 @@ demo: $(VENV)/demo-installed
 test: lint
 	sh tests/system-packages.sh slurm
 	sh tests/system-packages.sh zsh
+	sh tests/system-packages.sh browser
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/test-installed

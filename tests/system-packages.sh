@@ -4,6 +4,7 @@
 #     sh tests/system-packages.sh python [PYTHON]    # what everything needs
 #     sh tests/system-packages.sh slurm              # what the tests on Slurm need
 #     sh tests/system-packages.sh zsh                # what those of completion need
+#     sh tests/system-packages.sh browser            # what the tests of pages need
 set -eu
 
 may_install() {
@@ -66,8 +67,20 @@ need_zsh() {
     fi
 }
 
+need_browser() {
+    if command -v chromium >/dev/null; then
+        return
+    fi
+    if may_install; then
+        install chromium fonts-dejavu-core
+    else
+        echo "No Chromium for the tests of pages; ask for: apt-get install chromium" >&2
+    fi
+}
+
 case $1 in
 python) need_python "${2:-python3}" ;;
 slurm) need_slurm ;;
 zsh) need_zsh ;;
+browser) need_browser ;;
 esac

@@ -112,7 +112,7 @@ def throughput(moments: Sequence[Moment]) -> Spec:
     encoded = chart.encode(
         x=_time_axis("from:T", moments),
         x2="to:T",
-        y=alt.Y("low:Q", title=f"files a {unit}", axis=alt.Axis(**_BESIDE)),
+        y=alt.Y("low:Q", title=f"files {unit}", axis=alt.Axis(**_BESIDE)),
         y2="high:Q",
         color=alt.Color("fate:N", scale=_FATES),
         tooltip=[*_WHEN, "fate:N", alt.Tooltip("files:Q", format=",")],

@@ -1,5 +1,6 @@
 """`tigerflow report --html`: read a run directory, and write its page."""
 
+import os
 from pathlib import Path
 
 from tigerflow.errors import MissingLibraryError, ReportFileError
@@ -19,7 +20,7 @@ def publish(output_dir: Path, target: Path) -> None:
         ReportFileError: the page cannot be written there.
         MissingLibraryError: what draws is not installed.
     """
-    if target.is_dir():
+    if os.path.isdir(target):  # noqa: PTH112 -- a Path raises for a name that is too long
         raise ReportFileError(target, "it is a directory; name a file in it")
     try:
         # Here: only a page needs them, and they take half a second.

@@ -83,10 +83,10 @@ def param(key: str, value: object) -> str:
 
 def rate_unit(per_second: float) -> tuple[str, int]:
     """Return the unit in which a rate has digits before the point, and its seconds."""
-    for unit, seconds in (("second", 1), ("minute", 60), ("hour", 3600)):
+    for unit, seconds in (("a second", 1), ("a minute", 60), ("an hour", 3600)):
         if per_second * seconds >= 1:
             return unit, seconds
-    return "day", _DAY_S
+    return "a day", _DAY_S
 
 
 def rate(per_second: float) -> str:
@@ -94,4 +94,4 @@ def rate(per_second: float) -> str:
     unit, seconds = rate_unit(per_second)
     number = per_second * seconds
     digits = f"{number:,.0f}" if number >= 100 else f"{number:.3g}"  # noqa: PLR2004 -- digits
-    return f"{digits} files a {unit}"
+    return f"{digits} files {unit}"
