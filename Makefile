@@ -12,6 +12,7 @@ demo: $(VENV)/demo-installed
 
 test: lint
 	sh tests/system-packages.sh slurm
+	sh tests/system-packages.sh software
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/test-installed
