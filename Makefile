@@ -14,6 +14,7 @@ test: lint
 	sh tests/system-packages.sh slurm
 	sh tests/system-packages.sh zsh
 	sh tests/system-packages.sh browser
+	sh tests/system-packages.sh software
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/test-installed

@@ -102,6 +102,24 @@ tasks:
   - {name: here, kind: local, module: pipelines:Upper, input_ext: .txt}
 """
 
+SOFTWARE = """
+tasks:
+  - name: read
+    kind: local
+    module: pipelines:Upper
+    input_ext: .txt
+    envmodules: [ffmpeg/6.0, cuda/12.4]
+    conda: speech
+  - name: train
+    kind: slurm
+    module: pipelines:Train
+    depends_on: read
+    input_ext: .out
+    container: docker://ghcr.io/lab/train:1.2
+    max_workers: 2
+    worker_resources: {cpus: 1, memory: 1G, time: 60, gpus: 1}
+"""
+
 PARAMS = """
 tasks:
   - {name: a, kind: local, module: pipelines:Upper, input_ext: .txt}
@@ -146,6 +164,7 @@ CASES = {
     "two_roots": Case(TWO_ROOTS),
     "not_kept": Case(NOT_KEPT),
     "kinds": Case(KINDS),
+    "software": Case(SOFTWARE),
     "workers": Case(WORKERS),
     "params": Case(PARAMS, params=EVERY_PARAM),
     "awkward_paths": Case(

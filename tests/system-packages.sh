@@ -5,6 +5,7 @@
 #     sh tests/system-packages.sh slurm              # what the tests on Slurm need
 #     sh tests/system-packages.sh zsh                # what those of completion need
 #     sh tests/system-packages.sh browser            # what the tests of pages need
+#     sh tests/system-packages.sh software           # what those of envmodules and such do
 set -eu
 
 may_install() {
@@ -78,9 +79,24 @@ need_browser() {
     fi
 }
 
+need_software() {
+    packages="environment-modules bubblewrap"
+    if [ -e /usr/share/modules/init/bash ] && command -v bwrap >/dev/null; then
+        return
+    fi
+    if may_install; then
+        # shellcheck disable=SC2086 -- words
+        install $packages
+    else
+        echo "No software for the tests of envmodules and container; as root:" >&2
+        echo "    apt-get install --no-install-recommends $packages" >&2
+    fi
+}
+
 case $1 in
 python) need_python "${2:-python3}" ;;
 slurm) need_slurm ;;
 zsh) need_zsh ;;
 browser) need_browser ;;
+software) need_software ;;
 esac

@@ -82,9 +82,10 @@ class SlurmServer:
                 clean_up()
 
     def _worker_task(self) -> WorkerTask:
-        told = WorkerTask(
-            **json.loads(worker_text(self._pipeline, self._pipeline.tasks[0]))
-        )
+        [task] = self._pipeline.tasks
+        # Its inputs matter to a container alone, which it has not.
+        text = worker_text(self._pipeline, task, self._output_dir, self._output_dir)
+        told = WorkerTask(**json.loads(text))
         # There, the paths start that setup commands and params may have.
         return replace(told, working_dir=str(Path.cwd()))
 

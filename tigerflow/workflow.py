@@ -23,6 +23,12 @@ CONFIG = ("pipeline", "input_dir", "output_dir")
 #: What a key has whose value was forgotten.
 NOTHING: tuple[object, ...] = (None, "", [], {})
 
+#: The one that starts no process for a job of ours.
+_EXECUTOR = "tigerflow.executor"
+
+#: Connections to a host, as long as this process lives.
+_kept: list[socket.socket] = []
+
 #: More skipped files than this are counted, not named.
 NAMED_AT_MOST = 20
 
@@ -127,6 +133,25 @@ def allow_local_jobs(workflow: Any, jobs: int) -> None:
         _say("cannot raise the number of local jobs; async tasks may run fewer files")
         return
     pool._max_workers += jobs  # noqa: SLF001 -- read at each submission
+
+
+def keep_apart(workflow: Any) -> None:
+    """Keep what `--sdm` has jobs run in away from workers, which see to it themselves.
+
+    The host of the workers starts here, not in the software of the first job's rule. A
+    job in a container would reach no worker.
+    """
+    scheduler = workflow.scheduler
+    executor = scheduler._local_executor or scheduler._executor  # noqa: SLF001 -- no public way
+    methods = {each.name for each in workflow.deployment_settings.deployment_method}
+    if not methods or type(executor).__module__ == _EXECUTOR:
+        return
+    if "APPTAINER" in methods:
+        _say("leave out --sdm apptainer: workers run in their containers by themselves")
+        sys.exit(ExitCode.USAGE)
+    # Without a host, the first client starts one, or says why not.
+    with contextlib.suppress(client.HostError):
+        _kept.append(client.attend())
 
 
 def stop_workers() -> None:

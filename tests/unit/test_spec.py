@@ -73,6 +73,9 @@ def test_task_with_the_least_keys_gets_the_defaults(load):
         "output_ext": ".out",
         "keep_output": True,
         "params": {},
+        "envmodules": [],
+        "conda": None,
+        "container": None,
         "setup_commands": [],
         "timeout": None,
         "workers": 1,
@@ -902,3 +905,46 @@ def test_timeout_and_workers_that_cannot_be_are_refused(load, line, reason):
 def test_timeout_and_workers_are_read(load):
     spec = load(one_task() + "    timeout: 1.5\n    workers: 3\n").tasks[0].spec
     assert (spec.timeout, spec.workers) == (1.5, 3)
+
+
+NO_SOFTWARE = "must be a name or a path without spaces, quotes and braces"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"conda": "envs/none"}, "conda: 'envs/none' is not a directory"),
+        ({"conda": "none.yaml"}, "conda: 'none.yaml' is not a file"),
+        ({"container": "none.sif"}, "container: 'none.sif' is not there"),
+        ({"conda": "a b"}, f"conda: 'a b' {NO_SOFTWARE}"),
+        ({"container": "a://{}"}, f"container: 'a://{{}}' {NO_SOFTWARE}"),
+        (
+            {"envmodules": "[cuda/12, a;b]"},
+            "envmodules[1]: 'a;b' is not the name of a module, such as ffmpeg/6.0",
+        ),
+        (
+            {"conda": "x", "container": "docker://y"},
+            "container: does not go with conda; have the environment in the image",
+        ),
+    ],
+)
+def test_software_that_cannot_be_is_refused(mistakes, keys, expected):
+    [line] = mistakes(one_task(**keys))
+    assert line.partition(": tasks[0].")[2] == expected
+
+
+def test_paths_of_software_start_at_the_pipeline_file(load, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    (tmp_path / "envs" / "speech").mkdir(parents=True)
+    (tmp_path / "speech.yml").touch()
+    (tmp_path / "image.sif").touch()
+
+    def spec(**keys):
+        return load(one_task(**keys)).tasks[0].spec
+
+    assert spec(conda="envs/speech").conda == f"{tmp_path}/envs/speech"
+    assert spec(conda="speech.yml").conda == f"{tmp_path}/speech.yml"
+    assert spec(conda="speech").conda == "speech"
+    assert spec(container="image.sif").container == f"{tmp_path}/image.sif"
+    assert spec(container="docker://a/b:1").container == "docker://a/b:1"
+    assert spec(envmodules="cuda/12").envmodules == ("cuda/12",)

@@ -48,14 +48,17 @@ def check_command(
 
 
 def _look_at_commands(findings: Findings, task: PipelineTask) -> None:
-    is_here = not isinstance(task.spec, SlurmTaskSpec)
-    where = "" if is_here else " (on this host; its workers will be on others)"
+    where = ""
+    if isinstance(task.spec, SlurmTaskSpec):
+        where = " (on this host; its workers will be on others)"
+    elif task.spec.envmodules or task.spec.conda:
+        where = " (before its software is loaded)"
     for doubt in find_doubts(task.spec.setup_commands):
         findings.add(
             task.name,
             ("setup_commands", doubt.index),
             f"{doubt.sentence}{where}",
-            is_sure=doubt.is_certain and is_here,
+            is_sure=doubt.is_certain and not where,
         )
 
 

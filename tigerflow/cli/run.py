@@ -17,6 +17,7 @@ from tigerflow.cli._errors import report_errors
 from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._settings import load_settings
 from tigerflow.compiler.directory import compile_workflow
+from tigerflow.compiler.environments import check_environments
 from tigerflow.errors import ExitCode, NoRunError
 from tigerflow.layout import STATE
 from tigerflow.lock import STOP_REQUEST, find_running
@@ -225,4 +226,5 @@ def _load(
     profile = check_profile(workers_profile)
     loaded = load_pipeline(pipeline)
     workflow = compile_workflow(loaded, input_dir, output_dir)
+    check_environments(loaded, workflow.output_dir, workflow.snakefile)
     return Service(loaded, workflow, options, settings, profile)

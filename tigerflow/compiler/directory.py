@@ -79,7 +79,10 @@ def compile_workflow(
     target = _absolute(directory) if directory else RunLayout(run_dir).workflow
     _check_directories(pipeline, source, run_dir)
     rules = build_rules(pipeline)
-    files = {str(worker_file(t.name)): worker_text(pipeline, t) for t in pipeline.tasks}
+    files = {
+        str(worker_file(task.name)): worker_text(pipeline, task, source, run_dir)
+        for task in pipeline.tasks
+    }
     profiles = (DEFAULT, *PROFILES)
     if any(rule.worker_job for rule in rules):
         files |= _worker_files(rules, pipeline.path.name, run_dir)

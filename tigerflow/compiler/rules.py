@@ -41,6 +41,10 @@ class Rule:
     params: Mapping[str, Any]
     threads: int
     resources: Mapping[str, int | str]
+    #: Software, as Snakemake's directives of the same names have it.
+    envmodules: tuple[str, ...]
+    conda: str | None
+    container: str | None
     #: Of a job in which workers run, for a rule whose workers are jobs.
     worker_job: "WorkerJob | None" = None
 
@@ -90,8 +94,16 @@ def _build_rule(
         params=spec.params,
         threads=threads_of(spec),
         resources={limit_name(name): 1, **_slurm_resources(spec)},
+        envmodules=spec.envmodules,
+        conda=spec.conda,
+        container=spec.container,
         worker_job=_worker_job(spec),
     )
+
+
+def has_software(rule: Rule) -> bool:
+    """Tell whether Snakemake could run a rule's jobs in an environment of their own."""
+    return bool(rule.envmodules or rule.conda or rule.container)
 
 
 def _worker_job(spec: TaskSpec) -> WorkerJob | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tigerflow.compiler.rules import Rule
+from tigerflow.compiler.rules import Rule, has_software
 from tigerflow.layout import INPUT_LINK, job_end, mailboxes
 from tigerflow.naming import printable
 
@@ -29,8 +29,19 @@ def render_snakefile(
     """
     parallel = sum(rule.limit for rule in rules if rule.threads == 0)
     helpers = ["find_stems", "limit_files", "run_command", "stop_workers"]
+    onstart = []
     if parallel:
         helpers.append("allow_local_jobs")
+        onstart += [
+            "# Files that wait for an API hold no core, but a place among the jobs.",
+            f"allow_local_jobs(workflow, {parallel})",
+        ]
+    if any(map(has_software, rules)):
+        helpers.append("keep_apart")
+        onstart += [
+            "# Workers have their task's software by themselves, whatever --sdm says.",
+            "keep_apart(workflow)",
+        ]
     parts = [
         _origin(pipeline_name),
         _import("tigerflow.workflow", sorted(helpers)),
@@ -42,12 +53,8 @@ def render_snakefile(
         _block("wildcard_constraints:", ['stem="[^/]*",']),
         _local_rules(rules),
     ]
-    if parallel:
-        comment = (
-            "# Files that wait for an API hold no core, but a place among the jobs."
-        )
-        call = f"allow_local_jobs(workflow, {parallel})"
-        parts.append(_block("onstart:", [comment, call]))
+    if onstart:
+        parts.append(_block("onstart:", onstart))
     parts += [
         _block("onsuccess:", ["stop_workers()"]),
         _block("onerror:", ["stop_workers()"]),
@@ -150,6 +157,7 @@ def _rule(rule: Rule) -> str:
         *_directive("input", [_text(rule.input)]),
         *_directive("output", [f"temp({output})" if rule.is_temp else output]),
     ]
+    lines += _software(rule)
     lines.append(f"    threads: {rule.threads}")
     resources = [f"{name}={_one_line(value)}" for name, value in rule.resources.items()]
     lines += _directive("resources", resources)
@@ -160,6 +168,15 @@ def _rule(rule: Rule) -> str:
     command = f'"{{RUN}} {rule.task} {{input:q}} {{output:q}}"'
     lines += ["    shell:", f"        {command}"]
     return "\n".join(lines) + "\n\n\n"
+
+
+def _software(rule: Rule) -> Iterator[str]:
+    for name, value in (("conda", rule.conda), ("container", rule.container)):
+        if value is not None:
+            yield f"    {name}:"
+            yield f"        {_text(value)}"
+    if rule.envmodules:
+        yield from _directive("envmodules", map(_text, rule.envmodules))
 
 
 def _directive(name: str, items: Iterable[str]) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tigerflow._assets import asset
+from tigerflow.compiler.environments import container_words, setup_commands
 from tigerflow.compiler.rules import Rule, limit_name, threads_of, workers_of
 from tigerflow.compiler.snakefile import render_limits
 from tigerflow.pipeline.resources import parse_time_minutes
@@ -76,21 +78,29 @@ def shipped_profile(profile: str) -> str:
     return f"# Made {MARK}, which overwrites changes: make them in a copy.\n{text}"
 
 
-def worker_text(pipeline: Pipeline, task: PipelineTask) -> str:
-    """Return what the task's workers are told, as JSON; see `WorkerTask`."""
+def worker_text(
+    pipeline: Pipeline, task: PipelineTask, source: Path, run_dir: Path
+) -> str:
+    """Return what the task's workers are told, as JSON; see `WorkerTask`.
+
+    Files come from `source`, by `run_dir`.
+    """
     spec = task.spec
+    directory = pipeline.path.resolve().parent
     limit = spec.concurrency_limit if isinstance(spec, LocalAsyncTaskSpec) else 1
     told: dict[str, Any] = {
         "name": spec.name,
         "module": task.module,
-        "directory": str(pipeline.path.resolve().parent),
+        "directory": str(directory),
         "params": task.param_texts,
-        "setup_commands": spec.setup_commands,
+        "setup_commands": setup_commands(spec, run_dir),
         "output_ext": spec.output_ext,
         "workers": workers_of(spec),
         "concurrency_limit": limit,
         "threads": threads_of(spec),
     }
+    if spec.container is not None:
+        told["container"] = container_words(task, [run_dir, source, directory])
     if spec.timeout is not None:
         told["timeout"] = spec.timeout
     if isinstance(spec, SlurmTaskSpec):

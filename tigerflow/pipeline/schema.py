@@ -22,6 +22,11 @@ _SBATCH_OPTIONS = frozenset(
     {"account", "constraint", "exclude", "nodelist", "partition", "qos", "reservation"}
 )
 
+_MODULE = re.compile(r"[\w./+:@=~][\w./+:@=~-]*", re.ASCII)
+
+# Snakemake would read them in other ways.
+_NO_SOFTWARE = re.compile(r"""[\s'"{},]|^-""")
+
 _BETWEEN_SEMICOLONS = re.compile(
     r"""(?:[^;'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*"|['"\\])+""", re.DOTALL
 )
@@ -65,6 +70,25 @@ def _empty_if_null(value: object) -> object:
     return () if value is None else value
 
 
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else _empty_if_null(value)
+
+
+def _check_module(name: str) -> str:
+    # Snakemake puts it into a command as it is.
+    if not _MODULE.fullmatch(name):
+        msg = f"{name!r} is not the name of a module, such as ffmpeg/6.0"
+        raise ValueError(msg)
+    return name
+
+
+def _check_software(value: str) -> str:
+    if not value or _NO_SOFTWARE.search(value):
+        msg = f"{value!r} must be a name or a path without spaces, quotes and braces"
+        raise ValueError(msg)
+    return value
+
+
 def _no_params_if_null(value: object) -> object:
     return {} if value is None else value
 
@@ -85,6 +109,11 @@ _Seconds = Annotated[
     float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
 ]
 _Params = Annotated[dict[str, Any], BeforeValidator(_no_params_if_null)]
+_Software = Annotated[str, AfterValidator(_check_software)]
+_Modules = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_module)], ...],
+    BeforeValidator(_one_or_many),
+]
 _Commands = Annotated[tuple[str, ...], BeforeValidator(_commands)]
 _Readable = Annotated[str, AfterValidator(check_syntax)]
 _ReadableCommands = Annotated[tuple[_Readable, ...], BeforeValidator(_commands)]
@@ -134,6 +163,14 @@ class TaskSpec(BaseModel):
     keep_output: bool = True
     #: Values for the task's `Params`.
     params: _Params = Field(default_factory=dict)
+    #: Environment modules that are loaded before its workers start, such as
+    #: `[ffmpeg/6.0]`.
+    envmodules: _Modules = ()
+    #: Conda environment that its workers run in: a name, a directory, or an
+    #: `environment.yaml`, of which Snakemake makes one (`--sdm conda`).
+    conda: _Software | None = None
+    #: Image that its workers run in, by `apptainer`: `docker://…`, or a file.
+    container: _Software | None = None
     #: Shell commands before its workers start, such as `conda activate x`; or a block
     #: of text.
     setup_commands: _ReadableCommands = ()
@@ -190,6 +227,9 @@ class TaskDraft(BaseModel):
     output_ext: str | None = ".out"
     params: _Params = Field(default_factory=dict)
     setup_commands: _Commands = ()
+    envmodules: _Modules = ()
+    conda: str | None = None
+    container: str | None = None
 
 
 def unknown_key(location: tuple[str | int, ...], model: type[TaskSpec]) -> str | None:

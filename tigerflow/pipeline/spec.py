@@ -12,12 +12,18 @@ from tigerflow.pipeline import graph
 from tigerflow.pipeline.document import Document, read_document
 from tigerflow.pipeline.mistakes import Mistakes, shown
 from tigerflow.pipeline.reading import ReadTask, read_staging, read_tasks
-from tigerflow.pipeline.schema import TaskSpec
+from tigerflow.pipeline.schema import TaskDraft, TaskSpec
+from tigerflow.pipeline.software import (
+    check_software,
+    is_environment_file,
+    located,
+)
 from tigerflow.pipeline.tree import check_tree
 from tigerflow.staging import Staging
 from tigerflow.tasks.base import TaskKind
 from tigerflow.tasks.describe import TaskDescription
-from tigerflow.tasks.inquiry import ask_task
+from tigerflow.tasks.environment import activate_conda, load_modules
+from tigerflow.tasks.inquiry import Surroundings, ask_task
 from tigerflow.tasks.loader import Reference
 from tigerflow.tasks.params import ParamText
 from tigerflow.tasks.registry import find_registered, rivals_of
@@ -118,16 +124,18 @@ def _load_tasks(
     directory = document.path.resolve().parent
 
     def ask(task: ReadTask) -> TaskDescription | TaskLoadError:
-        draft = task.draft
+        draft = located(task.draft, directory)
         texts = _param_texts(document, task)
+        surroundings = Surroundings(_commands(draft), draft.container)
         try:
-            return ask_task(draft.module or "", directory, texts, draft.setup_commands)
+            return ask_task(draft.module or "", directory, texts, surroundings)
         except TaskLoadError as error:
             return error
 
     known = [task for task in read if task.draft.module is not None]
     with ThreadPoolExecutor(max_workers=LOADED_AT_ONCE) as pool:
         for task, found in zip(known, pool.map(ask, known), strict=True):
+            check_software(mistakes, task, directory)
             if isinstance(found, TaskLoadError):
                 mistakes.add((*task.place, "module"), str(found))
                 continue
@@ -137,7 +145,16 @@ def _load_tasks(
                 module = _resolved(task.spec.module, directory, found)
                 texts = _param_texts(document, task)
                 by_name = {key.replace("-", "_"): text for key, text in texts.items()}
-                yield PipelineTask(task.spec, module, found.doc, by_name, found.code)
+                spec = located(task.spec, directory)
+                yield PipelineTask(spec, module, found.doc, by_name, found.code)
+
+
+def _commands(draft: TaskDraft) -> list[str]:
+    """Return the commands before a process of the task, as far as they are known."""
+    # Snakemake makes the environment of a file, for an output directory.
+    conda = None if is_environment_file(draft.conda) else draft.conda
+    modules, environment = load_modules(draft.envmodules), activate_conda(conda)
+    return [*modules, *environment, *draft.setup_commands]
 
 
 def _param_texts(document: Document, task: ReadTask) -> dict[str, ParamText]:

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tigerflow.errors import TaskLoadError
 from tigerflow.tasks.describe import TaskDescription
+from tigerflow.tasks.environment import container_options, in_container
 from tigerflow.tasks.launch import launch_environment, setup_script
 from tigerflow.tasks.params import FieldDescription, ParamText
 
@@ -25,11 +27,24 @@ TIMEOUT_S = 60
 _DESCRIBE = ("-P", "-m", "tigerflow.tasks.describe")
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a task's processes run in."""
+
+    #: Shell commands before them.
+    commands: Sequence[str] = ()
+    #: The image of their container.
+    container: str | None = None
+
+
+HERE = Surroundings()
+
+
 def ask_task(
     module: str,
     directory: Path,
     params: Mapping[str, ParamText] | None = None,
-    setup_commands: Sequence[str] = (),
+    surroundings: Surroundings = HERE,
 ) -> TaskDescription:
     """Return what `describe_task` does for the task of a module.
 
@@ -37,15 +52,17 @@ def ask_task(
         module: as a pipeline file has it.
         directory: where the pipeline file is.
         params: to be checked as well.
-        setup_commands: tried when the module cannot be imported without them.
+        surroundings: tried when the module cannot be imported without them.
 
     Raises:
         TaskLoadError: there is no description; with the reason in a sentence.
     """
     request = {"module": module, "directory": str(directory), "params": params}
     answer = _ask([sys.executable, *_DESCRIBE], request)
-    if "error" in answer and setup_commands:
-        script = setup_script(setup_commands, ["python", *_DESCRIBE])
+    if "error" in answer and surroundings != HERE:
+        options = container_options(surroundings.container, [directory], has_gpus=False)
+        program = in_container(options, ["python", *_DESCRIBE], directory)
+        script = setup_script(surroundings.commands, program)
         other = _ask(script, request)
         answer = answer if "error" in other else other
     if "error" in answer:

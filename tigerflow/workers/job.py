@@ -35,6 +35,7 @@ from tigerflow.layout import (
     pulse_of,
 )
 from tigerflow.settings import Settings
+from tigerflow.tasks.environment import in_container
 from tigerflow.tasks.launch import launch_environment, setup_script
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
@@ -82,7 +83,7 @@ def _start(
 ) -> "subprocess.Popen[bytes]":
     run_dir, task = mailbox.parents[4], _read_task(mailbox)
     commands, python = [*task["setup_commands"]], sys.executable
-    if commands:
+    if commands or task["container"]:
         # That of the environment they activate, and ours when they activate none.
         python = "python"
         commands.append(f"cd {shlex.quote(str(run_dir))}")
@@ -90,6 +91,7 @@ def _start(
     end = _end_of_job(task["wall_time"])
     if end is not None:
         program.append(str(end))
+    program = in_container(task["container"], program, run_dir)
     with (mailbox / MAILBOX_LOG).open("ab") as log:
         worker = subprocess.Popen(
             setup_script(commands, program),

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import RunLayout
+from tigerflow.tasks.environment import in_container
 from tigerflow.tasks.launch import launch_environment, setup_script
 from tigerflow.workers.link import Ending, LaunchError, ending_of
 from tigerflow.workers.protocol import Message, WorkerTask, decode, encode
@@ -76,13 +77,17 @@ class LocalLauncher:
         descriptor: int,
     ) -> asyncio.subprocess.Process:
         commands, python = [*self._task.setup_commands], sys.executable
-        if commands:
+        container = [*self._task.container]
+        if commands or container:
             # That of the environment they activate, and ours when they activate none.
             python = "python"
             # The files' paths start here, wherever the commands went.
             commands.append(f"cd {shlex.quote(str(self._run_dir))}")
         module = ["-P", "-m", "tigerflow.workers.worker"]
         program = [python, *module, str(descriptor), str(self._alive)]
+        if container:
+            container = ["--bind", str(self._alive.parent), *container]
+        program = in_container(container, program, self._run_dir)
         return await asyncio.create_subprocess_exec(
             *setup_script(commands, program),
             # Not the messages: setup commands may read and print what they like.

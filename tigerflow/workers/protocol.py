@@ -45,6 +45,8 @@ class WorkerTask:
     wall_time: float | None = None
     #: How many of the workers share one job.
     workers_per_job: int = 1
+    #: Options and image of `apptainer exec`, for a task whose workers run in one.
+    container: Sequence[str] = ()
     #: Where the setup commands and the task run, in a job; None: in the run directory.
     working_dir: str | None = None
 

@@ -1,0 +1,90 @@
+"""The environments of a pipeline's workers, for one run directory."""
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from tigerflow.errors import PipelineError
+from tigerflow.pipeline.resources import parse_gpus
+from tigerflow.pipeline.schema import SlurmTaskSpec, TaskSpec
+from tigerflow.pipeline.software import is_environment_file
+from tigerflow.pipeline.spec import Pipeline, PipelineTask
+from tigerflow.tasks.environment import (
+    activate_conda,
+    container_options,
+    load_modules,
+)
+
+#: Where Snakemake makes environments, from the run directory.
+CONDA = Path(".snakemake") / "conda"
+
+_PLATFORMS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
+
+
+def setup_commands(spec: TaskSpec, run_dir: Path) -> list[str]:
+    """Return all commands before a worker of the task starts; its own come last."""
+    return [
+        *load_modules(spec.envmodules),
+        *activate_conda(_environment(spec, run_dir)),
+        *spec.setup_commands,
+    ]
+
+
+def container_words(task: PipelineTask, directories: list[Path]) -> list[str]:
+    """Return how the task's container sees this host's directories, and its image."""
+    spec = task.spec
+    has_gpus = False
+    if isinstance(spec, SlurmTaskSpec):
+        _, count = parse_gpus(spec.worker_resources.gpus or 0)
+        has_gpus = count > 0
+    return container_options(spec.container, directories, has_gpus=has_gpus)
+
+
+def check_environments(pipeline: Pipeline, run_dir: Path, snakefile: Path) -> None:
+    """Check that environments are there which only Snakemake makes.
+
+    Raises:
+        PipelineError: with a line for each that is not; how to make it is in it.
+    """
+    missing = [
+        f"{pipeline.path}: task {task.name!r}: no environment has been made of "
+        f"{task.spec.conda!r} yet; run `tigerflow compile`, then once: "
+        f"snakemake -s {snakefile} --sdm conda --conda-create-envs-only"
+        for task in pipeline.tasks
+        if is_environment_file(task.spec.conda)
+        and not _is_made(environment_prefix(Path(task.spec.conda), run_dir))
+    ]
+    if missing:
+        raise PipelineError(missing)
+
+
+def _environment(spec: TaskSpec, run_dir: Path) -> str | None:
+    if spec.conda is not None and is_environment_file(spec.conda):
+        return str(environment_prefix(Path(spec.conda), run_dir))
+    return spec.conda
+
+
+def environment_prefix(file: Path, run_dir: Path) -> Path:
+    """Return where Snakemake makes the environment of a file, for a run directory.
+
+    Its name has all in it that makes it another one, as Snakemake computes it.
+    """
+    place = run_dir / CONDA
+    digest = hashlib.md5(str(place.resolve()).encode(), usedforsecurity=False)
+    for part in _parts(file):
+        if part.is_file():
+            digest.update(part.read_bytes())
+    return place / f"{digest.hexdigest()}_"
+
+
+def _is_made(prefix: Path) -> bool:
+    # Snakemake's mark: it comes last.
+    return prefix.with_suffix(".env_setup_done").exists()
+
+
+def _parts(file: Path) -> Iterator[Path]:
+    yield file.with_suffix(".post-deploy.sh")
+    machine = platform.machine()
+    yield file.with_suffix(f".{_PLATFORMS.get(machine, machine)}.pin.txt")
+    yield file

@@ -1,0 +1,53 @@
+"""The software of a task: `conda`, `container` and `envmodules` of a pipeline file."""
+
+from pathlib import Path
+from typing import Any, TypeGuard, TypeVar
+
+from tigerflow.pipeline.mistakes import Mistakes
+from tigerflow.pipeline.reading import ReadTask
+from tigerflow.pipeline.schema import TaskDraft, TaskSpec
+
+_Task = TypeVar("_Task", TaskSpec, TaskDraft)
+
+_ENVIRONMENT_FILES = (".yaml", ".yml")
+
+
+def is_environment_file(conda: str | None) -> TypeGuard[str]:
+    """Tell whether it is a file that describes an environment, as Snakemake has it."""
+    return conda is not None and conda.endswith(_ENVIRONMENT_FILES)
+
+
+def check_software(mistakes: Mistakes, task: ReadTask, directory: Path) -> None:
+    """Note what is not there, and what does not go together.
+
+    Paths start at `directory`, that of the pipeline file.
+    """
+    draft = task.draft
+    if draft.conda is not None and draft.container is not None:
+        sentence = "does not go with conda; have the environment in the image"
+        mistakes.add((*task.place, "container"), sentence)
+    if is_environment_file(draft.conda) and not (directory / draft.conda).is_file():
+        mistakes.add((*task.place, "conda"), f"{draft.conda!r} is not a file")
+    elif _is_directory(draft.conda) and not (directory / draft.conda).is_dir():
+        mistakes.add((*task.place, "conda"), f"{draft.conda!r} is not a directory")
+    if _is_path(draft.container) and not (directory / draft.container).exists():
+        mistakes.add((*task.place, "container"), f"{draft.container!r} is not there")
+
+
+def located(spec: _Task, directory: Path) -> _Task:
+    """Return the task with absolute paths of its software."""
+    paths: dict[str, Any] = {}
+    if is_environment_file(spec.conda) or _is_directory(spec.conda):
+        paths["conda"] = str(directory / spec.conda)
+    if _is_path(spec.container):
+        paths["container"] = str(directory / spec.container)
+    return spec.model_copy(update=paths) if paths else spec
+
+
+def _is_directory(conda: str | None) -> TypeGuard[str]:
+    # A name has no slash in it.
+    return conda is not None and not is_environment_file(conda) and "/" in conda
+
+
+def _is_path(container: str | None) -> TypeGuard[str]:
+    return container is not None and "://" not in container
