@@ -10,7 +10,7 @@ from tigerflow.errors import (
     OutputDirectoryError,
 )
 from tigerflow.log import add_levels
-from tigerflow.tasks.execution import attempt
+from tigerflow.tasks.execution import Batch
 
 
 @pytest.fixture
@@ -46,9 +46,10 @@ def fail(_job, _output):
 
 
 def process(source, job, run=succeed):
-    with attempt("embed", job) as this:
-        run(job, this.temporary)
-    source.finished(job, this)
+    batch = Batch("embed", [job])
+    with batch.attempt() as [(_input, output)]:
+        run(job, output)
+    source.finished(job, batch.settled[0])
 
 
 def process_all(source, run=succeed):

@@ -75,6 +75,7 @@ def test_task_with_the_least_keys_gets_the_defaults(load):
         "params": {},
         "setup_commands": [],
         "timeout": None,
+        "batch_size": None,
         "workers": 1,
     }
     assert pipeline.tasks[0].module == "pipelines:Upper"

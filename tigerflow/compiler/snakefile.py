@@ -43,9 +43,7 @@ def render_snakefile(
         _local_rules(rules),
     ]
     if parallel:
-        comment = (
-            "# Files that wait for an API hold no core, but a place among the jobs."
-        )
+        comment = "# Files that only wait hold no core, but a place among the jobs."
         call = f"allow_local_jobs(workflow, {parallel})"
         parts.append(_block("onstart:", [comment, call]))
     parts += [
