@@ -102,6 +102,11 @@ tasks:
   - {name: here, kind: local, module: pipelines:Upper, input_ext: .txt}
 """
 
+BATCHES = """
+tasks:
+  - {name: embed, kind: local, module: pipelines:Embed, input_ext: .txt, workers: 2}
+"""
+
 PARAMS = """
 tasks:
   - {name: a, kind: local, module: pipelines:Upper, input_ext: .txt}
@@ -147,6 +152,7 @@ CASES = {
     "not_kept": Case(NOT_KEPT),
     "kinds": Case(KINDS),
     "workers": Case(WORKERS),
+    "batches": Case(BATCHES),
     "params": Case(PARAMS, params=EVERY_PARAM),
     "awkward_paths": Case(
         CHAIN,

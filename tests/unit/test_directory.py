@@ -210,3 +210,28 @@ def test_one_directory_serves_both_when_outputs_are_no_inputs(
         return
     with pytest.raises(DirectoryClashError):
         directories.check()
+
+
+def test_a_batch_has_the_files_that_are_there_and_still_are(directories):
+    give(directories, *(f"{number}.txt" for number in range(5)))
+    source = make_source(directories)
+    with source.inbox:
+        first = source.batch(2)
+        (directories.input_dir / "2.txt").unlink()
+        second = source.batch(10)
+
+        assert [job.input.stem for job in first] == ["0", "1"]
+        assert [job.input.stem for job in second] == ["3", "4"]
+        for job in (*first, *second):
+            process(source, job)
+        assert source.batch(10) == []
+
+
+def test_no_batch_comes_after_a_stop(directories):
+    give(directories, "a.txt", "b.txt")
+    source = make_source(directories)
+    with source.inbox:
+        assert len(source.batch(1)) == 1
+        source.stop()
+
+        assert source.batch(1) == []

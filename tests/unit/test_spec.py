@@ -903,3 +903,26 @@ def test_timeout_and_workers_that_cannot_be_are_refused(load, line, reason):
 def test_timeout_and_workers_are_read(load):
     spec = load(one_task() + "    timeout: 1.5\n    workers: 3\n").tasks[0].spec
     assert (spec.timeout, spec.workers) == (1.5, 3)
+
+
+def test_batch_size_is_that_of_the_file_or_of_the_class(load):
+    def size(**keys):
+        return load(one_task(**keys)).tasks[0].batch_size
+
+    assert size(module="pipelines:Embed") == 8
+    assert size(module="pipelines:Embed", batch_size=3) == 3
+    assert size() == 1
+
+
+def test_batch_size_is_for_tasks_that_have_batches(mistakes):
+    [line] = mistakes(one_task(batch_size=3))
+    assert line == (
+        "pipeline.yaml:6: tasks[0].batch_size: is for tasks with run_batch, "
+        "which Upper does not have"
+    )
+
+
+def test_batch_size_is_at_least_one(mistakes):
+    assert mistakes(one_task(module="pipelines:Embed", batch_size=0)) == [
+        "pipeline.yaml:6: tasks[0].batch_size: must be at least 1, found 0"
+    ]
