@@ -79,10 +79,10 @@ def check_definition(task: type[Task]) -> None:
         TaskDefinitionError: `run` is missing, or a method has the wrong shape.
     """
     has_batches = has_method(task, "run_batch")
+    # One of the two is enough.
+    spared = "run" if has_batches else "run_batch"
     for method, arguments in _METHODS.items():
-        # One of the two is enough.
-        other = {"run": has_batches, "run_batch": True}.get(method, False)
-        if has_method(task, method) or not other:
+        if method != spared or has_method(task, method):
             _check_method(task, method, arguments)
     size = task.batch_size
     if has_batches and (type(size) is not int or size < 1):
@@ -91,7 +91,7 @@ def check_definition(task: type[Task]) -> None:
 
 
 def has_method(task: type[Task], method: str) -> bool:
-    """Tell whether a task has a method of its own, if it is one that it must write."""
+    """Tell whether a task has a method that the kinds leave to it."""
     function = getattr(task, method, None)
     return function is not None and not hasattr(function, "__tigerflow_missing__")
 
