@@ -120,6 +120,11 @@ tasks:
     worker_resources: {cpus: 1, memory: 1G, time: 60, gpus: 1}
 """
 
+BATCHES = """
+tasks:
+  - {name: embed, kind: local, module: pipelines:Embed, input_ext: .txt, workers: 2}
+"""
+
 PARAMS = """
 tasks:
   - {name: a, kind: local, module: pipelines:Upper, input_ext: .txt}
@@ -166,6 +171,7 @@ CASES = {
     "kinds": Case(KINDS),
     "software": Case(SOFTWARE),
     "workers": Case(WORKERS),
+    "batches": Case(BATCHES),
     "params": Case(PARAMS, params=EVERY_PARAM),
     "awkward_paths": Case(
         CHAIN,

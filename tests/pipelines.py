@@ -40,6 +40,17 @@ class Train(SlurmTask):
         output_file.write_text("trained")
 
 
+class Embed(LocalTask):
+    """Make vectors of texts, of several at once."""
+
+    batch_size = 8
+
+    @staticmethod
+    def run_batch(_context, pairs):
+        for _input_file, output_file in pairs:
+            output_file.write_text("[]")
+
+
 class Typed(LocalTask):
     '''A "doc" with \\ and """quotes" that ends in a "quote"'''
 

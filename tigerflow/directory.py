@@ -157,6 +157,21 @@ class DirectorySource:
     def next(self) -> FileJob | None:
         """Wait for the next undone file; None when stopped, or `--once` is over."""
         while (self._queue or self._refill()) and not self._stopped.is_set():
+            if (job := self._take_waiting()) is not None:
+                return job
+        return None
+
+    def batch(self, limit: int) -> list[FileJob]:
+        """Wait for an undone file; return it, with others that are there already."""
+        first = self.next()
+        jobs = [] if first is None else [first]
+        while 0 < len(jobs) < limit and (job := self._take_waiting()) is not None:
+            jobs.append(job)
+        return jobs
+
+    def _take_waiting(self) -> FileJob | None:
+        """Return the next of the files that are known; None if there is none."""
+        while self._queue and not self._stopped.is_set():
             name = self._queue.popleft().name
             job = self._directories.job(name)
             signature = _signature(job.input)

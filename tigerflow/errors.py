@@ -111,6 +111,16 @@ class TemporaryOutputMissingError(TigerflowError):
         )
 
 
+class BatchResultError(TigerflowError):
+    """`run_batch` has returned what says nothing about its files."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"run_batch returned {found}; it returns nothing, or a list that has None "
+            "or an exception for each pair",
+        )
+
+
 class PipelineError(TigerflowError):
     """A pipeline file has mistakes, one line for each."""
 

@@ -25,7 +25,6 @@ from tigerflow.tasks.serving import Lifecycle
 from tigerflow.workers import client
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
-from tigerflow.workers.pace import REMOTE_MOST_AHEAD
 from tigerflow.workers.pool import TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
@@ -183,7 +182,7 @@ class _Desk:
     async def _feed(self, pool: TaskPool) -> None:
         # Enough for all workers there may be, and not more: a file that waits here may
         # change or go.
-        slots = asyncio.Semaphore(pool.most_workers * REMOTE_MOST_AHEAD)
+        slots = asyncio.Semaphore(pool.most_in_hand)
 
         def release(task: asyncio.Task[None]) -> None:
             self._in_flight.discard(task)

@@ -37,7 +37,7 @@ localrules:
 
 
 onstart:
-    # Files that wait for an API hold no core, but a place among the jobs.
+    # Files that only wait hold no core, but a place among the jobs.
     allow_local_jobs(workflow, 30)
 
 

@@ -10,7 +10,7 @@ from tigerflow.errors import (
     OutputDirectoryError,
 )
 from tigerflow.log import add_levels
-from tigerflow.tasks.execution import attempt
+from tigerflow.tasks.execution import Batch
 
 
 @pytest.fixture
@@ -46,9 +46,10 @@ def fail(_job, _output):
 
 
 def process(source, job, run=succeed):
-    with attempt("embed", job) as this:
-        run(job, this.temporary)
-    source.finished(job, this)
+    batch = Batch("embed", [job])
+    with batch.attempt() as [(_input, output)]:
+        run(job, output)
+    source.finished(job, batch.settled[0])
 
 
 def process_all(source, run=succeed):
@@ -209,3 +210,28 @@ def test_one_directory_serves_both_when_outputs_are_no_inputs(
         return
     with pytest.raises(DirectoryClashError):
         directories.check()
+
+
+def test_a_batch_has_the_files_that_are_there_and_still_are(directories):
+    give(directories, *(f"{number}.txt" for number in range(5)))
+    source = make_source(directories)
+    with source.inbox:
+        first = source.batch(2)
+        (directories.input_dir / "2.txt").unlink()
+        second = source.batch(10)
+
+        assert [job.input.stem for job in first] == ["0", "1"]
+        assert [job.input.stem for job in second] == ["3", "4"]
+        for job in (*first, *second):
+            process(source, job)
+        assert source.batch(10) == []
+
+
+def test_no_batch_comes_after_a_stop(directories):
+    give(directories, "a.txt", "b.txt")
+    source = make_source(directories)
+    with source.inbox:
+        assert len(source.batch(1)) == 1
+        source.stop()
+
+        assert source.batch(1) == []

@@ -15,10 +15,10 @@ from tigerflow.errors import OutputDirectoryError
 from tigerflow.naming import TEMP_PREFIX
 from tigerflow.tasks.execution import (
     PRINTED_TAIL,
+    Batch,
     FileJob,
     Interrupted,
     PrintRecorder,
-    attempt,
 )
 
 
@@ -34,9 +34,10 @@ def job(weird_tmp_path):
 
 def process(job, run):
     """Do what a server does with a file."""
-    with attempt("embed", job) as this:
-        run(job.input, this.temporary)
-    return this
+    batch = Batch("embed", [job])
+    with batch.attempt() as [(source, output)]:
+        run(source, output)
+    return batch.settled[0]
 
 
 def fail_with(job, exception):
@@ -199,7 +200,7 @@ def test_whatever_run_raises_is_the_failure_of_its_file(job, exception, name, me
 
 def test_a_coroutine_that_raises_cancelled_error_itself_fails_its_file(job):
     async def run():
-        with attempt("embed", job):
+        with Batch("embed", [job]).attempt():
             raise asyncio.CancelledError
 
     asyncio.run(run())
@@ -209,8 +210,8 @@ def test_a_coroutine_that_raises_cancelled_error_itself_fails_its_file(job):
 
 def test_a_coroutine_that_is_cancelled_leaves_its_file_undone(job):
     async def run():
-        with attempt("embed", job) as this:
-            this.temporary.write_text("half")
+        with Batch("embed", [job]).attempt() as [(_input, output)]:
+            output.write_text("half")
             await asyncio.Event().wait()
 
     async def main():
@@ -228,7 +229,7 @@ def test_a_coroutine_that_is_cancelled_leaves_its_file_undone(job):
 def test_an_interrupt_of_the_process_leaves_the_file_undone(job):
     job.output.write_text("of an earlier run")
 
-    with pytest.raises(Interrupted), attempt("embed", job):
+    with pytest.raises(Interrupted), Batch("embed", [job]).attempt():
         raise Interrupted(15)
 
     assert left(job) == ["a.b.tar.gz"]
@@ -360,7 +361,8 @@ def test_only_the_tail_of_a_long_print_is_kept(job, stream):
 def test_prints_of_files_in_flight_at_once_are_told_apart(job, stream):
     async def run(name):
         error = job.error.with_name(f"{name}.err")
-        with attempt("embed", FileJob(job.input, job.output, error)):
+        one = FileJob(job.input, job.output, error)
+        with Batch("embed", [one]).attempt():
             for _ in range(3):
                 print(name)
                 await asyncio.sleep(0)

@@ -105,6 +105,22 @@ class FakeLink:
         self.sent.remove(request)
         await self.say(Answer(request.id, Fate.DONE, "", "now", seconds))
 
+    @property
+    def calls(self):
+        """The stems of each call that was asked for and not done."""
+        calls, ended = [], True
+        for request in self.sent:
+            if isinstance(request, FileRequest):
+                calls += [[]] * ended
+                calls[-1] = [*calls[-1], Path(request.input).stem]
+                ended = not request.more
+        return calls
+
+    async def finish_call(self, seconds=0.1):
+        """Do all files of the call that was asked for first."""
+        for _ in self.calls[0]:
+            await self.finish(seconds)
+
     async def end(self, ending=None):
         self._messages.put_nowait(None)
         self._ending.set_result(ending or Ending("exit code 0", is_killed=False))
@@ -138,12 +154,12 @@ async def settle():
 
 
 class Bench:
-    def __init__(self, directory, settings=SETTINGS, **told):
+    def __init__(self, directory, settings=SETTINGS, retries=2, **told):
         (directory / "work").mkdir(exist_ok=True)
         self.directory = directory
         self.launcher = FakeLauncher(directory)
         task = replace(TASK, **told)
-        self.pool = TaskPool(task, directory, settings, self.launcher, retries=2)
+        self.pool = TaskPool(task, directory, settings, self.launcher, retries)
 
     @property
     def links(self):
@@ -156,6 +172,13 @@ class Bench:
         ]
         await settle()
         return answers
+
+    @staticmethod
+    def next_timer_s():
+        """How long the longest timer still runs."""
+        loop = asyncio.get_running_loop()
+        ends = [each.when() for each in loop._scheduled if not each.cancelled()]
+        return max(ends) - loop.time()
 
     def record(self, stem):
         path = self.directory / "work" / f"{stem}.err"
@@ -420,3 +443,180 @@ async def test_short_files_are_sent_ahead_and_come_back_when_the_worker_dies(ben
     assert [Path(each.input).stem for each in bench.links[1].sent] == ["f01"]
     await bench.links[1].finish(seconds=0.1)
     assert len(bench.links[1].sent) == 20
+
+
+def stems(count):
+    return [f"f{number:02}" for number in range(count)]
+
+
+@in_loop
+async def test_free_worker_gets_what_waits_in_one_call(bench):
+    bench = Bench(bench.directory, batch_size=4)
+    await bench.ask(*stems(10))
+    await bench.links[0].start()
+    assert bench.links[0].calls == [["f00", "f01", "f02", "f03"]]
+    await bench.links[0].finish_call(seconds=9)
+    assert bench.links[0].calls == [["f04", "f05", "f06", "f07"]]
+    await bench.links[0].finish_call(seconds=9)
+    assert bench.links[0].calls == [["f08", "f09"]]
+
+
+@in_loop
+async def test_no_batch_is_waited_for(bench):
+    bench = Bench(bench.directory, batch_size=4)
+    await bench.ask("a")
+    await bench.links[0].start()
+    assert bench.links[0].calls == [["a"]]
+    await bench.ask("b", "c")
+    # Files that come meanwhile are for the next.
+    assert bench.links[0].calls == [["a"]]
+    await bench.links[0].finish_call(seconds=9)
+    assert bench.links[0].calls == [["b", "c"]]
+
+
+@in_loop
+async def test_files_that_come_at_once_go_together_to_a_free_worker(bench):
+    bench = Bench(bench.directory, batch_size=4)
+    await bench.ask("a")
+    await bench.links[0].start()
+    await bench.links[0].finish_call(seconds=9)
+    await bench.ask("b", "c", "d")
+    assert bench.links[0].calls == [["b", "c", "d"]]
+
+
+@in_loop
+async def test_free_workers_share_what_waits(bench):
+    bench = Bench(bench.directory, batch_size=8, workers=2)
+    await bench.ask(*stems(9))
+    assert len(bench.links) == 2
+    for link in bench.links:
+        await link.start()
+    for link in bench.links:
+        await link.finish_call(seconds=9)
+    await bench.ask(*stems(6))
+    assert sorted(map(len, (link.calls[0] for link in bench.links))) == [3, 3]
+
+
+@in_loop
+async def test_there_are_no_more_workers_than_batches(bench):
+    bench = Bench(bench.directory, batch_size=4, workers=3)
+    await bench.ask(*stems(8))
+    assert len(bench.links) == 2
+
+
+@in_loop
+async def test_short_batches_are_sent_ahead_but_few(bench):
+    bench = Bench(bench.directory, batch_size=40)
+    await bench.ask(*stems(200))
+    await bench.links[0].start()
+    await bench.links[0].finish_call(seconds=0.01)
+    assert list(map(len, bench.links[0].calls)) == [40, 40]
+
+
+@in_loop
+async def test_async_worker_has_as_many_calls_as_its_limit(bench):
+    told = {"batch_size": 4, "concurrency_limit": 2, "remote": False}
+    bench = Bench(bench.directory, **told)
+    await bench.ask(*stems(20))
+    await bench.links[0].start()
+    assert list(map(len, bench.links[0].calls)) == [4, 4]
+    assert bench.pool.is_crowded
+    await bench.links[0].finish_call()
+    assert list(map(len, bench.links[0].calls)) == [4, 4]
+    for _ in range(2):
+        await bench.links[0].finish_call()
+    # All that there is is in hand.
+    assert not bench.pool.is_crowded
+
+
+@in_loop
+async def test_worker_that_dies_with_a_batch_has_each_file_tried_alone(bench):
+    bench = Bench(bench.directory, batch_size=4, retries=0)
+    answers = await bench.ask("a", "b", "poison", "c", "d")
+    await bench.links[0].start()
+    await bench.links[0].end(CANCELLED)
+    link = bench.links[1]
+    await link.start()
+    assert link.calls == [["a"]]
+    await link.finish(seconds=9)
+    await link.finish(seconds=9)
+    assert link.calls == [["poison"]]
+    await link.end(CANCELLED)
+    link = bench.links[2]
+    await link.start()
+    await link.finish(seconds=9)
+    # It was not in the company of the one to blame.
+    assert link.calls == [["d"]]
+    await link.finish(seconds=9)
+    fates = [(await answer).fate for answer in answers]
+    assert fates == [Fate.DONE, Fate.DONE, Fate.FAILED, Fate.DONE, Fate.DONE]
+    assert bench.record("poison")["message"] == (
+        "the worker was lost: cancelled while processing poison.txt"
+    )
+
+
+@in_loop
+async def test_batch_that_was_only_ahead_stays_one(bench):
+    bench = Bench(bench.directory, batch_size=2)
+    await bench.ask(*stems(6))
+    await bench.links[0].start()
+    await bench.links[0].finish_call(seconds=0.01)
+    assert bench.links[0].calls == [["f02", "f03"], ["f04", "f05"]]
+    await bench.links[0].end(CANCELLED)
+    await bench.links[1].start()
+    assert bench.links[1].calls == [["f02"], ["f03"], ["f04", "f05"]]
+
+
+@in_loop
+async def test_batch_that_meets_the_wall_time_stays_one_if_it_began_late(bench):
+    bench = Bench(bench.directory, batch_size=2)
+    await bench.ask("a", "b")
+    await bench.links[0].start(for_s=1000)
+    await bench.links[0].leave(Reason.WALL_TIME)
+    await bench.links[1].start(for_s=1000)
+    assert bench.links[1].calls == [["a", "b"]]
+
+
+@in_loop
+async def test_batch_that_had_a_workers_whole_time_is_tried_file_by_file(bench):
+    bench = Bench(bench.directory, batch_size=2)
+    first, second = await bench.ask("a", "b")
+    await bench.links[0].start(for_s=10)
+    await bench.links[0].leave(Reason.WALL_TIME)
+    await bench.links[1].start(for_s=1000)
+    await bench.links[1].finish(seconds=9)
+    assert (await first).fate is Fate.DONE
+    await bench.links[1].leave(Reason.WALL_TIME)
+    await bench.links[2].start(for_s=10)
+    assert bench.links[2].calls == [["b"]]
+    await bench.links[2].leave(Reason.WALL_TIME)
+    assert (await second).fate is Fate.FAILED
+
+
+@in_loop
+async def test_batch_has_the_timeout_for_each_of_its_files(bench):
+    bench = Bench(bench.directory, batch_size=4, timeout=1000.0, remote=False)
+    await bench.ask("a", "b", "c", "d")
+    await bench.links[0].start()
+    assert bench.next_timer_s() == pytest.approx(4000, abs=60)
+    await bench.links[0].finish_call(seconds=9)
+    await bench.ask("e")
+    assert bench.next_timer_s() == pytest.approx(1000, abs=60)
+
+
+@in_loop
+async def test_batch_that_takes_too_long_is_tried_file_by_file(bench):
+    bench = Bench(bench.directory, batch_size=2, timeout=0.001, remote=False)
+    first, second = await bench.ask("a", "b")
+    await bench.links[0].start()
+    await asyncio.sleep(0.01)
+    assert bench.links[0].is_closed
+    await bench.links[0].end()
+    await bench.links[1].start()
+    await bench.links[1].finish()
+    assert (await first).fate is Fate.DONE
+    await asyncio.sleep(0.01)
+    assert bench.links[1].is_closed
+    await bench.links[1].end()
+    assert (await second).fate is Fate.FAILED
+    assert bench.record("b")["exception_type"] == "TimeoutError"

@@ -6,6 +6,7 @@ After a change that is meant, write the files anew and read the difference:
 """
 
 import ast
+import json
 import os
 from io import StringIO
 from pathlib import Path
@@ -24,7 +25,12 @@ from snakefmt.parser.parser import Snakefile
 
 from tigerflow.compiler.rules import build_rules
 from tigerflow.compiler.snakefile import render_limits, render_workers
-from tigerflow.compiler.texts import is_ours, profile_text, shipped_profile
+from tigerflow.compiler.texts import (
+    is_ours,
+    profile_text,
+    shipped_profile,
+    worker_text,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -81,6 +87,18 @@ def test_rendering_twice_gives_the_same_text(tmp_path, monkeypatch):
     )
 
     assert first == second
+
+
+def test_jobs_of_batches_hold_no_core_and_are_as_many_as_two_have(
+    tmp_path, monkeypatch
+):
+    pipeline = load_case(CASES["batches"], tmp_path, monkeypatch)
+    rules = build_rules(pipeline)
+
+    assert [(rule.limit, rule.threads) for rule in rules] == [(2 * 8 * 2, 0)]
+    assert "one is run while the next one gathers" in profile_text("local", rules, "/")
+    told = json.loads(worker_text(pipeline, pipeline.tasks[0]))
+    assert (told["batch_size"], told["threads"]) == (8, 1)
 
 
 @pytest.mark.parametrize("profile", ["local", "slurm", "tigerflow"])

@@ -78,6 +78,7 @@ def test_task_with_the_least_keys_gets_the_defaults(load):
         "container": None,
         "setup_commands": [],
         "timeout": None,
+        "batch_size": None,
         "workers": 1,
     }
     assert pipeline.tasks[0].module == "pipelines:Upper"
@@ -948,3 +949,26 @@ def test_paths_of_software_start_at_the_pipeline_file(load, tmp_path, monkeypatc
     assert spec(container="image.sif").container == f"{tmp_path}/image.sif"
     assert spec(container="docker://a/b:1").container == "docker://a/b:1"
     assert spec(envmodules="cuda/12").envmodules == ("cuda/12",)
+
+
+def test_batch_size_is_that_of_the_file_or_of_the_class(load):
+    def size(**keys):
+        return load(one_task(**keys)).tasks[0].batch_size
+
+    assert size(module="pipelines:Embed") == 8
+    assert size(module="pipelines:Embed", batch_size=3) == 3
+    assert size() == 1
+
+
+def test_batch_size_is_for_tasks_that_have_batches(mistakes):
+    [line] = mistakes(one_task(batch_size=3))
+    assert line == (
+        "pipeline.yaml:6: tasks[0].batch_size: is for tasks with run_batch, "
+        "which Upper does not have"
+    )
+
+
+def test_batch_size_is_at_least_one(mistakes):
+    assert mistakes(one_task(module="pipelines:Embed", batch_size=0)) == [
+        "pipeline.yaml:6: tasks[0].batch_size: must be at least 1, found 0"
+    ]

@@ -21,7 +21,7 @@ from tigerflow.log import configure, logger
 from tigerflow.naming import check_task_name
 from tigerflow.process import StopSignals
 from tigerflow.settings import Settings
-from tigerflow.tasks.base import Task, TaskKind, check_definition
+from tigerflow.tasks.base import Task, TaskKind, check_definition, has_method
 from tigerflow.tasks.execution import Interrupted, user_frames
 from tigerflow.tasks.params import ParamText, build_command, record_texts
 from tigerflow.tasks.serving import Lifecycle, TaskServer
@@ -122,6 +122,20 @@ _KIND_OPTIONS: dict[TaskKind, tuple[Parameter, ...]] = {
 }
 
 
+def _kind_options(task: type[Task]) -> tuple[Parameter, ...]:
+    """Return the options that not every task has."""
+    options = _KIND_OPTIONS[task.kind]
+    if not has_method(task, "run_batch"):
+        return options
+    help_text = "Maximum number of waiting files that one call processes"
+    batch_size = _option(
+        "batch_size",
+        Annotated[int, typer.Option(min=1, help=help_text)],
+        task.batch_size,
+    )
+    return (*options, batch_size)
+
+
 class _Progress:
     """One line at the foot of a terminal."""
 
@@ -190,7 +204,7 @@ def _parameters(task: type[Task]) -> list[Parameter]:
     )
     return [
         *_BASE_OPTIONS,
-        *_KIND_OPTIONS[task.kind],
+        *_kind_options(task),
         *(field.parameter for field in task.fields()),
         name,
         once,
@@ -199,7 +213,7 @@ def _parameters(task: type[Task]) -> list[Parameter]:
 
 def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., None]:
     """Return what runs the task; `texts` has its params as they were given."""
-    kind_names = {option.name for option in _KIND_OPTIONS[task.kind]}
+    kind_names = {option.name for option in _kind_options(task)}
     param_names = [field.name for field in task.fields()]
 
     def run(**values: Any) -> None:
@@ -218,7 +232,8 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
                 server: _Server = _SlurmServer(task, name, directories, options, texts)
             else:
                 limit = options.get("concurrency_limit", 1)
-                server = TaskServer(task, name, params, limit)
+                size = options.get("batch_size", 1)
+                server = TaskServer(task, name, params, limit, batch_size=size)
             remove_abandoned_temporaries(directories.output_dir)
         # Outside: what the task's own code raises is shown with its traceback.
         code = _serve(server, directories, settings, once=once)

@@ -38,6 +38,8 @@ class Rule:
     is_local: bool
     #: Up to how many files are in flight at once.
     limit: int
+    #: Up to how many of them are in one call.
+    batch_size: int
     params: Mapping[str, Any]
     threads: int
     resources: Mapping[str, int | str]
@@ -90,9 +92,10 @@ def _build_rule(
         is_temp=not spec.keep_output and not is_leaf,
         is_target=spec.keep_output or is_leaf,
         is_local=spec.kind is not TaskKind.SLURM,
-        limit=_limit(spec),
+        limit=_limit(task),
+        batch_size=task.batch_size,
         params=spec.params,
-        threads=threads_of(spec),
+        threads=_job_threads(task),
         resources={limit_name(name): 1, **_slurm_resources(spec)},
         envmodules=spec.envmodules,
         conda=spec.conda,
@@ -118,10 +121,15 @@ def _output(spec: TaskSpec) -> str:
     return f"{directory}/{{stem}}{spec.output_ext}"
 
 
-def _limit(spec: TaskSpec) -> int:
+def _limit(task: PipelineTask) -> int:
+    spec = task.spec
+    calls = workers_of(spec)
     if isinstance(spec, LocalAsyncTaskSpec):
-        return spec.concurrency_limit
-    return workers_of(spec)
+        calls = spec.concurrency_limit
+    if task.batch_size == 1 or spec.kind is TaskKind.SLURM:
+        return calls
+    # One batch is run while the next one gathers.
+    return 2 * task.batch_size * calls
 
 
 def workers_of(spec: TaskSpec) -> int:
@@ -135,8 +143,15 @@ def workers_of(spec: TaskSpec) -> int:
             return 1
 
 
+def _job_threads(task: PipelineTask) -> int:
+    """Return the cores that one file's job holds."""
+    # Many such jobs wait for one call.
+    is_shared = task.batch_size > 1 and task.spec.kind is TaskKind.LOCAL
+    return 0 if is_shared else threads_of(task.spec)
+
+
 def threads_of(spec: TaskSpec) -> int:
-    """Return the cores that one of the task's jobs holds."""
+    """Return the cores of one of the task's workers."""
     match spec:
         case LocalAsyncTaskSpec():
             # Its clients wait for one event loop that waits for others: no core.

@@ -33,7 +33,7 @@ def render_snakefile(
     if parallel:
         helpers.append("allow_local_jobs")
         onstart += [
-            "# Files that wait for an API hold no core, but a place among the jobs.",
+            "# Files that only wait hold no core, but a place among the jobs.",
             f"allow_local_jobs(workflow, {parallel})",
         ]
     if any(map(has_software, rules)):

@@ -54,6 +54,7 @@ def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
         f"{shipped}\n"
         "# Files in flight at once, a rule: a local task has its workers, an async\n"
         f"# one its concurrency_limit, a Slurm one {slurm}.\n"
+        f"{_about_batches(rules)}"
         f"{_block('resources', limits)}{threads}"
     )
 
@@ -65,6 +66,12 @@ def _quoted(text: str) -> str:
         each if each.isascii() and each.isprintable() else f"\\U{ord(each):08x}"
         for each in quoted
     )
+
+
+def _about_batches(rules: tuple[Rule, ...]) -> str:
+    if all(rule.batch_size == 1 for rule in rules):
+        return ""
+    return "# With batches, those of two: one is run while the next one gathers.\n"
 
 
 def _block(key: str, values: Mapping[str, int]) -> str:
@@ -101,6 +108,8 @@ def worker_text(
     }
     if spec.container is not None:
         told["container"] = container_words(task, [run_dir, source, directory])
+    if task.batch_size > 1:
+        told["batch_size"] = task.batch_size
     if spec.timeout is not None:
         told["timeout"] = spec.timeout
     if isinstance(spec, SlurmTaskSpec):

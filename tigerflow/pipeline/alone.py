@@ -98,13 +98,15 @@ def pipeline_of_one(
             **resources,
             "sbatch_options": options["sbatch_option"] or (),
         },
+        "batch_size": options.get("batch_size"),
     }
     try:
         spec = SlurmTaskSpec.model_validate(values)
     except ValidationError as error:
         raise OptionError(list(map(_sentence, error.errors()))) from error
     doc = task.__dict__.get("__doc__") or ""
-    one = PipelineTask(spec, program.module, doc, params, code="")
+    size = spec.batch_size or 1
+    one = PipelineTask(spec, program.module, doc, params, code="", batch_size=size)
     return Pipeline(program.path, (one,), Staging(), warnings=())
 
 

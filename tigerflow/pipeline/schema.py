@@ -174,8 +174,11 @@ class TaskSpec(BaseModel):
     #: Shell commands before its workers start, such as `conda activate x`; or a block
     #: of text.
     setup_commands: _ReadableCommands = ()
-    #: For how many seconds `run` may take; a file that takes longer fails.
+    #: For how many seconds `run` may take; a file that takes longer fails. `run_batch`
+    #: has that time for each of its files.
     timeout: _Seconds | None = None
+    #: Up to how many files `run_batch` gets at once; else the class says so.
+    batch_size: _Count | None = None
 
 
 class LocalTaskSpec(TaskSpec):
@@ -190,7 +193,7 @@ class LocalAsyncTaskSpec(TaskSpec):
     """Up to `concurrency_limit` files at a time on this machine."""
 
     kind: Literal[TaskKind.LOCAL_ASYNC]
-    #: Files in flight at once.
+    #: Files in flight at once; with `run_batch`, calls of it.
     concurrency_limit: _Count
 
 
@@ -230,6 +233,7 @@ class TaskDraft(BaseModel):
     envmodules: _Modules = ()
     conda: str | None = None
     container: str | None = None
+    batch_size: Any = None
 
 
 def unknown_key(location: tuple[str | int, ...], model: type[TaskSpec]) -> str | None:

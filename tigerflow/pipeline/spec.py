@@ -51,6 +51,8 @@ class PipelineTask:
     param_texts: Mapping[str, ParamText]
     #: Changes with the source of the class.
     code: str
+    #: Up to how many files go into one call.
+    batch_size: int = 1
 
     @property
     def version(self) -> str:
@@ -145,8 +147,9 @@ def _load_tasks(
                 module = _resolved(task.spec.module, directory, found)
                 texts = _param_texts(document, task)
                 by_name = {key.replace("-", "_"): text for key, text in texts.items()}
+                size = task.spec.batch_size or found.batch_size or 1
                 spec = located(task.spec, directory)
-                yield PipelineTask(spec, module, found.doc, by_name, found.code)
+                yield PipelineTask(spec, module, found.doc, by_name, found.code, size)
 
 
 def _commands(draft: TaskDraft) -> list[str]:
@@ -173,6 +176,11 @@ def _check_found(mistakes: Mistakes, task: ReadTask, found: TaskDescription) -> 
             f"or derive {found.class_name} from {_BASE_CLASSES[kind]}"
         )
         mistakes.add((*task.place, "kind"), sentence)
+    if task.draft.batch_size is not None and found.batch_size is None:
+        sentence = (
+            f"is for tasks with run_batch, which {found.class_name} does not have"
+        )
+        mistakes.add((*task.place, "batch_size"), sentence)
     if "params" not in task.wrong:
         for key, sentence in {**found.param_mistakes, **_nested(task)}.items():
             mistakes.add((*task.place, "params", key), sentence)

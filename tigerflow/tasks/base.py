@@ -25,6 +25,9 @@ class Task:
     kind: ClassVar[TaskKind]
     #: Names of the options that this kind adds to the command line.
     kind_options: ClassVar[frozenset[str]] = frozenset()
+    #: Up to how many files `run_batch` gets at once, unless a pipeline file or the
+    #: command line says otherwise.
+    batch_size: ClassVar[int] = 32
 
     def __init__(self, config: object = None) -> None:
         # TigerFlow makes no instances: all methods are static. Tests of packages do.
@@ -58,7 +61,15 @@ class Task:
             ParamError: a parameter cannot be an option.
         """
         params = getattr(cls, "Params", None)
-        return read_fields(cls.__name__, params, cls.kind_options)
+        return read_fields(cls.__name__, params, cls.kind_options | _batch_options(cls))
+
+
+_METHODS = {
+    "setup": "context",
+    "run": "context, input_file, output_file",
+    "run_batch": "context, pairs",
+    "teardown": "context",
+}
 
 
 def check_definition(task: type[Task]) -> None:
@@ -67,12 +78,27 @@ def check_definition(task: type[Task]) -> None:
     Raises:
         TaskDefinitionError: `run` is missing, or a method has the wrong shape.
     """
-    for method, arguments in (
-        ("setup", "context"),
-        ("run", "context, input_file, output_file"),
-        ("teardown", "context"),
-    ):
-        _check_method(task, method, arguments)
+    has_batches = has_method(task, "run_batch")
+    # One of the two is enough.
+    spared = "run" if has_batches else "run_batch"
+    for method, arguments in _METHODS.items():
+        if method != spared or has_method(task, method):
+            _check_method(task, method, arguments)
+    size = task.batch_size
+    if has_batches and (type(size) is not int or size < 1):
+        msg = f"{task.__name__}.batch_size is {size!r}; it is a number, at least 1"
+        raise TaskDefinitionError(msg)
+
+
+def has_method(task: type[Task], method: str) -> bool:
+    """Tell whether a task has a method that the kinds leave to it."""
+    function = getattr(task, method, None)
+    return function is not None and not hasattr(function, "__tigerflow_missing__")
+
+
+def _batch_options(task: type[Task]) -> frozenset[str]:
+    # Others may have a parameter of that name.
+    return frozenset({"batch_size"} if has_method(task, "run_batch") else ())
 
 
 def _check_method(task: type[Task], method: str, arguments: str) -> None:
@@ -80,7 +106,7 @@ def _check_method(task: type[Task], method: str, arguments: str) -> None:
     asynchronous = task.kind is TaskKind.LOCAL_ASYNC
     word = "async def" if asynchronous else "def"
     shape = f"@staticmethod {word} {method}({arguments})"
-    if function is None or getattr(function, "__tigerflow_missing__", False):
+    if function is None or not has_method(task, method):
         msg = f"Task {task.__name__} has no {method}; write {shape}"
         raise TaskDefinitionError(msg)
     try:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tigerflow.errors import TigerflowError
 from tigerflow.tasks import kinds
-from tigerflow.tasks.base import Task, check_definition
+from tigerflow.tasks.base import Task, check_definition, has_method
 from tigerflow.tasks.loader import Reference, load_task
 from tigerflow.tasks.params import FieldDescription, ParamText, convert, describe_fields
 
@@ -42,6 +42,8 @@ class TaskDescription:
     code: str
     #: Mistakes in the given params, by key.
     param_mistakes: dict[str, str] = field(default_factory=dict)
+    #: Up to how many files `run_batch` gets, if the class has it.
+    batch_size: int | None = None
 
 
 def describe_task(
@@ -68,6 +70,7 @@ def describe_task(
         fields=describe_fields(fields),
         code=_code_digest(task),
         param_mistakes=mistakes,
+        batch_size=task.batch_size if has_method(task, "run_batch") else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Process one file: a whole output, or an `.err`, and nothing else.
+"""Process files: for each a whole output, or an `.err`, and nothing else.
 
 The effects come in this order, so that a crash between any two loses nothing: the
 temporary file gets its final name, then a stale `.err` goes. On failure the temporary
@@ -11,7 +11,7 @@ import errno
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from tigerflow.errors import OutputDirectoryError, TemporaryOutputMissingError
+from tigerflow.errors import (
+    BatchResultError,
+    OutputDirectoryError,
+    TemporaryOutputMissingError,
+)
 from tigerflow.files import create_temporary, date_not_before, discard, write_json
 
 #: How much of what a file's run printed stands in its `.err`, in characters.
@@ -27,6 +31,10 @@ PRINTED_TAIL = 4000
 
 #: The storage is to blame for these, not the file that happened to be next.
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+#: What a task's `run_batch` gets: inputs, and where to write the outputs.
+Pairs = list[tuple[Path, Path]]
 
 
 class Interrupted(BaseException):
@@ -93,6 +101,8 @@ class Attempt:
 
     job: FileJob
     started: datetime
+    #: The same on the monotonic clock.
+    start_s: float
     temporary: Path
     finished: datetime | None = None
     failure: ErrorRecord | None = None
@@ -185,39 +195,117 @@ def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> No
             raise OutputDirectoryError(path.parent, error) from error
 
 
-@contextlib.contextmanager
-def attempt(task: str, job: FileJob) -> Iterator[Attempt]:
-    """Wrap the call of a task's `run`; the block gets the temporary path to write.
+class Batch:
+    """The files of one call of a task, most often a single one; and one try at them."""
 
-    Whatever `run` raises ends in the attempt's `failure` and the `.err`, SystemExit and
-    KeyboardInterrupt included: in here they can only come from the task itself. What
-    stops the process (`Interrupted`, a cancelled asyncio task) passes, and leaves the
-    file undone.
+    def __init__(self, task: str, jobs: Sequence[FileJob]) -> None:
+        """Try these files of `task`."""
+        self._task = task
+        self._begun: list[Attempt] = []
+        self._printed = _Printed()
+        self.jobs = jobs
+        #: What the call has returned: nothing, or why each file failed, if it did.
+        self.returned: object = None
+        #: What the call for several files has raised; they are as they were before.
+        self.raised: BaseException | None = None
+        #: The first of the files, which have their output or their `.err`.
+        self.settled: list[Attempt] = []
 
-    Raises:
-        OutputDirectoryError: nothing can be stored; the file is not to blame.
-    """
-    started, start_s = datetime.now(UTC), time.monotonic()
-    printed = _Printed()
-    token = _printed.set(printed)
-    try:
-        temporary = _create_temporary(job)
-        this = Attempt(job, started, temporary)
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[Pairs]:
+        """Wrap the call; the block gets each input, and the temporary path to write.
+
+        What it raises for one file ends in the file's `.err`, SystemExit and
+        KeyboardInterrupt included: in here they can only come from the task itself.
+        What it raises for several is nobody's failure yet. What stops the process
+        (`Interrupted`, a cancelled asyncio task) passes, and leaves the files undone.
+
+        Raises:
+            OutputDirectoryError: nothing can be stored; no file is to blame.
+        """
+        token = _printed.set(self._printed)
         try:
-            yield this
-            _keep(this)
-        except BaseException as exception:
-            discard(temporary)
-            if _stops_the_process(exception):
-                raise
-            if isinstance(exception, OSError) and exception.errno in _STORAGE_ERRNOS:
-                raise OutputDirectoryError(job.output.parent, exception) from exception
-            name, tail = job.input.name, printed.tail()
-            _fail(this, ErrorRecord.from_exception(task, name, exception, tail))
+            for job in self.jobs:
+                self._begun.append(_begin(job))
+            yield [(this.job.input, this.temporary) for this in self._begun]
+            failures = _failures(self.returned, len(self.jobs))
+        except BaseException as exception:  # noqa: BLE001 -- the task may raise anything
+            failures = self._take(exception)
+        finally:
+            _printed.reset(token)
+        try:
+            for this, failure in zip(self._begun, failures, strict=False):
+                self._settle(this, failure)
+        finally:
+            self._discard()
+
+    def _take(self, exception: BaseException) -> list[BaseException | None]:
+        """Return what an exception of the call means for each of the files."""
+        try:
+            _raise_if_blameless(self.jobs[0], exception)
+        except BaseException:
+            self._discard()
+            raise
+        if len(self.jobs) == 1:
+            return [exception]
+        self.raised = exception
+        return []
+
+    def _settle(self, this: Attempt, failure: BaseException | None) -> None:
+        if failure is None:
+            try:
+                _keep(this)
+            except BaseException as exception:  # noqa: BLE001 -- what is there to keep is the task's
+                failure = exception
+        if failure is not None:
+            discard(this.temporary)
+            _raise_if_blameless(this.job, failure)
+            name, tail = this.job.input.name, self._printed.tail()
+            _fail(this, ErrorRecord.from_exception(self._task, name, failure, tail))
         # Not the time of day, which may jump meanwhile.
-        this.finished = started + timedelta(seconds=time.monotonic() - start_s)
-    finally:
-        _printed.reset(token)
+        this.finished = this.started + timedelta(
+            seconds=time.monotonic() - this.start_s
+        )
+        self.settled.append(this)
+
+    def _discard(self) -> None:
+        """Remove the temporaries of files that are not settled."""
+        for this in self._begun[len(self.settled) :]:
+            discard(this.temporary)
+
+
+def _begin(job: FileJob) -> Attempt:
+    started, start_s = datetime.now(UTC), time.monotonic()
+    return Attempt(job, started, start_s, _create_temporary(job))
+
+
+def _failures(returned: object, count: int) -> Sequence[BaseException | None]:
+    """Return why each file failed, if it did, by what the call has returned."""
+    if returned is None:
+        return [None] * count
+    if isinstance(returned, Iterable):
+        results = list(returned)
+        if len(results) != count:
+            found = f"{len(results)} results for {count} pairs"
+            raise BatchResultError(found)
+        strangers = [
+            each
+            for each in results
+            if not (each is None or isinstance(each, BaseException))
+        ]
+        if not strangers:
+            return results
+        returned = strangers[0]
+    found = f"a result of type {type(returned).__name__}"
+    raise BatchResultError(found)
+
+
+def _raise_if_blameless(job: FileJob, exception: BaseException) -> None:
+    """Raise what is not the failure of the file that it came up with."""
+    if _stops_the_process(exception):
+        raise exception
+    if isinstance(exception, OSError) and exception.errno in _STORAGE_ERRNOS:
+        raise OutputDirectoryError(job.output.parent, exception) from exception
 
 
 def _create_temporary(job: FileJob) -> Path:

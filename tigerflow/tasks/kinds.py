@@ -1,11 +1,15 @@
 """The three kinds of task that users derive from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from tigerflow.context import SetupContext
 from tigerflow.tasks.base import Task, TaskKind
+from tigerflow.tasks.execution import Pairs
+
+#: What `run_batch` returns.
+BatchResults = Sequence[BaseException | None] | None
 
 _Method = TypeVar("_Method", bound=Callable[..., object])
 
@@ -27,7 +31,7 @@ class _SyncTask(Task):
     @staticmethod
     @_missing
     def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
-        """Process one file. Required.
+        """Process one file. Required, unless there is `run_batch`.
 
         An exception becomes the file's `.err`; other files go on. When nothing is
         written, an empty output says that the file is done.
@@ -37,6 +41,24 @@ class _SyncTask(Task):
             input_file: the file to read; never change it.
             output_file: where to write. It exists, empty, under a temporary name with
                 the output's suffix, and gets its final name when `run` has returned.
+        """
+
+    @staticmethod
+    @_missing
+    def run_batch(context: SetupContext, pairs: Pairs) -> BatchResults:
+        """Process several files in one call, for models that are fast on batches.
+
+        Up to `batch_size` files that wait come together; one that is alone goes to
+        `run`, if there is one. When this raises, its files are run again, one by one,
+        so that only those fail that fail alone. A file that is known to have failed has
+        its exception in the list that is returned.
+
+        Args:
+            context: what `setup` prepared, read-only.
+            pairs: of each file, what `run` gets: input_file, output_file.
+
+        Returns:
+            nothing when all are done, or for each pair None or an exception.
         """
 
     @staticmethod
@@ -97,7 +119,7 @@ class LocalAsyncTask(Task):
     @staticmethod
     @_missing
     async def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
-        """Process one file. Required.
+        """Process one file. Required, unless there is `run_batch`.
 
         An exception becomes the file's `.err`; other files go on. When nothing is
         written, an empty output says that the file is done.
@@ -107,6 +129,25 @@ class LocalAsyncTask(Task):
             input_file: the file to read; never change it.
             output_file: where to write. It exists, empty, under a temporary name with
                 the output's suffix, and gets its final name when `run` has returned.
+        """
+
+    @staticmethod
+    @_missing
+    async def run_batch(context: SetupContext, pairs: Pairs) -> BatchResults:
+        """Process several files in one call, for models that are fast on batches.
+
+        Up to `batch_size` files that wait come together; one that is alone goes to
+        `run`, if there is one. When this raises, its files are run again, one by one,
+        so that only those fail that fail alone. A file that is known to have failed has
+        its exception in the list that is returned. So `asyncio.gather` returns
+        it, with `return_exceptions=True`.
+
+        Args:
+            context: what `setup` prepared, read-only.
+            pairs: of each file, what `run` gets: input_file, output_file.
+
+        Returns:
+            nothing when all are done, or for each pair None or an exception.
         """
 
     @staticmethod

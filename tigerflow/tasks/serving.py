@@ -6,21 +6,31 @@ Where the files come from, a directory or a dispatcher, is the business of the s
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from tigerflow.context import SetupContext
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.tasks.base import Task, TaskKind
-from tigerflow.tasks.execution import Attempt, FileJob, PrintRecorder, attempt
+from tigerflow.log import logger
+from tigerflow.tasks.base import Task, TaskKind, has_method
+from tigerflow.tasks.execution import (
+    Attempt,
+    Batch,
+    ErrorRecord,
+    FileJob,
+    Pairs,
+    PrintRecorder,
+)
 
 
 class JobSource(Protocol):
     """Hands out files and takes back what became of them."""
 
-    def next(self) -> FileJob | None:
-        """Wait for a file; None means that no more will come."""
+    def batch(self, limit: int) -> Sequence[FileJob]:
+        """Wait for a file; return it, and of others that wait up to `limit` in all.
+
+        None at all means that no more will come.
+        """
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Call `callback`, from any thread, as soon as no more files will come."""
@@ -61,18 +71,23 @@ class TaskServer:
         params: dict[str, Any],
         concurrency_limit: int = 1,
         *,
+        batch_size: int = 1,
         timeout_s: float | None = None,
     ) -> None:
-        """Serve `task` as `name`; an async one with up to `concurrency_limit` files.
+        """Serve `task` as `name`; an async one with up to `concurrency_limit` calls.
 
-        A run of an async task that takes longer than `timeout_s` is cancelled. That of
-        another can be ended only from outside, with its process.
+        Each call has a file, or up to `batch_size` of them if the task has `run_batch`.
+        One of an async task that takes longer than `timeout_s` for each of its files is
+        cancelled. That of another can be ended only from outside, with its process.
         """
         self._task = cast("Any", task)
         self._kind = task.kind
         self._name = name
         self._params = params
         self._limit = concurrency_limit
+        # A module may have changed since others were told of it.
+        self._batch_size = batch_size if has_method(task, "run_batch") else 1
+        self._has_run = has_method(task, "run")
         self._timeout_s = timeout_s
 
     def serve(self, source: JobSource, lifecycle: Lifecycle) -> None:
@@ -102,18 +117,44 @@ class TaskServer:
         context.freeze()
         try:
             lifecycle.set_up()
-            while (job := source.next()) is not None:
-                source.started(job)
-                try:
-                    with attempt(self._name, job) as this:
-                        self._task.run(context, job.input, this.temporary)
-                except OutputDirectoryError as error:
-                    source.broken(job, error)
-                else:
-                    source.finished(job, this)
+            while jobs := source.batch(self._batch_size):
+                for some in self._calls(jobs):
+                    self._process(context, source, some)
         finally:
             lifecycle.shutting_down()
             self._task.teardown(context)
+
+    def _process(
+        self, context: SetupContext, source: JobSource, jobs: Sequence[FileJob]
+    ) -> None:
+        batch = self._start(source, jobs)
+        try:
+            with batch.attempt() as pairs:
+                returned = self._call(context, pairs)
+                batch.returned = returned if self._is_batch(pairs) else None
+        except OutputDirectoryError as error:
+            _tell(source, batch, error)
+        else:
+            for job in _tell(source, batch):
+                self._process(context, source, [job])
+
+    def _start(self, source: JobSource, jobs: Sequence[FileJob]) -> Batch:
+        for job in jobs:
+            source.started(job)
+        return Batch(self._name, jobs)
+
+    def _calls(self, jobs: Sequence[FileJob]) -> Iterator[Sequence[FileJob]]:
+        """Yield the files of each call."""
+        for start in range(0, len(jobs), self._batch_size):
+            yield jobs[start : start + self._batch_size]
+
+    def _is_batch(self, pairs: Pairs) -> bool:
+        return len(pairs) > 1 or not self._has_run
+
+    def _call(self, context: SetupContext, pairs: Pairs) -> Any:
+        if self._is_batch(pairs):
+            return self._task.run_batch(context, pairs)
+        return self._task.run(context, *pairs[0])
 
     async def _serve_async(
         self,
@@ -178,42 +219,63 @@ class TaskServer:
 
         while True:
             await slots.acquire()
-            job = await asyncio.to_thread(source.next)
-            if job is None:
+            jobs = await asyncio.to_thread(source.batch, self._batch_size)
+            if not jobs:
                 return
-            task = asyncio.create_task(self._run_one(context, source, job))
+            task = asyncio.create_task(self._process_all(context, source, jobs))
             in_flight.add(task)
             task.add_done_callback(release)
 
-    async def _run_one(
-        self,
-        context: SetupContext,
-        source: JobSource,
-        job: FileJob,
+    async def _process_all(
+        self, context: SetupContext, source: JobSource, jobs: Sequence[FileJob]
     ) -> None:
-        source.started(job)
-        try:
-            with attempt(self._name, job) as this:
-                await self._run_in_time(context, job, this.temporary)
-        except OutputDirectoryError as error:
-            source.broken(job, error)
-        else:
-            source.finished(job, this)
+        for some in self._calls(jobs):
+            await self._process_async(context, source, some)
 
-    async def _run_in_time(
-        self,
-        context: SetupContext,
-        job: FileJob,
-        output: Path,
+    async def _process_async(
+        self, context: SetupContext, source: JobSource, jobs: Sequence[FileJob]
     ) -> None:
-        limit = asyncio.timeout(self._timeout_s)
+        batch = self._start(source, jobs)
+        try:
+            with batch.attempt() as pairs:
+                returned = await self._call_in_time(context, pairs)
+                batch.returned = returned if self._is_batch(pairs) else None
+        except OutputDirectoryError as error:
+            _tell(source, batch, error)
+        else:
+            for job in _tell(source, batch):
+                await self._process_async(context, source, [job])
+
+    async def _call_in_time(self, context: SetupContext, pairs: Pairs) -> Any:
+        timeout_s = self._timeout_s and self._timeout_s * len(pairs)
+        limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                await self._task.run(context, job.input, output)
+                return await self._call(context, pairs)
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise TimeoutError(timeout_message(self._timeout_s)) from error
+            raise TimeoutError(timeout_message(timeout_s)) from error
+
+
+def _tell(
+    source: JobSource, batch: Batch, error: OutputDirectoryError | None = None
+) -> Sequence[FileJob]:
+    """Tell the source what became of the files; return those to be run one by one."""
+    if batch.raised is not None:
+        reason = ErrorRecord.from_exception("", "", batch.raised).summary
+        logger.warning(
+            "run_batch failed for {} files, which are run one by one: {}",
+            len(batch.jobs),
+            reason,
+        )
+        return batch.jobs
+    for this in batch.settled:
+        source.finished(this.job, this)
+    if error is not None:
+        for job in batch.jobs[len(batch.settled) :]:
+            source.broken(job, error)
+    return ()
 
 
 def timeout_message(timeout_s: float | None) -> str:

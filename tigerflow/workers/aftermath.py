@@ -2,11 +2,12 @@
 
 A file under which a worker died is tried again, alone on a worker, so that one that
 kills its worker takes no others with it. After the retries it fails, with an `.err`
-that names the signal or exit code.
+that names the signal or exit code. When there were several files in one call, each has
+one for itself first, and only what happens then is held against it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,15 +86,35 @@ class Aftermath:
         late = any(file.is_late for file in in_flight)
         for file in reversed(in_flight):
             file.stop_timer()
-            begun = self._is_shared or file is in_flight[0]
+            begun = self._is_shared or file.call == in_flight[0].call
             if file.is_late:
-                message = timeout_message(self._task.timeout)
-                self._blame(worker, file, "TimeoutError", message)
+                self._see_late(worker, file)
             elif late or not (begun or worker.leaving):
                 # It was only in the company of the one that was worked on.
                 self._put_back(file)
             else:
                 self._see_interrupted(worker, file, ending)
+        why = "run_batch took too long" if late else f"the worker {ending.how}"
+        self._tell_of_singles(in_flight, why)
+
+    def _tell_of_singles(self, files: Sequence[PoolFile], why: str) -> None:
+        count = sum(file.is_single and file.call_size > 1 for file in files)
+        if count:
+            many = f"{count} files are tried again, one by one"
+            logger.warning("[{}] {}; {}", self._task.name, why, many)
+
+    def _single_out(self, file: PoolFile) -> None:
+        """Have a file tried again by itself that was in one call with others."""
+        file.is_single, file.is_late = True, False
+        file.cuts, file.cut_s = 0, 0.0
+        self._put_back(file)
+
+    def _see_late(self, worker: PoolWorker, file: PoolFile) -> None:
+        if file.call_size > 1:
+            self._single_out(file)
+            return
+        message = timeout_message(self._task.timeout)
+        self._blame(worker, file, "TimeoutError", message)
 
     @property
     def _is_shared(self) -> bool:
@@ -123,6 +144,9 @@ class Aftermath:
             logger.info("[{}] {} goes to a fresh worker", self._task.name, name)
             self._put_back(file)
             return
+        if file.call_size > 1:
+            self._single_out(file)
+            return
         message = (
             f"{name} was not done when the wall time of its worker was over, "
             f"{file.cut_s:.0f} s after it was begun; give the task's worker_resources "
@@ -131,6 +155,9 @@ class Aftermath:
         self._blame(worker, file, "WallTimeOver", message)
 
     def _see_death(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
+        if file.call_size > 1:
+            self._single_out(file)
+            return
         name = printable(file.job.input.name)
         # Those that were handed over ahead were not even begun.
         others = len(worker.in_flight) - 1 if self._is_shared else 0

@@ -38,9 +38,19 @@ class PoolFile:
     #: How often a worker's wall time was over under it, and how long it ran then.
     cuts: int = 0
     cut_s: float = 0.0
+    #: The call that a worker has it for, and how many files are in that.
+    call: int = 0
+    call_size: int = 1
+    #: Whether it has a call of its own: something went wrong with one for several.
+    is_single: bool = False
     #: Runs while a worker has it, when the task has a timeout.
     timer: asyncio.TimerHandle | None = None
     is_late: bool = False
+
+    @property
+    def goes_alone(self) -> bool:
+        """Whether no other may be in the same call."""
+        return self.is_single or self.deaths > 0
 
     def settle(self, answer: Answer) -> None:
         """Give the answer, unless nobody waits for it any more."""
@@ -80,6 +90,11 @@ class PoolWorker:
     in_flight: dict[int, PoolFile] = field(default_factory=dict)
     #: Runs while it has no file, then while it tears down.
     timer: asyncio.TimerHandle | None = None
+
+    @property
+    def calls(self) -> int:
+        """How many calls it has in hand."""
+        return len({file.call for file in self.in_flight.values()})
 
     def dismiss(self, grace_s: int) -> None:
         """End its input: it gives up what it has in hand, tears down and ends."""

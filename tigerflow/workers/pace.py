@@ -38,6 +38,16 @@ class Pace:
             before = answer.seconds if self._average_s is None else self._average_s
             self._average_s = before + (answer.seconds - before) / AVERAGED_OVER
 
+    @property
+    def files_at_once(self) -> int:
+        """How many files a worker works on at once, at the most."""
+        return self._task.concurrency_limit * self._task.batch_size
+
+    @property
+    def most_in_hand(self) -> int:
+        """About how many files a worker has in hand, when they are the shortest."""
+        return max(REMOTE_MOST_AHEAD, 2 * self._task.batch_size)
+
     def has_room(self, worker: PoolWorker, file: PoolFile) -> bool:
         """Tell whether a worker may be given a file now."""
         in_flight = worker.in_flight.values()
@@ -45,7 +55,7 @@ class Pace:
         alone = file.deaths or any(other.deaths for other in in_flight)
         limit = 1 if alone else self._depth
         is_open = worker.ready and not (worker.leaving or worker.left)
-        if not is_open or len(in_flight) >= limit:
+        if not is_open or worker.calls >= limit:
             return False
         return self.can_finish(worker, file)
 
@@ -60,7 +70,7 @@ class Pace:
 
     @property
     def _depth(self) -> int:
-        """How many files a worker has in hand at the most.
+        """How many calls a worker has in hand at the most.
 
         It has some more than it works on, when they are short, so that it need not wait
         for the next.
@@ -71,4 +81,5 @@ class Pace:
         ahead_s, most = AHEAD_S, MOST_AHEAD
         if is_remote:
             ahead_s, most = REMOTE_AHEAD_S, REMOTE_MOST_AHEAD
+        most = max(2, most // self._task.batch_size)
         return limit * math.ceil(ahead_s / max(self._average_s, ahead_s / most))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -102,9 +103,14 @@ class TaskPool:
 
         Cancelling gives up a file that still waits; one in flight goes on.
         """
-        file = PoolFile(job, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        file = PoolFile(job, loop.create_future())
         self._waiting.append(file)
-        self._dispatch()
+        if self._task.batch_size > 1:
+            # Others that come at this moment may be in the same call.
+            loop.call_soon(self._dispatch)
+        else:
+            self._dispatch()
         try:
             return await file.answer
         finally:
@@ -127,15 +133,15 @@ class TaskPool:
         )
 
     @property
-    def most_workers(self) -> int:
-        """Up to how many workers it may have."""
-        return self._task.workers
+    def most_in_hand(self) -> int:
+        """Up to how many files keep all workers busy that it may have."""
+        return self._task.workers * self._pace.most_in_hand
 
     @property
     def is_crowded(self) -> bool:
         """Whether it has more files than all workers it may have take at once."""
         in_hand = sum(len(worker.in_flight) for worker in self._workers)
-        limit = self._task.workers * self._task.concurrency_limit
+        limit = self._task.workers * self._pace.files_at_once
         return len(self._waiting) + in_hand > limit
 
     def drain(self) -> None:
@@ -175,8 +181,9 @@ class TaskPool:
             while self._waiting:
                 self._waiting.popleft().settle(Answer(0, Fate.UNDONE, refusal))
             return
-        while self._waiting and (worker := self._choose(self._waiting[0])):
-            self._give(worker, self._waiting.popleft())
+        while self._waiting and (able := self._able(self._waiting[0])):
+            worker = min(able, key=lambda worker: len(worker.in_flight))
+            self._give(worker, self._take_call(len(able)))
         self._dismiss_spent()
         self._start_workers()
         for worker in self._workers:
@@ -202,13 +209,27 @@ class TaskPool:
             if is_idle and not self._pace.can_finish(worker, self._waiting[0]):
                 worker.dismiss(self._settings.worker_grace)
 
-    def _choose(self, file: PoolFile) -> PoolWorker | None:
-        """Return the worker that has the least to do of those that may take a file."""
-        able = [each for each in self._workers if self._pace.has_room(each, file)]
-        return min(able, key=lambda worker: len(worker.in_flight), default=None)
+    def _able(self, file: PoolFile) -> list[PoolWorker]:
+        """Return the workers that may take a file."""
+        return [each for each in self._workers if self._pace.has_room(each, file)]
+
+    def _take_call(self, workers: int) -> list[PoolFile]:
+        """Take the files of one call from those that wait, which so many workers share.
+
+        Nothing is waited for.
+        """
+        share = math.ceil(len(self._waiting) / workers)
+        call = [self._waiting.popleft()]
+        while (
+            len(call) < min(share, self._task.batch_size)
+            and not call[0].goes_alone
+            and not self._waiting[0].goes_alone
+        ):
+            call.append(self._waiting.popleft())
+        return call
 
     def _needs_another(self) -> bool:
-        expected = self._starting * self._task.concurrency_limit
+        expected = self._starting * self._pace.files_at_once
         return self._has_place and len(self._waiting) > expected
 
     @property
@@ -220,28 +241,39 @@ class TaskPool:
         # Its place is free only now: files may have waited for a fresh worker.
         self._dispatch()
 
-    def _give(self, worker: PoolWorker, file: PoolFile) -> None:
+    def _give(self, worker: PoolWorker, files: list[PoolFile]) -> None:
+        """Hand over the files of one call."""
         worker.stop_timer()
-        self._next_id += 1
-        worker.in_flight[self._next_id] = file
-        job = file.job
-        paths = (str(job.input), str(job.output), str(job.error))
-        if len(worker.in_flight) == 1:
-            # What it prints from here on is this file's, and that of its company.
+        is_begun = self._is_shared or not worker.in_flight
+        if not worker.in_flight:
+            # What it prints from here on is these files', and that of their company.
             worker.log_start = log_size(worker.link.log)
             worker.began = time.time()
-        worker.link.send(FileRequest(self._next_id, *paths))
-        if self._is_shared or len(worker.in_flight) == 1:
-            self._start_timer(worker, file)
+        call = self._next_id + 1
+        for file in files:
+            self._next_id += 1
+            worker.in_flight[self._next_id] = file
+            file.call, file.call_size = call, len(files)
+            job = file.job
+            paths = (str(job.input), str(job.output), str(job.error))
+            more = file is not files[-1]
+            worker.link.send(FileRequest(self._next_id, *paths, more))
+        if is_begun:
+            self._start_timer(worker, files[0])
 
     def _start_timer(self, worker: PoolWorker, file: PoolFile) -> None:
-        """Count the time of a file that is being worked on."""
+        """Count the time of a call that is being worked on, by one of its files."""
         if self._task.timeout is None:
             return
-        # An async worker cancels the run itself, unless something blocks its loop.
-        patience = self._settings.worker_grace if self._is_shared else 0
+        limit_s = self._task.timeout * file.call_size
+        if self._is_shared:
+            # An async worker cancels the run itself, unless something blocks its loop,
+            # and goes on with the first of its files.
+            limit_s += self._settings.worker_grace
+            limit_s += self._task.timeout if file.call_size > 1 else 0
+        file.stop_timer()
         file.timer = asyncio.get_running_loop().call_later(
-            self._task.timeout + patience, self._end_late, worker, file
+            limit_s, self._end_late, worker, file
         )
 
     @property
@@ -250,7 +282,8 @@ class TaskPool:
 
     def _end_late(self, worker: PoolWorker, file: PoolFile) -> None:
         """End a worker whose file took too long; what becomes of it is seen then."""
-        file.is_late = True
+        for other in worker.in_flight.values():
+            other.is_late = other.is_late or other.call == file.call
         worker.dismiss(self._settings.worker_grace)
 
     async def _take_care(self) -> None:
@@ -339,14 +372,21 @@ class TaskPool:
         self._aftermath.note_ready()
 
     def _take_answer(self, worker: PoolWorker, answer: Answer) -> None:
-        pending = worker.in_flight.pop(answer.id)
-        pending.settle(replace(answer, worker=worker.number))
+        answered = worker.in_flight.pop(answer.id)
+        answered.settle(replace(answer, worker=worker.number))
         worker.finished += 1
         worker.began = time.time()
         self._pace.note(answer)
-        following = next(iter(worker.in_flight.values()), None)
-        if following is not None and not self._is_shared:
-            self._start_timer(worker, following)
+        if self._task.timeout is not None:
+            self._time_following(worker, answered)
+
+    def _time_following(self, worker: PoolWorker, answered: PoolFile) -> None:
+        """Count the time of the file that comes after another."""
+        for file in worker.in_flight.values():
+            # The files of a call whose `run_batch` has raised come one by one.
+            if not self._is_shared or file.call == answered.call:
+                self._start_timer(worker, file)
+                return
 
     def _end_slow_start(self, worker: PoolWorker) -> None:
         timeout_s = self._settings.slurm_task_worker_startup_timeout

@@ -32,7 +32,7 @@ class WorkerTask:
     params: Mapping[str, ParamText]
     setup_commands: Sequence[str]
     output_ext: str
-    #: Up to how many worker processes, and how many files at once in each.
+    #: Up to how many worker processes, and how many calls at once in each.
     workers: int
     concurrency_limit: int
     #: Cores of each worker, for the libraries that ask; 0 leaves it to them.
@@ -47,6 +47,8 @@ class WorkerTask:
     workers_per_job: int = 1
     #: Options and image of `apptainer exec`, for a task whose workers run in one.
     container: Sequence[str] = ()
+    #: Up to how many files there are in one call.
+    batch_size: int = 1
     #: Where the setup commands and the task run, in a job; None: in the run directory.
     working_dir: str | None = None
 
@@ -59,6 +61,8 @@ class FileRequest:
     input: str
     output: str
     error: str
+    #: Whether the next request is for the same call.
+    more: bool = False
 
 
 @dataclass(frozen=True)

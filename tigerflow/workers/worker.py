@@ -86,11 +86,17 @@ class PoolSource:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=self._read, name="requests", daemon=True).start()
 
-    def next(self) -> FileJob | None:
-        """Wait for a file; None once the input has ended."""
-        request = self._queue.get()
-        if request is None or self.stopped:
-            return None
+    def batch(self, limit: int) -> list[FileJob]:
+        """Wait for the files of a call, of which the pool knows; none at the end."""
+        del limit
+        jobs = []
+        while (request := self._queue.get()) is not None and not self.stopped:
+            jobs.append(self._take(request))
+            if not request.more:
+                return jobs
+        return []
+
+    def _take(self, request: FileRequest) -> FileJob:
         paths = (request.input, request.output, request.error)
         job = FileJob(*(self._run_dir / path for path in paths))
         self._ids[id(job)] = (request.id, job)
@@ -283,6 +289,7 @@ def _serve(
         told.name,
         params,
         told.concurrency_limit,
+        batch_size=told.batch_size,
         timeout_s=told.timeout,
     )
     try:

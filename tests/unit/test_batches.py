@@ -1,0 +1,426 @@
+"""A task's `run_batch`, called by a server with files that a test hands out."""
+
+import asyncio
+import errno
+import json
+
+import pytest
+
+from tigerflow.errors import TaskDefinitionError, TigerflowError
+from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask
+from tigerflow.tasks.base import check_definition
+from tigerflow.tasks.execution import Batch, FileJob, Interrupted
+from tigerflow.tasks.serving import TaskServer
+
+
+class Source:
+    """Hands out batches of jobs, and remembers what it is told."""
+
+    def __init__(self, *batches):
+        self._batches = [*batches]
+        self.started_files = []
+        self.done = []
+        self.failed = {}
+        self.broken_files = []
+
+    def batch(self, limit):
+        return self._batches.pop(0)[:limit] if self._batches else []
+
+    def on_stop(self, callback):
+        pass
+
+    def patience_s(self):
+        return None
+
+    def started(self, job):
+        self.started_files.append(job.input.stem)
+
+    def finished(self, job, result):
+        assert job is result.job
+        assert result.started <= result.finished
+        if result.failure is None:
+            self.done.append(job.input.stem)
+        else:
+            self.failed[job.input.stem] = result.failure.summary
+
+    def broken(self, job, error):
+        self.broken_files.append((job.input.stem, type(error).__name__))
+
+
+class Silence:
+    """A lifecycle that nobody follows."""
+
+    def setting_up(self):
+        pass
+
+    def set_up(self):
+        pass
+
+    def shutting_down(self):
+        pass
+
+
+class Desk:
+    def __init__(self, directory):
+        self.path = directory
+        (directory / "in").mkdir()
+        (directory / "out").mkdir()
+
+    def job(self, stem):
+        source = self.path / "in" / f"{stem}.txt"
+        source.write_text(stem)
+        out = self.path / "out"
+        return FileJob(source, out / f"{stem}.out", out / f"{stem}.err")
+
+    def serve(self, task, *batches, size=32, timeout_s=None):
+        """Serve batches of stems; return the source."""
+        source = Source(*([self.job(stem) for stem in batch] for batch in batches))
+        server = TaskServer(task, "work", {}, batch_size=size, timeout_s=timeout_s)
+        server.serve(source, Silence())
+        return source
+
+    def results(self):
+        return {
+            path.name: path.read_text()
+            for path in sorted((self.path / "out").iterdir())
+            if path.suffix != ".err"
+        }
+
+    def left(self):
+        return sorted(path.name for path in (self.path / "out").iterdir())
+
+    def record(self, stem):
+        return json.loads((self.path / "out" / f"{stem}.err").read_text())
+
+
+@pytest.fixture
+def desk(weird_tmp_path):
+    return Desk(weird_tmp_path)
+
+
+@pytest.fixture
+def calls():
+    """The stems of each call."""
+    return []
+
+
+def batch_task(calls, run_batch, base=LocalTask, **more):
+    """Return a task that notes its calls; `run_batch` gets the pairs."""
+
+    def noted(_context, pairs):
+        calls.append([source.stem for source, _ in pairs])
+        return run_batch(pairs)
+
+    async def noted_async(_context, pairs):
+        calls.append([source.stem for source, _ in pairs])
+        return await run_batch(pairs)
+
+    body = noted_async if base is LocalAsyncTask else noted
+    return type("Work", (base,), {"run_batch": staticmethod(body), **more})
+
+
+def copy_all(pairs):
+    for source, output in pairs:
+        output.write_text(source.read_text().upper())
+
+
+def nothing(_context, _pairs):
+    pass
+
+
+def just_context(_context):
+    pass
+
+
+def fail_on_bad(pairs):
+    """Write something, then fail if there is a bad one among them."""
+    for source, output in pairs:
+        output.write_text("half")
+        print("looking at", source.stem)
+    if bad := [source.stem for source, _ in pairs if source.stem.startswith("bad")]:
+        msg = f"cannot read {bad[0]}"
+        raise ValueError(msg)
+    copy_all(pairs)
+
+
+async def copy_async(pairs):
+    await asyncio.sleep(0)
+    copy_all(pairs)
+
+
+@pytest.mark.parametrize(
+    ("base", "body"),
+    [(LocalTask, copy_all), (SlurmTask, copy_all), (LocalAsyncTask, copy_async)],
+)
+def test_a_call_has_the_files_that_wait(desk, calls, base, body):
+    source = desk.serve(batch_task(calls, body, base), ["a", "b"], ["c"])
+
+    assert calls == [["a", "b"], ["c"]]
+    assert desk.results() == {"a.out": "A", "b.out": "B", "c.out": "C"}
+    assert source.started_files == source.done == ["a", "b", "c"]
+
+
+def test_a_call_has_no_more_files_than_it_may(desk, calls):
+    desk.serve(batch_task(calls, copy_all), ["a", "b", "c"], size=2)
+
+    assert calls == [["a", "b"]]
+
+
+def test_a_pair_is_an_input_and_a_temporary_beside_the_output(desk, calls):
+    seen = []
+
+    def look(pairs):
+        for source, output in pairs:
+            seen.append((source.name, output.read_text(), output.suffix))
+            seen.append(output.name.startswith(".~tf_"))
+
+    desk.serve(batch_task(calls, look), ["a", "b"])
+
+    assert seen == [("a.txt", "", ".out"), True, ("b.txt", "", ".out"), True]
+    assert desk.results() == {"a.out": "", "b.out": ""}
+
+
+def test_a_success_removes_the_error_of_an_earlier_try(desk, calls):
+    for stem in ("a", "b"):
+        desk.job(stem).error.write_text("{}")
+
+    desk.serve(batch_task(calls, copy_all), ["a", "b"])
+
+    assert desk.left() == ["a.out", "b.out"]
+
+
+def test_a_lone_file_goes_to_run_where_there_is_one(desk, calls):
+    def run(_context, source, output):
+        output.write_text(f"run {source.stem}")
+        return "whatever it likes"
+
+    task = batch_task(calls, copy_all, run=staticmethod(run))
+    desk.serve(task, ["a"], ["b", "c"])
+
+    assert calls == [["b", "c"]]
+    assert desk.results() == {"a.out": "run a", "b.out": "B", "c.out": "C"}
+
+
+def test_when_a_call_raises_only_the_guilty_fail(desk, calls):
+    source = desk.serve(batch_task(calls, fail_on_bad), ["a", "bad", "c"])
+
+    assert calls == [["a", "bad", "c"], ["a"], ["bad"], ["c"]]
+    assert desk.results() == {"a.out": "A", "c.out": "C"}
+    assert source.failed == {"bad": "ValueError: cannot read bad"}
+    assert desk.record("bad")["printed"] == "looking at bad\n"
+    assert desk.record("bad")["traceback"].endswith("ValueError: cannot read bad\n")
+    assert desk.left() == ["a.out", "bad.err", "c.out"]
+
+
+def test_files_of_a_call_that_raised_go_to_run_where_there_is_one(desk, calls):
+    def run(_context, source, output):
+        if source.stem == "bad":
+            raise KeyError(source.stem)
+        output.write_text("run")
+
+    task = batch_task(calls, fail_on_bad, run=staticmethod(run))
+    source = desk.serve(task, ["a", "bad"])
+
+    assert desk.results() == {"a.out": "run"}
+    assert source.failed == {"bad": "KeyError: 'bad'"}
+
+
+@pytest.mark.parametrize("exception", [SystemExit(3), KeyboardInterrupt, MemoryError])
+def test_whatever_a_call_raises_stops_no_other_file(desk, calls, exception):
+    def body(pairs):
+        if len(pairs) > 1:
+            raise exception
+        copy_all(pairs)
+
+    source = desk.serve(batch_task(calls, body), ["a", "b"])
+
+    assert source.done == ["a", "b"]
+
+
+async def fail_one_async(pairs):
+    async def one(source, output):
+        if source.stem == "bad":
+            msg = "not this one"
+            raise ValueError(msg)
+        output.write_text(source.stem)
+
+    return await asyncio.gather(*(one(*pair) for pair in pairs), return_exceptions=True)
+
+
+def fail_one(pairs):
+    for source, output in pairs:
+        output.write_text(source.stem)
+    return [ValueError("not this one") if s.stem == "bad" else None for s, _ in pairs]
+
+
+@pytest.mark.parametrize(
+    ("base", "body"), [(LocalTask, fail_one), (LocalAsyncTask, fail_one_async)]
+)
+def test_a_returned_exception_is_the_failure_of_its_pair(desk, calls, base, body):
+    source = desk.serve(batch_task(calls, body, base), ["a", "bad", "c"], ["bad"])
+
+    assert calls == [["a", "bad", "c"], ["bad"]]
+    assert desk.results() == {"a.out": "a", "c.out": "c"}
+    assert source.failed == {"bad": "ValueError: not this one"}
+    assert "tigerflow" not in desk.record("bad")["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        ([None], "1 results for 2 pairs"),
+        ([None, "done"], "a result of type str"),
+        (["done", "done"], "a result of type str"),
+        (3, "a result of type int"),
+        ([None, ValueError], "a result of type type"),
+    ],
+)
+def test_a_result_that_says_nothing_is_no_success(desk, returned, found):
+    batch = Batch("work", [desk.job("a"), desk.job("b")])
+    with batch.attempt():
+        batch.returned = returned
+
+    assert str(batch.raised) == (
+        f"run_batch returned {found}; it returns nothing, or a list that has None or "
+        "an exception for each pair"
+    )
+    assert desk.left() == []
+
+
+def test_what_is_wrong_with_a_result_is_told(desk, calls):
+    source = desk.serve(batch_task(calls, lambda _pairs: ["done"]), ["a"])
+
+    start = "BatchResultError: run_batch returned a result of type str; it returns"
+    assert source.failed["a"].startswith(start)
+
+
+def test_an_output_that_was_taken_away_fails_its_pair_alone(desk, calls):
+    def body(pairs):
+        copy_all(pairs)
+        pairs[1][1].unlink()
+
+    source = desk.serve(batch_task(calls, body), ["a", "b", "c"])
+
+    assert calls == [["a", "b", "c"]]
+    assert source.done == ["a", "c"]
+    assert source.failed.keys() == {"b"}
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_full_storage_is_blamed_on_no_file(desk, calls, returns):
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def body(pairs):
+        copy_all(pairs)
+        if returns:
+            return [None, full, None]
+        raise full
+
+    source = desk.serve(batch_task(calls, body), ["a", "b", "c"])
+
+    assert calls == [["a", "b", "c"]]
+    assert source.done == (["a"] if returns else [])
+    broken = ["b", "c"] if returns else ["a", "b", "c"]
+    assert source.broken_files == [(stem, "OutputDirectoryError") for stem in broken]
+    assert desk.left() == ["a.out"] * returns
+
+
+def test_an_interrupt_leaves_all_files_undone(desk, calls):
+    def body(pairs):
+        copy_all(pairs)
+        raise Interrupted(15)
+
+    with pytest.raises(Interrupted):
+        desk.serve(batch_task(calls, body), ["a", "b"])
+
+    assert desk.left() == []
+
+
+def test_a_coroutine_has_the_timeout_for_each_of_its_files(desk, calls):
+    async def body(pairs):
+        if any(source.stem == "slow" for source, _ in pairs):
+            await asyncio.Event().wait()
+        copy_all(pairs)
+
+    task = batch_task(calls, body, LocalAsyncTask)
+    source = desk.serve(task, ["a", "slow", "c"], timeout_s=0.05)
+
+    assert calls == [["a", "slow", "c"], ["a"], ["slow"], ["c"]]
+    assert source.done == ["a", "c"]
+    message = "TimeoutError: run took longer than the timeout of 0.05 s"
+    assert source.failed == {"slow": message}
+
+
+def test_a_task_without_run_batch_has_files_that_came_together_one_by_one(desk):
+    class Work(LocalTask):
+        @staticmethod
+        def run(_context, source, output):
+            output.write_text(source.stem)
+
+    source = Source([desk.job("a"), desk.job("b")])
+    # Whoever hands out files may have been told of another version of the module.
+    source.batch = lambda _limit: source._batches.pop() if source._batches else []
+    TaskServer(Work, "work", {}, batch_size=8).serve(source, Silence())
+
+    assert source.done == ["a", "b"]
+
+
+def test_one_of_run_and_run_batch_is_enough(calls):
+    check_definition(batch_task(calls, copy_all))
+    with pytest.raises(TaskDefinitionError, match="Work has no run; write"):
+        check_definition(type("Work", (LocalTask,), {}))
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        (
+            {"run_batch": staticmethod(just_context)},
+            "Work.run_batch does not take (context, pairs); write @staticmethod def",
+        ),
+        (
+            {"run_batch": staticmethod(copy_async)},
+            "Work.run_batch does not take (context, pairs)",
+        ),
+        (
+            {"run_batch": staticmethod(nothing), "batch_size": 0},
+            "Work.batch_size is 0; it is a number, at least 1",
+        ),
+        (
+            {
+                "run_batch": staticmethod(nothing),
+                "batch_size": True,
+            },
+            "Work.batch_size is True; it is a number, at least 1",
+        ),
+    ],
+)
+def test_a_class_that_cannot_work_is_refused(members, sentence):
+    with pytest.raises(TaskDefinitionError) as error:
+        check_definition(type("Work", (LocalTask,), members))
+
+    assert str(error.value).startswith(sentence)
+
+
+def test_run_batch_of_an_async_task_is_a_coroutine():
+    members = {"run_batch": staticmethod(nothing)}
+    with pytest.raises(TaskDefinitionError, match="run_batch is not 'async def'"):
+        check_definition(type("Work", (LocalAsyncTask,), members))
+
+
+def test_a_param_may_be_called_batch_size_where_there_are_no_batches(calls):
+    class Params:
+        batch_size: int = 8
+
+    def run(_context, _source, _output):
+        pass
+
+    members = {"Params": Params, "run": staticmethod(run)}
+    task = type("Work", (LocalTask,), members | {"batch_size": "its own business"})
+    check_definition(task)
+    assert [field.name for field in task.fields()] == ["batch_size"]
+    with pytest.raises(TigerflowError) as error:
+        batch_task(calls, copy_all, Params=Params).fields()
+    assert str(error.value) == (
+        "Parameter name collision in Work.Params: {'batch_size'} is reserved; rename it"
+    )
