@@ -27,6 +27,7 @@ TASK = WorkerTask(
     workers=2,
     concurrency_limit=1,
     threads=4,
+    container=["--bind", "/a", "image.sif"],
 )
 
 
