@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import snakemake_executor_plugin_cluster_generic as generic
 import snakemake_executor_plugin_slurm as slurm
-import yaml
+import yte
 from snakemake.cli import get_argument_parser
 from snakemake.workflow import Workflow
 from snakemake_interface_executor_plugins.executors.base import (
@@ -135,7 +135,8 @@ def test_text_that_is_taken_away_is_what_snakemake_adds():
 @pytest.mark.parametrize("profile", SHIPPED, ids=lambda path: path.parent.name)
 def test_profile_has_options_that_snakemake_has(profile):
     options = get_argument_parser()._option_string_actions
-    given = yaml.safe_load(profile.read_text())
+    # As Snakemake reads it.
+    given = yte.process_yaml(profile.read_text(), require_use_yte=True)
     assert [key for key in given if f"--{key}" not in options] == []
 
 
