@@ -134,9 +134,10 @@ class Service:
         on_ready(controls)
         self._record_start(journal)
         serving = asyncio.create_task(host.serve())
+        stopped = _StoppedTasks(host)
         looking = [
             asyncio.create_task(lock.look_after()),
-            asyncio.create_task(_look_around(controls, self.pipeline.path)),
+            asyncio.create_task(_look_around(controls, self.pipeline.path, stopped)),
         ]
         inbox = Inbox(
             self.workflow.input_dir,
@@ -158,7 +159,7 @@ class Service:
                 windows.kill()
                 journal.append("run_stopped", reason="stopped")
         logger.info("Pipeline shutdown complete")
-        return self._exit_code(runner, host)
+        return self._exit_code(runner, host, stopped)
 
     def _windows(self, forks: Forks) -> WindowRunner:
         limits = [limit_name(rule.name) for rule in self.workflow.rules]
@@ -217,9 +218,8 @@ class Service:
         logger.info("Starting pipeline execution")
 
     @staticmethod
-    def _exit_code(runner: Runner, host: Host) -> int:
-        for task, reason in host.stuck.items():
-            logger.error("[{}] stopped: {}", task, reason)
+    def _exit_code(runner: Runner, host: Host, stopped: "_StoppedTasks") -> int:
+        stopped.tell()
         failed = runner.ledger.failed or runner.ledger.stuck or host.stuck
         return ExitCode.FAILED if failed else ExitCode.DONE
 
@@ -336,14 +336,31 @@ class _Selector:
         return [by_path[path] for path in chosen]
 
 
-async def _look_around(controls: Controls, pipeline: Path) -> None:
-    """Obey a request to retry, and tell of a pipeline file that has changed."""
+class _StoppedTasks:
+    """Tells of tasks that cannot run, each once."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._told: set[str] = set()
+
+    def tell(self) -> None:
+        for task, reason in self._host.stuck.items():
+            if task not in self._told:
+                self._told.add(task)
+                logger.error("[{}] stopped: {}", task, reason)
+
+
+async def _look_around(
+    controls: Controls, pipeline: Path, stopped: _StoppedTasks
+) -> None:
+    """Obey a request to retry; tell of stopped tasks and of a changed pipeline file."""
     told = _state_of(pipeline)
     while True:
         await asyncio.sleep(LOOK_S)
         if controls.runner.has_scanned and RETRY_REQUEST.exists():
             RETRY_REQUEST.unlink(missing_ok=True)
             controls.runner.retry()
+        stopped.tell()
         if (state := _state_of(pipeline)) != told and state is not None:
             told = state
             logger.warning("{} has changed; restart to use it", pipeline)

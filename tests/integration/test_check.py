@@ -307,12 +307,12 @@ def test_a_profile_for_slurm_has_its_say(site):
     profile = site.path / "profile"
     shutil.copytree(ROOT / "profiles" / "workers", profile)
     with (profile / "profile.yaml").open("a") as file:
-        file.write("default-resources: {slurm_partition: gpu}\n")
+        file.write("default-resources: {slurm_partition: rule_gpu}\n")
 
     result = site.check("--workers-profile", "profile")
 
     assert result.returncode == 0
-    assert "    sbatch -p gpu -t 90 " in result.stdout
+    assert "    sbatch -p rule_gpu -t 90 " in result.stdout
 
 
 def test_a_profile_for_another_scheduler_is_not_rehearsed(site):

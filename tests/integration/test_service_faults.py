@@ -142,6 +142,26 @@ def test_worker_that_is_killed_in_setup_is_replaced(flow):
     assert flow.names("work") == ["a.out", "b.out"]
 
 
+def test_task_that_cannot_run_is_told_of_at_once(flow):
+    flow.add_module("""
+        class Broken(LocalTask):
+            def setup(context): raise OSError("no licence")
+            def run(context, input_file, output_file): pass
+
+        class Work(LocalTask):
+            def run(context, input_file, output_file): wait_for("go")
+    """)
+    flow.write(WORK, {"name": "broken", "module": "tasks.py:Broken"})
+    flow.add_inputs("a")
+    process = flow.watch()
+    # While the other is at work on the same file.
+    flow.until_said("[broken] stopped: task 'broken' cannot run: its setup failed: ")
+    (flow.root / "go").touch()
+    flow.until("work/a.out")
+    assert flow.stop(process) == 130
+    assert flow.said.count("] stopped: ") == 1
+
+
 WAITING_LEFT = """
 class Left(LocalTask):
     def run(context, input_file, output_file):

@@ -32,7 +32,7 @@ _SBATCH = """\
 #!/bin/sh
 PATH=$TIGERFLOW_REHEARSAL_PATH
 for word in "$@"; do
-    case $word in rule_*) job=$TIGERFLOW_REHEARSAL/${word##*_} ;; esac
+    case $word in rule_*) job=$TIGERFLOW_REHEARSAL/${word##*_}; break ;; esac
 done
 printf '%s\\0' "$@" >"$job.words"
 if ! command -v sbatch >/dev/null; then
