@@ -314,7 +314,8 @@ class Bench:
                     f"login node, {BUSY_WORKERS} busy workers, files of {file_s} s: "
                     "of a core, most memory of all processes",
                     f"{share:.1%}, {memory:.0f} MB",
-                    f"{name}: {their_share:.1%}, {their_memory:.0f} MB",
+                    f"{name}: {their_share:.1%}, {their_memory:.0f} MB, and a job that "
+                    "has its client and scheduler",
                     f"{their_share / share:.1f} x, {their_memory / memory:.1f} x",
                     "< 10 %, < 400 MB",
                     holds(share < 0.1 and memory < 400),

@@ -20,6 +20,9 @@ PEER = "tigerflow==0.3.1"
 #: Far more than anything takes.
 DEADLINE_S = 1800
 
+#: So long a service may take to stop; more than one does on a machine that is busy.
+STOP_S = 300
+
 #: The same module for all: a task that notes when it started, and one that copies.
 TASK = """
 import time
@@ -191,7 +194,7 @@ class Trial:
         """Stop the service, and wait for all that it started."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
+        self._process.wait(STOP_S)
         self.until_ended()
 
     def until_ended(self) -> None:
