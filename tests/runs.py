@@ -16,7 +16,7 @@ from typing import Any
 from tigerflow.workers import client
 
 #: Far more than anything takes here; only a test that fails waits for so long.
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 #: Every process of a test has this in its environment, and so is found again.
 MARK = "TEST_RUN_OF_TIGERFLOW"

@@ -19,7 +19,7 @@ from slurm.throwaway import Cluster
 from tigerflow import journal
 
 #: What a test waits for at the most; several together take their time on two cores.
-SLURM_DEADLINE_S = 90
+SLURM_DEADLINE_S = 240
 
 #: Before each task's code: `alone(input_file)` notes two workers at one file.
 ALONE = """
@@ -100,6 +100,22 @@ class SlurmFlow(Watched):
     def ended(self, process: Any) -> int:
         """Wait for the end of a service; return its exit code."""
         return int(process.wait(SLURM_DEADLINE_S))
+
+    def stop(self, process: Any, number: int = signal.SIGINT) -> int:
+        """Stop a service; return its exit code."""
+        process.send_signal(number)
+        return self.ended(process)
+
+    def until(self, *paths: str) -> None:
+        """Wait until all these are there."""
+        until(
+            lambda: all((self.out / path).exists() for path in paths),
+            f"{paths} are there; it said: {self.said}",
+        )
+
+    def until_said(self, text: str) -> None:
+        """Wait until the service has said so."""
+        until(lambda: text in self.said, f"{text!r} is said: {self.said}")
 
     def finish(self, *options: str) -> int:
         """Serve what is there; return the exit code."""

@@ -143,8 +143,8 @@ def test_node_crashes(flow, slurm):
 
 
 def test_wall_time_ends_before_the_work(flow):
-    # Slurm's shortest limit is a minute, of which the grace leaves 12 s.
-    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "48"
+    # Slurm's shortest limit is a minute, of which the grace leaves 16 s.
+    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "44"
     flow.serve(
         ALONE
         + """
@@ -158,7 +158,7 @@ class Work(SlurmTask):
 """,
         resources={"time": "1"},
     )
-    stems = [f"f{number}" for number in range(5)]
+    stems = [f"f{number}" for number in range(6)]
     flow.add_inputs(*stems)
     assert flow.finish() == 0, flow.said
     setups = flow.in_order("setup")
@@ -168,7 +168,7 @@ class Work(SlurmTask):
 
 
 def test_wall_time_is_over_under_a_file_that_was_late(flow):
-    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "50"
+    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "40"
     flow.serve(
         ALONE
         + """
@@ -177,7 +177,7 @@ class Work(SlurmTask):
         with alone(input_file):
             note(f"run {input_file.stem}")
             if input_file.stem == "short":
-                time.sleep(4)
+                time.sleep(8)
             elif len(open(os.environ["NOTES"]).readlines()) < 3:
                 time.sleep(1000)
             output_file.write_text("done")
@@ -198,7 +198,7 @@ class Work(SlurmTask):
 
 
 def test_wall_time_is_shorter_than_a_file(flow):
-    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "55"
+    flow.environment["TIGERFLOW_WORKER_WALL_TIME_GRACE"] = "45"
     flow.serve(resources={"time": "1"})
     flow.add_inputs("wait")
     assert flow.finish() == 1, flow.said

@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -78,15 +79,16 @@ def test_jobs_that_are_pending_for_long_are_waited_for(flow, slurm):
     # Meanwhile, each of these times is over more than once.
     flow.environment["TIGERFLOW_WORKER_IDLE_TIMEOUT"] = "2"
     flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = "6"
-    flow.environment["TIGERFLOW_SLURM_TASK_WORKER_STARTUP_TIMEOUT"] = "15"
+    flow.environment["TIGERFLOW_SLURM_TASK_WORKER_STARTUP_TIMEOUT"] = "20"
     flow.serve(max_workers=2)
     stems = [f"f{number}" for number in range(6)]
     flow.add_inputs(*stems)
     with full_nodes(slurm) as others:
         process = flow.watch("--once")
         until(lambda: len(slurm.jobs()) == others + 2, "two jobs are pending")
-        before = slurm.jobs()
-        flow.count.look(times=60)
+        before, end = slurm.jobs(), time.monotonic() + 25
+        until(lambda: time.monotonic() > end, "all these times are over")
+        flow.count.look()
         assert slurm.jobs() == before
     assert flow.ended(process) == 0, flow.said
     assert flow.said.count("Submitted task") == 2, flow.said

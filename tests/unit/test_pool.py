@@ -62,6 +62,8 @@ class FakeLink:
         self.sent = []
         self.is_closed = False
         self.is_killed = False
+        self.is_gone = asyncio.Event()
+        self.is_gone.set()
         self._messages = asyncio.Queue()
         self._ending = asyncio.get_running_loop().create_future()
 
@@ -82,7 +84,7 @@ class FakeLink:
         return await self._ending
 
     async def gone(self):
-        pass
+        await self.is_gone.wait()
 
     def remove_temporaries(self, directory):
         pass
@@ -223,6 +225,18 @@ async def test_cancelled_worker_gives_its_file_to_another(bench):
     await bench.links[1].start()
     await bench.links[1].finish()
     assert (await answer).fate is Fate.DONE
+
+
+@in_loop
+async def test_worker_takes_a_place_until_its_job_is_gone(bench):
+    await bench.ask("a")
+    await bench.links[0].start(for_s=1000)
+    bench.links[0].is_gone.clear()
+    await bench.links[0].leave(Reason.ENDED)
+    assert len(bench.links) == 1
+    bench.links[0].is_gone.set()
+    await settle()
+    assert len(bench.links) == 2
 
 
 @in_loop
