@@ -108,11 +108,13 @@ def test_everything_can_be_reached_and_opened_by_the_keyboard(browser, page):
     with Look(browser, page) as look:
         keyboard = look.page.keyboard
         reached = []
-        for _ in range(60):
-            keyboard.press("Tab")
-            reached.append(look.page.evaluate(ask))
-            if reached[-1][2] == "The numbers":
+        keyboard.press("Tab")
+        # Until it goes round.
+        while (at := look.page.evaluate(ask)) not in reached[:1] and len(reached) < 99:
+            reached.append(at)
+            if at[2] == "The numbers":
                 keyboard.press("Enter")
+            keyboard.press("Tab")
         opened = look.page.locator("details.numbers[open]").count()
         rows = look.page.locator("details.numbers[open] tbody tr").count()
 

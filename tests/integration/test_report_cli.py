@@ -331,6 +331,8 @@ def test_a_directory_that_is_no_run_is_an_error(finished, name):
     ("options", "sentence"),
     [
         (["--watch", "--json"], "--watch cannot be used with --json"),
+        (["--html", "r", "--json"], "--html makes a page of everything"),
+        (["--html", "r", "-i", "errors"], "give it no other option"),
         (["-j", "-i", "eror"], "no section 'eror'; did you mean 'errors'?"),
         (["-j", "-i", "xyz"], "choose from status, progress, metrics, errors"),
     ],
@@ -340,6 +342,100 @@ def test_mistakes_in_the_options_are_usage_errors(finished, options, sentence):
 
     assert code == 2
     assert sentence in " ".join(text.replace("│", " ").split())
+
+
+def test_what_a_journal_lacks_is_told_and_the_rest_is_shown(flow):
+    flow.write(HEAD)
+    flow.once()
+    journal = flow.out / ".tigerflow" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[3:])
+    note = "The journal has 1 line that cannot be read, left out here."
+
+    code, text = report(flow)
+
+    assert code == 0
+    assert f"\nNote:     {note}\n" in text
+    assert "2 of 3 done, 1 failed" in text
+    found = values(flow, "-i", "progress")
+    assert list(found) == ["progress", "notes"]
+    assert found["notes"] == [note]
+
+
+# The page
+
+
+def test_a_page_is_written_of_what_the_service_did(flow):
+    flow.write(HEAD, LEFT, RIGHT)
+    flow.once()
+
+    code, text = report(flow, "--html", "report.html")
+
+    assert (code, text) == (0, "Wrote report.html\n")
+    page = (flow.root / "report.html").read_text()
+    for said in ("ValueError", "this one is bad", "not to the left"):
+        assert said in page
+    assert "Workers over time" in page
+    changes = flow.events("worker")
+    assert {change["task"] for change in changes} == {"head", "left", "right"}
+    for task in ("head", "left", "right"):
+        of_it = [change for change in changes if change["task"] == task]
+        assert [c["state"] for c in of_it] == ["launched", "ready", "ended"]
+        assert of_it[-1]["note"] == "ended with exit code 0"
+    tries = flow.events("task_done") + flow.events("task_failed")
+    assert {each["worker"] for each in tries} == {1}
+    (start,) = flow.events("run_started")
+    assert start["kinds"] == {"head": "local", "left": "local", "right": "local_async"}
+    assert start["params"] == {"head": {}, "left": {}, "right": {}}
+    assert start["python"].startswith("3.")
+    assert start["snakemake"].startswith("9.")
+
+
+def test_a_page_is_written_of_a_service_at_work(flow):
+    flow.add_module(SLOW)
+    flow.write({"name": "slow", "module": "tasks.py:Slow"})
+    service = flow.watch()
+    wait_until(lambda: flow.noted("slow"), "the first file is begun")
+
+    code, _ = report(flow, "--html", "report.html")
+    (flow.root / "go").touch()
+    wait_until(lambda: counts(flow)["finished"] == 3, "all are done")
+    flow.stop(service)
+
+    assert code == 0
+    page = (flow.root / "report.html").read_text()
+    assert f"Running (pid {service.pid} on " in page
+    assert "cannot be read" not in page
+
+
+@pytest.mark.snakemake
+def test_a_page_of_plain_snakemake_has_counts_and_failures(flow):
+    flow.compile(HEAD, LEFT, RIGHT)
+    flow.snakemake()
+
+    assert report(flow, "--html", "report.html")[0] == 0
+
+    page = (flow.root / "report.html").read_text()
+    assert "this one is bad" in page
+    assert "not by plain Snakemake" in page
+
+
+def test_a_page_of_no_run_or_to_no_place_is_not_written(finished, tmp_path):
+    none = SimpleNamespace(
+        out=tmp_path, root=tmp_path, environment=finished.environment
+    )
+
+    assert report(none, "--html", "report.html") == (
+        1,
+        f"Error: {str(tmp_path)!r} is not the output directory of a pipeline\n",
+    )
+    assert [*tmp_path.iterdir()] == []
+    assert report(finished, "--html", str(tmp_path)) == (
+        1,
+        (
+            f"Error: The report cannot be written to {str(tmp_path)!r}: "
+            "it is a directory; name a file in it\n"
+        ),
+    )
 
 
 # The screen

@@ -52,6 +52,26 @@ def test_workers_come_with_the_files_and_go_when_idle(flow, slurm):
     flow.check("later", *(f"wait{number}" for number in range(8)))
 
 
+def test_the_journal_tells_when_each_worker_lived_and_where(flow, slurm):
+    flow.serve(max_workers=2)
+    flow.add_inputs(*(f"f{number}" for number in range(6)))
+    assert flow.finish() == 0, flow.said
+    changes = flow.events("worker")
+    for number in {change["worker"] for change in changes}:
+        of_it = [each for each in changes if each["worker"] == number]
+        states = [each["state"] for each in of_it]
+        assert states in (
+            ["launched", "started", "ready", "ended"],
+            # A job that came too late for any file.
+            ["launched", "ended"],
+        )
+        if "started" in states:
+            assert of_it[1]["note"] in slurm.nodes
+    tries = flow.events("task_done")
+    assert {each["worker"] for each in tries} <= {1, 2}
+    assert len(tries) == 6
+
+
 @pytest.mark.parametrize("lost", ["service", "login node"])
 def test_jobs_that_stay_pending_count_also_after_a_kill_and_a_restart(
     flow, slurm, lost

@@ -3,8 +3,9 @@
 import json
 import random
 import re
+import resource
+import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from journals import SPEECH, write_run
@@ -153,7 +154,9 @@ def test_no_name_message_or_param_can_get_out_of_its_place(out):
     ended = {"event": "worker", "at": start["at"], "task": "embed", "worker": 1}
     ended |= {"state": "ended", "note": HOSTILE}
     lines = [json.dumps(start), *lines[1:], json.dumps(slow), json.dumps(ended)]
-    journal.write_text("\n".join(lines) + "\n")
+    # A host's name stands in a chart.
+    text = "\n".join(lines).replace('"node01"', json.dumps(HOSTILE))
+    journal.write_text(text + "\n")
     error = dict.fromkeys(
         ("file", "timestamp", "exception_type", "message", "traceback"), HOSTILE
     )
@@ -291,14 +294,30 @@ def test_a_page_takes_the_place_of_the_one_before_or_leaves_it(out, tmp_path):
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".~")] == []
 
 
+def test_a_disk_that_fills_up_leaves_the_page_before(out, tmp_path):
+    target = tmp_path / "report.html"
+    target.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(ReportFileError) as caught:
+            publish(out, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert str(caught.value).endswith(": File too large")
+    assert target.read_text() == "old"
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".~")] == []
+
+
 def test_a_library_that_is_missing_is_named_with_what_installs_it(
     out, tmp_path, monkeypatch
 ):
     # As if it were not installed.
-    monkeypatch.setitem(__import__("sys").modules, "tigerflow.reporting.page", None)
+    monkeypatch.setitem(sys.modules, "tigerflow.reporting.page", None)
 
     with pytest.raises(MissingLibraryError) as caught:
         publish(out, tmp_path / "report.html")
 
     assert str(caught.value).endswith("to get it: pip install 'tigerflow[report]'")
-    assert not Path(tmp_path / "report.html").exists()
+    assert not (tmp_path / "report.html").exists()

@@ -634,3 +634,27 @@ async def test_batch_that_takes_too_long_is_tried_file_by_file(bench):
     await bench.links[1].end()
     assert (await second).fate is Fate.FAILED
     assert bench.record("b")["exception_type"] == "TimeoutError"
+
+
+@in_loop
+async def test_what_becomes_of_each_worker_is_told_and_answers_name_theirs(bench):
+    told = []
+    bench.pool.on_worker = lambda *news: told.append(news)
+    [first] = await bench.ask("a")
+    await bench.links[0].start()
+    await bench.links[0].finish()
+    await bench.links[0].end()
+    [second] = await bench.ask("b")
+    await bench.links[1].start()
+    await bench.links[1].finish()
+
+    assert [(await answer).worker for answer in (first, second)] == [1, 2]
+    assert told == [
+        ("work", 1, "launched", ""),
+        ("work", 1, "started", "n1"),
+        ("work", 1, "ready", ""),
+        ("work", 1, "ended", "exit code 0"),
+        ("work", 2, "launched", ""),
+        ("work", 2, "started", "n1"),
+        ("work", 2, "ready", ""),
+    ]

@@ -7,12 +7,21 @@ from types import SimpleNamespace
 
 import pytest
 
+from tigerflow import __version__
 from tigerflow.errors import NoRunError
+from tigerflow.files import write_json
 from tigerflow.journal import read
 from tigerflow.lock import Holder
 from tigerflow.plan import Plan, PlannedTask, read_plan
 from tigerflow.progress import FileState, Judge, Listed, TaskState
-from tigerflow.report import Journaled, Timing, as_json, build_report, digest
+from tigerflow.report import (
+    Journaled,
+    Timing,
+    as_json,
+    build_report,
+    digest,
+    read_report,
+)
 from tigerflow.targets import Status, Targets
 
 TREE = Plan(
@@ -340,6 +349,102 @@ def test_a_torn_journal_loses_its_torn_lines_alone(tmp_path):
     assert digest(read(path)).timings == {
         "head": {"a": Timing(AT, 1.5, succeeded=True)}
     }
+
+
+# What is wrong with a journal
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A run directory without files."""
+    (tmp_path / ".tigerflow").mkdir()
+    (tmp_path / ".tigerflow" / "pipeline.json").write_text(TREE.text)
+    return tmp_path
+
+
+def notes(out, text, *, running=False):
+    (out / ".tigerflow" / "journal.jsonl").write_text(text)
+    if running:
+        write_json(out / ".tigerflow" / "run.pid", {"pid": 7, "host": "elsewhere"})
+    return read_report(out).notes
+
+
+def lines(*events):
+    return "".join(json.dumps(each) + "\n" for each in events)
+
+
+WHOLE = lines(event("run_started", version=__version__), event("staged", files=["a"]))
+
+
+def test_there_is_nothing_to_note_on_a_whole_journal(out):
+    assert read_report(out).notes == ()
+    assert notes(out, WHOLE) == ()
+    assert "notes" not in as_json(read_report(out))
+
+
+def test_lines_that_cannot_be_read_are_counted(out):
+    torn = WHOLE + '{"event": "fi\n[]\n\n' + WHOLE + '{"event"'
+
+    assert notes(out, torn) == (
+        "The journal has 3 lines that cannot be read, left out here.",
+    )
+    assert notes(out, WHOLE[:-5]) == (
+        "The journal has 1 line that cannot be read, left out here.",
+    )
+    assert as_json(read_report(out), ["status"])["notes"] == [*notes(out, WHOLE[:-5])]
+
+
+def test_a_line_that_is_being_written_is_not_torn(out):
+    assert notes(out, WHOLE[:-5], running=True) == ()
+    assert notes(out, "{\n" + WHOLE[:-5], running=True) == (
+        "The journal has 1 line that cannot be read, left out here.",
+    )
+
+
+def test_a_newer_version_is_named(out):
+    newer = lines(event("run_started", version="12.0"), event("warped"))
+
+    assert notes(out, newer) == (
+        (
+            f"The run is of TigerFlow 12.0, which is newer than this {__version__}: "
+            "what only that knows is not shown."
+        ),
+    )
+    assert notes(out, lines(event("run_started", version="0.3.1"))) == ()
+    assert notes(out, lines(event("run_started", version=["x"]))) == ()
+
+
+def test_kinds_that_nobody_knows_are_counted(out):
+    assert notes(out, WHOLE + lines(event("warped"), event("warped"))) == (
+        "The journal has entries of a kind unknown here (2), left out.",
+    )
+
+
+def test_a_journal_that_cannot_be_read_takes_away_only_the_times(out):
+    (out / ".tigerflow" / "journal.jsonl").mkdir()
+
+    found = read_report(out)
+
+    assert found.notes == (
+        "The journal cannot be read (Is a directory): there are no times.",
+    )
+    assert [task.name for task in found.tasks] == ["head", "left", "right"]
+
+
+def test_a_try_without_a_time_that_can_be_read_ends_when_it_began():
+    for seconds, started in ((1.0, "yesterday"), (1e300, AT), (1.0, 7)):
+        made = timed("task_done", "head", "a", seconds) | {"started": started}
+        found = as_json(report(TREE, listed(TREE, "a"), made))["metrics"]["head"]
+        assert found["files"][0]["finished_at"] == str(started)
+
+
+def test_a_plan_of_a_newer_version_is_read_for_what_is_known(out):
+    plan = json.loads(TREE.text)
+    plan["colour"] = "blue"
+    plan["tasks"][0]["colour"] = "red"
+    (out / ".tigerflow" / "pipeline.json").write_text(json.dumps(plan))
+
+    assert read_plan(out) == TREE
 
 
 # Sections, and what is no run

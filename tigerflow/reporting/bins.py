@@ -273,7 +273,7 @@ def united(life: Life) -> Iterator[tuple[float, float]]:
         if began > until:
             if until > since:
                 yield since, until
-            since, until = began, began + seconds
+            since = until = began
         until = max(until, began + seconds)
     if until > since:
         yield since, until

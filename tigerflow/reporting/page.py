@@ -30,7 +30,7 @@ from tigerflow.reporting.bins import (
     moments,
     quantile,
 )
-from tigerflow.reporting.chronicle import Run, busiest_stretch
+from tigerflow.reporting.chronicle import Run, busiest_stretch, seconds_of
 from tigerflow.reporting.failures import group_failures
 
 #: More are counted only.
@@ -110,6 +110,7 @@ def render_page(report: RunReport, plan: Plan, runs: Sequence[Run]) -> str:
         "percent": shown.percent,
         "took": shown.took,
         "moment": shown.moment,
+        "when": _when,
         "rate": shown.rate,
         "plain": shown.plain,
         "name": shown.name,
@@ -149,6 +150,12 @@ def _embedded(spec: charts.Spec) -> str:
     text = json.dumps(spec, separators=(",", ":"))
     safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return Markup(safe)  # noqa: S704 -- no markup is left in it
+
+
+def _when(text: str) -> str:
+    """Return a time as others on the page; what is none, as it is."""
+    at = seconds_of(text)
+    return shown.plain(text) if at is None else f"{shown.moment(at)} UTC"
 
 
 def _graph(report: RunReport, plan: Plan, runs: Sequence[Run]) -> tuple[TaskNode, ...]:
