@@ -14,7 +14,8 @@ from platform import machine
 import pytest
 
 _ROOT = Path(__file__).parents[1]
-_MODULE_SHELL = Path("/usr/share/modules/init/bash")
+#: What gives a bash the function `module`.
+MODULE_SHELL = Path("/usr/share/modules/init/bash")
 
 #: As conda calls it.
 PLATFORM = {"x86_64": "linux-64"}.get(machine(), f"linux-{machine()}")
@@ -148,7 +149,7 @@ class Software:
 
 def what_is_missing() -> str | None:
     """Return a sentence on what a test of software needs that is not there."""
-    if not _MODULE_SHELL.exists() or shutil.which("bwrap") is None:
+    if not MODULE_SHELL.exists() or shutil.which("bwrap") is None:
         return "no environment modules or bubblewrap: tests/system-packages.sh software"
     return None
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from runs import World
 from services import Watched
-from software import PLATFORM, Software, needed
+from software import MODULE_SHELL, PLATFORM, Software, needed
 
 pytestmark = pytest.mark.snakemake
 
@@ -29,6 +29,8 @@ class Bare(LocalTask):
 """
 WORK = {"name": "work", "module": "tasks.py:Work"}
 BARE = {"name": "bare", "module": "tasks.py:Bare"}
+#: When the first job that Snakemake starts was one of `work`.
+AFTER = BARE | {"depends_on": "work", "input_ext": ".out"}
 
 
 def _by_service(flow):
@@ -37,6 +39,8 @@ def _by_service(flow):
 
 def _by_snakemake(*options):
     def run(flow):
+        # As on a cluster, where every shell has the function.
+        flow.environment["BASH_ENV"] = str(MODULE_SHELL)
         code, said = flow.snakemake(*options)
         assert code == 0, said
 
@@ -53,13 +57,16 @@ EITHER = {
 @pytest.fixture
 def software(tmp_path):
     needed()
-    return Software(tmp_path / "software")
+    return Software(tmp_path / "project" / "software")
 
 
 @pytest.fixture
 def flow(tmp_path, software):
-    world = World(tmp_path)
+    """A project, its inputs and its results, none of them below another."""
+    world = World(tmp_path / "project")
     made = Watched(world, **software.variables)
+    made.inputs, made.out = tmp_path / "inputs", tmp_path / "results"
+    made.inputs.mkdir()
     made.add_module(TASKS)
     made.add_inputs("a", "b")
     yield made
@@ -86,7 +93,7 @@ def _seen(flow, task):
 )
 def test_modules_are_loaded_for_the_workers_of_their_task_only(flow, software, run):
     software.add_module("greeting/1.0", GREETING="hello")
-    _prepare(flow, WORK | {"envmodules": ["greeting/1.0"]}, BARE)
+    _prepare(flow, WORK | {"envmodules": ["greeting/1.0"]}, AFTER)
 
     run(flow)
 
@@ -107,7 +114,7 @@ def test_modules_are_loaded_for_the_workers_of_their_task_only(flow, software, r
 )
 def test_conda_environment_is_that_of_the_workers(flow, software, run, given):
     prefix = software.add_environment("speech")
-    _prepare(flow, WORK | {"conda": given}, BARE)
+    _prepare(flow, WORK | {"conda": given}, AFTER)
 
     run(flow)
 
@@ -143,7 +150,7 @@ def test_environment_of_a_file_is_that_of_the_workers_with_sdm(flow):
     # Snakemake reads these, too.
     (flow.root / f"speech.{PLATFORM}.pin.txt").write_text("@EXPLICIT\n")
     (flow.root / "speech.post-deploy.sh").write_text("touch deployed\n")
-    _prepare(flow, WORK | {"conda": "speech.yaml"}, BARE)
+    _prepare(flow, WORK | {"conda": "speech.yaml"}, AFTER)
 
     _by_snakemake("--sdm", "conda")(flow)
 
@@ -154,7 +161,7 @@ def test_environment_of_a_file_is_that_of_the_workers_with_sdm(flow):
 
 @pytest.mark.parametrize("run", EITHER.values(), ids=EITHER)
 def test_workers_run_in_the_container_and_see_their_files(flow, software, run):
-    _prepare(flow, WORK | {"container": "software/image.sif"}, BARE)
+    _prepare(flow, WORK | {"container": "software/image.sif"}, AFTER)
 
     run(flow)
 
