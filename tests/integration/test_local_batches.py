@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from flows import Flow
-from runs import World, finish, wait_until
+from runs import DEADLINE_S, World, finish, wait_until
 from services import NOTHING_TO_DO, Watched, kill
 
 #: Notes the files of each call. One named `wait…` waits, one named `bad…` raises, one
@@ -255,6 +255,23 @@ def test_service_gives_what_waits_in_batches(world, base):
     assert len(call_sizes(flow)) <= 8 + 5
     counts = Counter(event["event"] for event in flow.events("file_done"))
     assert counts["file_done"] == len(STEMS)
+
+
+@pytest.mark.snakemake
+def test_service_that_is_stopped_finishes_the_batch_in_hand(world):
+    flow = Watched(world)
+    flow.add_module(code(flow.root / "go"))
+    flow.write(WORK | {"batch_size": 2})
+    flow.add_inputs("wait1", "wait2", "wait3", "wait4")
+    process = flow.watch()
+    wait_until(lambda: flow.noted("call"), "a batch is in hand")
+    process.send_signal(signal.SIGINT)
+    flow.until_said("shutdown")
+    (flow.root / "go").touch()
+    assert process.wait(DEADLINE_S) == 128 + signal.SIGINT
+    assert len(flow.noted("call")) == 1
+    in_hand = flow.noted("call")[0].split()[1:]
+    assert flow.names("work") == [f"{stem}.out" for stem in in_hand]
 
 
 @pytest.mark.snakemake
