@@ -66,6 +66,7 @@ def test_page_of_tasks_can_be_followed(tmp_path: Path) -> None:
     assert "some files failed" in printed
     assert "there is nothing to shout" in printed
     assert (tmp_path / "answers" / "a.txt").read_text().endswith("good question\n")
+    assert (tmp_path / "labels" / "a.label").read_text() == "long"
     assert (tmp_path / "echoes" / "a.echo").read_text() == ">>> hello world\n"
 
 

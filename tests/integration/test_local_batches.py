@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from flows import Flow
-from runs import World, finish, wait_until
+from runs import DEADLINE_S, World, finish, wait_until
 from services import NOTHING_TO_DO, Watched, kill
 
 #: Notes the files of each call. One named `wait…` waits, one named `bad…` raises, one
@@ -258,6 +258,23 @@ def test_service_gives_what_waits_in_batches(world, base):
 
 
 @pytest.mark.snakemake
+def test_service_that_is_stopped_finishes_the_batch_in_hand(world):
+    flow = Watched(world)
+    flow.add_module(code(flow.root / "go"))
+    flow.write(WORK | {"batch_size": 2})
+    flow.add_inputs("wait1", "wait2", "wait3", "wait4")
+    process = flow.watch()
+    wait_until(lambda: flow.noted("call"), "a batch is in hand")
+    process.send_signal(signal.SIGINT)
+    flow.until_said("shutdown")
+    (flow.root / "go").touch()
+    assert process.wait(DEADLINE_S) == 128 + signal.SIGINT
+    assert len(flow.noted("call")) == 1
+    in_hand = flow.noted("call")[0].split()[1:]
+    assert flow.names("work") == [f"{stem}.out" for stem in in_hand]
+
+
+@pytest.mark.snakemake
 def test_service_goes_on_after_a_kill_with_a_batch_in_hand(world):
     flow = Watched(world)
     flow.add_module(code(flow.root / "go"))
@@ -269,7 +286,8 @@ def test_service_goes_on_after_a_kill_with_a_batch_in_hand(world):
     process.wait()
     (flow.root / "go").touch()
     assert flow.once() == 0
-    assert flow.names("work") == ["wait1.out", "wait2.out", "wait3.out"]
+    texts = {f"{stem}.out": stem.upper() for stem in ("wait1", "wait2", "wait3")}
+    assert flow.texts("work") == texts
     assert NOTHING_TO_DO in flow.dry_run()
 
 

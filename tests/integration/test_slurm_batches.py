@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from runs import World
+from runs import World, finish
 from single_task import slurm_task
 from slurm_flows import SLURM_DEADLINE_S, SlurmFlow
 
@@ -54,6 +54,22 @@ def test_workers_in_jobs_get_batches_in_which_only_the_guilty_fail(world, slurm)
     assert " files are tried again, one by one" in flow.said
     assert call_sizes(flow.in_order("call"))[0] == 6
     assert len(flow.events("file_done")) == len(stems)
+
+
+@pytest.mark.parametrize(("profile", "most"), [("tigerflow", 6), ("slurm", 1)])
+def test_snakemake_has_batches_where_its_workers_stay(world, slurm, profile, most):
+    flow = SlurmFlow(world, slurm)
+    flow.add_module(BATCHES)
+    # Each job of plain Snakemake runs Snakemake twice, beside the worker.
+    flow.compile(flow.task(resources={"memory": "600M"}))
+    count = 14 if profile == "tigerflow" else 2
+    stems = [f"f{number:02}" for number in range(count)]
+    flow.add_inputs(*stems)
+    process = flow.start(profile=profile, cores=None)
+    code, said = finish(process, 2 * SLURM_DEADLINE_S)
+    assert code == 0, said
+    assert flow.names("work") == [f"{stem}.out" for stem in stems]
+    assert call_sizes(flow.in_order("call"))[0] == most
 
 
 def test_slurm_task_by_itself_has_the_option(bench, slurm):

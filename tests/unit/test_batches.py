@@ -339,7 +339,7 @@ def test_an_interrupt_leaves_all_files_undone(desk, calls):
 def test_a_coroutine_has_the_timeout_for_each_of_its_files(desk, calls):
     async def body(pairs):
         if any(source.stem == "slow" for source, _ in pairs):
-            await asyncio.Event().wait()
+            await asyncio.sleep(20)
         copy_all(pairs)
 
     task = batch_task(calls, body, LocalAsyncTask)
@@ -363,6 +363,7 @@ def test_a_task_without_run_batch_has_files_that_came_together_one_by_one(desk):
     TaskServer(Work, "work", {}, batch_size=8).serve(source, Silence())
 
     assert source.done == ["a", "b"]
+    assert desk.results() == {"a.out": "a", "b.out": "b"}
 
 
 def test_one_of_run_and_run_batch_is_enough(calls):

@@ -49,6 +49,9 @@ from tigerflow.workers.protocol import (
 #: An exception's message may have any length; this is enough of it for a line.
 SUMMARY_LIMIT = 1000
 
+#: Among the flags of a process in proc(5); see the kernel's include/linux/sched.h.
+PF_EXITING = 0x4
+
 
 class PoolSource:
     """The files that a pool sends; also tells it what becomes of them."""
@@ -252,7 +255,16 @@ def main() -> None:
     host = os.getppid()
     source = PoolSource(requests, wire.tell, Settings.from_environment().worker_grace)
     code = serve_pool(told, source)
-    end_process(code, is_orphan=os.getppid() != host)
+    end_process(code, is_orphan=os.getppid() != host or _is_ending(host))
+
+
+def _is_ending(pid: int) -> bool:
+    """Tell whether a process is about to be gone: it closes its sockets before that."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return True
+    return bool(int(words[6]) & PF_EXITING)
 
 
 def serve_pool(told: WorkerTask, source: PoolSource) -> int:
