@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -132,6 +133,30 @@ def test_page_for_those_who_come_from_snakemake_can_be_followed(
     assert (tmp_path / "results" / "count" / "a.count").read_text() == "3"
     assert "rule count:" in printed
     assert "digraph snakemake_dag" in printed
+
+
+def test_benchmarks_of_the_page_are_there(tmp_path: Path) -> None:
+    """They take hours; here they only say what they are."""
+    here = f"python {shlex.quote(str(ROOT))}/tests/"
+    instead = {"python tests/": here, ".py ": ".py --help "}
+
+    printed = follow(DOCS / "benchmarks.md", tmp_path, instead)
+
+    scripts = [*(ROOT / "tests" / "benchmarks").glob("bench_*.py")]
+    assert {line for line in printed.split() if line.startswith("bench_")} == {
+        path.name for path in scripts
+    }
+
+
+def test_every_page_with_commands_is_followed() -> None:
+    with_commands = {
+        page.name
+        for page in PAGES
+        if any(block.language == "bash" for block in blocks(page))
+    }
+    code = "".join(path.read_text() for path in Path(__file__).parent.glob("*docs*.py"))
+
+    assert with_commands == set(re.findall(r'DOCS / "([\w-]+\.md)"', code))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
