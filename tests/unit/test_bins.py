@@ -9,15 +9,12 @@ from tigerflow.reporting.bins import (
     TIME_BINS,
     DurationBin,
     TimeAxis,
-    WorkerState,
-    busy_share,
     duration_bins,
-    lanes,
     moments,
     quantile,
-    united,
 )
 from tigerflow.reporting.chronicle import Life, Run
+from tigerflow.reporting.lanes import WorkerState, busy_share, lanes, united
 
 PENDING, SETUP, IDLE, BUSY = WorkerState
 

@@ -12,7 +12,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from tigerflow.reporting.bins import DurationBin, Lanes, Moment, WorkerState
+from tigerflow.reporting.bins import DurationBin, Moment
+from tigerflow.reporting.lanes import Lanes, WorkerState
 from tigerflow.reporting.shown import NONE, percent, rate_unit, took
 
 Spec = dict[str, Any]
