@@ -672,3 +672,19 @@ async def test_what_becomes_of_each_worker_is_told_and_answers_name_theirs(bench
         ("work", 2, "started", "n1"),
         ("work", 2, "ready", ""),
     ]
+
+
+@in_loop
+async def test_file_done_just_after_its_timeout_gives_up_no_other(bench):
+    bench = Bench(bench.directory, timeout=1000.0, remote=False)
+    _, _, last = await bench.ask("a", "b", "c")
+    await bench.links[0].start()
+    await bench.links[0].finish(seconds=0.001)
+    assert bench.links[0].calls == [["b"], ["c"]]
+    await bench.let_timeout_pass()
+    assert bench.links[0].is_closed
+    await bench.links[0].finish(seconds=0.001)
+    await bench.links[0].end()
+    await bench.links[1].start()
+    await bench.links[1].finish()
+    assert (await last).fate is Fate.DONE

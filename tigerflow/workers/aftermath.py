@@ -83,7 +83,8 @@ class Aftermath:
         in_flight = list(worker.in_flight.values())
         for directory in {self._run_dir / each.job.output.parent for each in in_flight}:
             worker.link.remove_temporaries(directory)
-        late = any(file.is_late for file in in_flight)
+        # Also when that file was done after all: those behind it go on elsewhere.
+        late = worker.is_late
         for file in reversed(in_flight):
             file.stop_timer()
             begun = self._is_shared or file.call == in_flight[0].call

@@ -78,6 +78,8 @@ class PoolWorker:
     ready: bool = False
     #: Asked to end; gets no more files.
     leaving: bool = False
+    #: Ended because a file took too long.
+    is_late: bool = False
     #: Its last word, when it ends of its own accord.
     left: Left | None = None
     #: When it must have ended, in seconds since the epoch; None is never.

@@ -284,6 +284,7 @@ class TaskPool:
         """End a worker whose file took too long; what becomes of it is seen then."""
         for other in worker.in_flight.values():
             other.is_late = other.is_late or other.call == file.call
+        worker.is_late = True
         worker.dismiss(self._settings.worker_grace)
 
     async def _take_care(self) -> None:
