@@ -257,7 +257,11 @@ def test_between_full_scans_quick_ones_find_what_is_new(directory, scans_only):
         changed = directory / "changed.txt"
         changed.write_text("old")
         batches.wait_for(changed)
-        batches.inbox._next_full_scan = NEVER_S + time.monotonic()
+        with batches.inbox._wake:
+            batches.inbox._next_full_scan = NEVER_S + time.monotonic()
+        # When this has arrived, a full scan that was under way is over.
+        (directory / "later.txt").touch()
+        batches.wait_for(directory / "later.txt")
         changed.write_text("newer")
         new = directory / "new.txt"
         new.touch()
