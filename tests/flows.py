@@ -79,12 +79,13 @@ class Flow:
         self,
         *options: str,
         cores: int | None = 2,
-        profile: str = "local",
+        profile: str | None = "local",
     ) -> "subprocess.Popen[str]":
         """Start Snakemake in a process group of its own, as a terminal does."""
         workflow = self.out / ".tigerflow" / "workflow"
         words = ["-s", str(workflow / "Snakefile")]
-        words += ["--profile", str(workflow / "profiles" / profile)]
+        if profile is not None:
+            words += ["--profile", str(workflow / "profiles" / profile)]
         words += [] if cores is None else ["--cores", str(cores)]
         words += [*self.options, *options]
         process = subprocess.Popen(

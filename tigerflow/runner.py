@@ -246,7 +246,8 @@ class Runner:
             name, assessment = each.arrival.name, each.assessment
             self.ledger.settle(each.arrival, assessment.status)
             self.tally.judge(name, assessment.done, assessment.failed)
-        for arrival in batch:
+        # Again: the inbox's thread looked while the ledger was being written.
+        for arrival in self.ledger.unknown(batch):
             name = arrival.name
             stem = stem_of(name, self.parts.targets.input_ext)
             problem = snakemake_problem(stem)

@@ -27,6 +27,23 @@ class Work(LocalTask):
         output_file.write_text(text)
 """
 
+#: Takes away an input in the moment between Snakemake's two looks at it.
+REMOVING = """
+import os
+import snakemake.api
+from snakemake.io import _IOFile
+
+look = _IOFile.mtime_uncached
+
+async def remove_and_look(self, skip_storage=False):
+    output = f"work/{os.path.basename(self).removesuffix('.txt')}.out"
+    if self.endswith(".txt") and os.path.exists(output):
+        os.unlink(self)
+    return await look(self, skip_storage)
+
+_IOFile.mtime_uncached = remove_and_look
+"""
+
 
 def hold(flow, *stems):
     """Start a service that has these files staged behind one in hand."""
@@ -64,6 +81,20 @@ def test_input_that_vanishes_while_it_is_staged_harms_no_other(flow):
     assert flow.stop(process) == 130
     assert not [line for line in flow.noted() if line == "run gone"]
     assert "Traceback" not in flow.said
+
+
+def test_result_stays_whose_input_vanishes_while_snakemake_looks_at_it(flow):
+    (flow.root / "removing").mkdir()
+    (flow.root / "removing" / "sitecustomize.py").write_text(REMOVING)
+    flow.environment["PYTHONPATH"] = str(flow.root / "removing")
+    flow.add_module(WORKING)
+    flow.write(WORK)
+    flow.add_inputs("a", "b")
+    assert flow.once() == 0
+    assert [*flow.inputs.iterdir()] == []
+    assert flow.names("work") == ["a.out", "b.out"]
+    log = flow.out / ".tigerflow" / "logs" / "snakemake.log"
+    assert "although it existed before" in log.read_text()
 
 
 @pytest.mark.parametrize("age_s", [0, 3600])

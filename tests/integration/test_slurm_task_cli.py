@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from runs import DEADLINE_S, lines, runtime_files, wait_until
-from single_task import LINE, TRANSCRIBE, Service, slurm_task
+from single_task import LINE, TRANSCRIBE, Bench, Service, slurm_task
 from slurm_flows import generic_profile, parent_of
 
 from tigerflow.layout import STATE
@@ -162,8 +162,8 @@ class SlurmBench:
         wait_until(lambda: not self.slurm.jobs(), "no job is left")
 
 
-@pytest.fixture
-def at(bench, slurm):
+@contextlib.contextmanager
+def at_cluster(bench, slurm):
     """A bench at a cluster, on which no job is left at the end."""
     made = SlurmBench(bench, slurm)
     yield made
@@ -173,6 +173,21 @@ def at(bench, slurm):
     assert not [*bench.path.rglob(".~tf_*")]
     if (bench.outputs / STATE).exists():
         wait_until(lambda: not runtime_files(bench.outputs), "no socket is left")
+
+
+@pytest.fixture
+def at(bench, slurm):
+    with at_cluster(bench, slurm) as made:
+        yield made
+
+
+@pytest.fixture
+def at_plain(tmp_path, slurm):
+    """As `at`, where the path needs no quoting: cluster-generic does not quote it."""
+    bench = Bench(tmp_path)
+    with at_cluster(bench, slurm) as made:
+        yield made
+    bench.close()
 
 
 def statuses(service):
@@ -655,23 +670,25 @@ def test_retries_of_a_profile_submit_no_worker_again(at, profile):
     assert "Trying to restart" not in said
 
 
-def test_another_plugin_submits_the_workers(at):
-    at.give(**{f"f{number}": "text" for number in range(5)})
+def test_another_plugin_submits_the_workers(at_plain):
+    at_plain.give(**{f"f{number}": "text" for number in range(5)})
 
-    service = at.once(f"--workers-profile={generic_profile(at.path)}")
+    service = at_plain.once(f"--workers-profile={generic_profile(at_plain.path)}")
 
     assert service.end() == 0, service.log
-    assert at.results() == [f"f{number}.out" for number in range(5)]
+    assert at_plain.results() == [f"f{number}.out" for number in range(5)]
 
 
-def test_what_sbatch_says_to_another_plugin_is_told(at):
-    at.give(a="text")
+def test_what_sbatch_says_to_another_plugin_is_told(at_plain):
+    at_plain.give(a="text")
 
-    service = at.once(f"--workers-profile={generic_profile(at.path, 'nosuch')}")
+    service = at_plain.once(
+        f"--workers-profile={generic_profile(at_plain.path, 'nosuch')}"
+    )
 
     assert service.end() == 1
     assert "invalid partition specified: nosuch" in service.log
-    assert at.results() == []
+    assert at_plain.results() == []
 
 
 def test_a_profile_that_is_not_there_is_named(at):

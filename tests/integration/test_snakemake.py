@@ -252,7 +252,7 @@ def test_ended_run_tears_down_at_once_and_is_taken_up_again(world, either, numbe
     assert (either.out / "work" / "b.out").read_text() == "whole"
 
 
-@pytest.mark.parametrize("profile", [True, False])
+@pytest.mark.parametrize("profile", ["local", None])
 def test_async_task_has_its_limit_in_flight_on_one_core(flow, profile):
     flow.add_module("""
         import asyncio
@@ -276,7 +276,7 @@ def test_async_task_has_its_limit_in_flight_on_one_core(flow, profile):
     assert len(flow.names("work")) == 30
 
 
-@pytest.mark.parametrize("profile", [True, False])
+@pytest.mark.parametrize("profile", ["local", None])
 def test_local_task_runs_one_file_at_a_time_and_lets_others_run(flow, profile):
     flow.add_module("""
         class Slow(LocalTask):

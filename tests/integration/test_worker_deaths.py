@@ -153,6 +153,9 @@ def test_worker_killed_without_a_file_blames_none(world):
     os.kill(pid, signal.SIGKILL)
     # A host that has not seen the end yet would send the next file to a dead worker.
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    log = run.path / ".tigerflow" / "logs" / "work.log"
+    # Its prints come there, at the latest, when its end has been seen.
+    wait_until(log.exists, "its end is seen")
     assert run.process("b") == (0, "")
     assert len(run.noted("setup")) == 2
 

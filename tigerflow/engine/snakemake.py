@@ -62,6 +62,9 @@ def run_targets(
                     lock=False,
                     keep_going=True,
                     keep_metadata=keep_metadata,
+                    # Outputs appear whole. One whose input goes away while Snakemake
+                    # looks at both is no less a result.
+                    keep_incomplete=True,
                     # The workers stay for the next window.
                     no_hooks=True,
                 ),
