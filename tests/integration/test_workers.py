@@ -497,6 +497,30 @@ def test_slurm_task_on_one_machine_uses_up_to_its_workers(world):
     assert len(run.noted("teardown")) == 3
 
 
+def test_short_files_handed_over_ahead_do_not_wait_for_a_long_one(world):
+    run = world.run()
+    run.add_task(
+        """
+        class Work(LocalTask):
+            def setup(context): note("setup")
+            def run(context, input_file, output_file):
+                note(f"run {input_file.stem}")
+                if input_file.stem == "long":
+                    wait_for("go")
+        """,
+        workers=2,
+    )
+    assert run.process("short") == (0, "")
+    long = run.start("long")
+    run.until_noted("run long")
+    # All that is known of the task says that the next is done in a moment.
+    assert [run.process(f"f{number}") for number in range(3)] == [(0, "")] * 3
+    (run.path / "go").touch()
+    assert finish(long) == (0, "")
+    assert len(run.noted("setup")) == 2
+    assert len(run.noted("run")) == 5
+
+
 def test_clients_that_start_at_once_share_one_host(world):
     run = world.run()
     run.add_task(COPY)

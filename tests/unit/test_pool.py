@@ -17,9 +17,11 @@ from tigerflow.workers.protocol import (
     Answer,
     Fate,
     FileRequest,
+    HandedBack,
     Left,
     Ready,
     Reason,
+    Recall,
     SetupFailed,
     Started,
     WorkerTask,
@@ -107,6 +109,10 @@ class FakeLink:
         self.sent.remove(request)
         await self.say(Answer(request.id, Fate.DONE, "", "now", seconds))
 
+    async def hand_back(self, ids):
+        self.sent = [each for each in self.sent if getattr(each, "id", 0) not in ids]
+        await self.say(HandedBack(ids))
+
     @property
     def calls(self):
         """The stems of each call that was asked for and not done."""
@@ -193,6 +199,16 @@ class Bench:
     async def let_timeout_pass(self):
         [timer] = self.timeouts()
         timer._run()
+        await settle()
+
+    async def let_patience_pass(self):
+        """Look at workers with calls ahead as if much time had passed."""
+        for worker in self.pool._workers:
+            worker.began -= 60
+        for timer in list(asyncio.get_running_loop()._scheduled):
+            if not timer.cancelled() and "_see_ahead" in str(timer):
+                timer._run()
+                timer.cancel()
         await settle()
 
     def record(self, stem):
@@ -470,6 +486,54 @@ async def test_short_files_are_sent_ahead_and_come_back_when_the_worker_dies(ben
     assert [Path(each.input).stem for each in bench.links[1].sent] == ["f01"]
     await bench.links[1].finish(seconds=0.1)
     assert len(bench.links[1].sent) == 20
+
+
+@in_loop
+async def test_what_waits_behind_a_long_file_goes_to_an_idle_worker(bench):
+    bench = Bench(bench.directory, batch_size=2, workers=2)
+    await bench.ask(*stems(3))
+    slow, other = bench.links
+    await slow.start()
+    await slow.finish_call(seconds=0.01)
+    await slow.finish_call(seconds=0.01)
+    await bench.ask(*stems(6))
+    assert slow.calls == [["f00", "f01"], ["f02", "f03"], ["f04", "f05"]]
+    await other.start()
+    assert other.calls == []
+    await bench.let_patience_pass()
+    assert slow.sent.count(Recall()) == 1
+    ahead = [each.id for each in slow.sent if isinstance(each, FileRequest)][2:]
+    await slow.hand_back(ahead)
+    assert slow.calls == [["f00", "f01"]]
+    assert other.calls == [["f02", "f03"], ["f04", "f05"]]
+    # Nor is it given others.
+    await bench.ask("g", "h", "i")
+    assert slow.calls == [["f00", "f01"]]
+
+
+@in_loop
+async def test_what_waits_behind_a_long_file_gets_another_worker(bench):
+    bench = Bench(bench.directory, workers=2)
+    await bench.ask("a")
+    await bench.links[0].start()
+    await bench.links[0].finish(seconds=0.01)
+    await bench.ask("long", "b")
+    assert len(bench.links) == 1
+    await bench.let_patience_pass()
+    _, ahead, _ = bench.links[0].sent[-3:]
+    await bench.links[0].hand_back([ahead.id])
+    await bench.links[1].start()
+    assert bench.links[1].calls == [["b"]]
+
+
+@in_loop
+async def test_nothing_is_called_back_that_no_other_can_take(bench):
+    await bench.ask("a", "long", "b")
+    await bench.links[0].start()
+    await bench.links[0].finish(seconds=0.01)
+    await bench.let_patience_pass()
+    assert Recall() not in bench.links[0].sent
+    assert bench.links[0].calls == [["long"], ["b"]]
 
 
 def stems(count):

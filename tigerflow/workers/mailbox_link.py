@@ -15,6 +15,7 @@ from tigerflow.workers.postman import Delivery, Postman, Round
 from tigerflow.workers.protocol import (
     Answer,
     FileRequest,
+    HandedBack,
     Message,
     Ready,
     SetupFailed,
@@ -170,6 +171,8 @@ class MailboxLink:
                     self._job.worker_started()
                 case Answer() | Ready() | SetupFailed():
                     self._awaited -= 1
+                case HandedBack(ids):
+                    self._awaited -= len(ids)
                 case _:
                     pass
             self._messages.put_nowait(message)

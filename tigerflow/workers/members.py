@@ -92,6 +92,8 @@ class PoolWorker:
     in_flight: dict[int, PoolFile] = field(default_factory=dict)
     #: Runs while it has no file, then while it tears down.
     timer: asyncio.TimerHandle | None = None
+    #: Runs while it has calls that it has not begun.
+    ahead_timer: asyncio.TimerHandle | None = None
 
     @property
     def calls(self) -> int:

@@ -13,6 +13,10 @@ from tigerflow.workers.protocol import Answer, WorkerTask
 AHEAD_S, MOST_AHEAD = 0.02, 8
 REMOTE_AHEAD_S, REMOTE_MOST_AHEAD = 2.0, 64
 
+#: After how long at one file, in seconds, a worker is given none ahead, and those that
+#: it has go to others: on this host, and far away.
+PATIENCE_S, REMOTE_PATIENCE_S = 0.25, 4.0
+
 #: Over about how many files their time is averaged.
 AVERAGED_OVER = 10
 
@@ -28,6 +32,11 @@ class Pace:
         """Know of no file yet."""
         self._task = task
         self._grace_s = settings.worker_wall_time_grace
+        #: For how long a worker may be at a file while others wait behind that.
+        self.patience_s = PATIENCE_S
+        if task.remote:
+            # Its answer is seen at the next look.
+            self.patience_s = REMOTE_PATIENCE_S + 2 * settings.mailbox_poll_ms / 1000
         self._average_s: float | None = None
         self._last_s: deque[float] = deque(maxlen=REMEMBERED)
 
@@ -54,10 +63,17 @@ class Pace:
         # A file that may have killed a worker has one for itself.
         alone = file.deaths or any(other.deaths for other in in_flight)
         limit = 1 if alone else self._depth
+        if self.is_at_a_long_one(worker):
+            limit = min(limit, self._task.concurrency_limit)
         is_open = worker.ready and not (worker.leaving or worker.left)
         if not is_open or worker.calls >= limit:
             return False
         return self.can_finish(worker, file)
+
+    def is_at_a_long_one(self, worker: PoolWorker) -> bool:
+        """Tell whether what it has in hand takes longer than files have taken."""
+        at_it_s = time.time() - worker.began
+        return bool(worker.in_flight) and at_it_s >= self.patience_s
 
     def can_finish(self, worker: PoolWorker, file: PoolFile) -> bool:
         """Tell whether there is time for it, by how long files have taken so far."""

@@ -24,9 +24,11 @@ from tigerflow.workers.protocol import (
     Answer,
     Fate,
     FileRequest,
+    HandedBack,
     Left,
     Message,
     Ready,
+    Recall,
     SetupFailed,
     Started,
     TeardownFailed,
@@ -260,6 +262,27 @@ class TaskPool:
             worker.link.send(FileRequest(self._next_id, *paths, more))
         if is_begun:
             self._start_timer(worker, files[0])
+        self._watch_ahead(worker)
+
+    def _watch_ahead(self, worker: PoolWorker) -> None:
+        """Look again at a worker that has calls ahead."""
+        if worker.ahead_timer is None and worker.calls > self._task.concurrency_limit:
+            worker.ahead_timer = asyncio.get_running_loop().call_later(
+                self._pace.patience_s, self._see_ahead, worker
+            )
+
+    def _see_ahead(self, worker: PoolWorker) -> None:
+        """Call back what waits behind a long file, when others can take it."""
+        worker.ahead_timer = None
+        if worker.leaving or worker.left or worker not in self._workers:
+            return
+        others_can = self._has_place or any(
+            each.ready and not (each.in_flight or each.leaving or each.left)
+            for each in self._workers
+        )
+        if self._pace.is_at_a_long_one(worker) and others_can and not self._waiting:
+            worker.link.send(Recall())
+        self._watch_ahead(worker)
 
     def _start_timer(self, worker: PoolWorker, file: PoolFile) -> None:
         """Count the time of a call that is being worked on, by one of its files."""
@@ -346,6 +369,8 @@ class TaskPool:
                 self._take_start(worker, started)
             case Answer() as answer:
                 self._take_answer(worker, answer)
+            case HandedBack(ids):
+                self._take_back(worker, ids)
             case Left() as left:
                 worker.left = left
             case _:
@@ -380,6 +405,12 @@ class TaskPool:
         self._pace.note(answer)
         if self._task.timeout is not None:
             self._time_following(worker, answered)
+
+    def _take_back(self, worker: PoolWorker, ids: list[int]) -> None:
+        for number in reversed(ids):
+            file = worker.in_flight.pop(number)
+            file.stop_timer()
+            self._put_back(file)
 
     def _time_following(self, worker: PoolWorker, answered: PoolFile) -> None:
         """Count the time of the file that comes after another."""

@@ -113,6 +113,18 @@ class TeardownFailed:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """The worker is to hand back what it has not begun: others would be sooner."""
+
+
+@dataclass(frozen=True)
+class HandedBack:
+    """What the worker has handed back, by the requests' ids, in their order."""
+
+    ids: list[int]
+
+
+@dataclass(frozen=True)
 class Stop:
     """The worker gets no more; also one that has not started yet."""
 
@@ -152,6 +164,8 @@ class Left:
 Message = (
     WorkerTask
     | FileRequest
+    | Recall
+    | HandedBack
     | Stop
     | Started
     | Ready

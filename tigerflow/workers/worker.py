@@ -37,8 +37,10 @@ from tigerflow.workers.protocol import (
     Answer,
     Fate,
     FileRequest,
+    HandedBack,
     Message,
     Ready,
+    Recall,
     SetupFailed,
     TeardownFailed,
     WorkerTask,
@@ -71,7 +73,8 @@ class PoolSource:
         self._requests = requests
         self.tell = tell
         self._grace_s = grace_s
-        self._queue: queue.SimpleQueue[FileRequest | None] = queue.SimpleQueue()
+        #: The files of each call that is to come.
+        self._queue: queue.SimpleQueue[list[FileRequest] | None] = queue.SimpleQueue()
         # By identity: the same file may come again while it is given up or run twice.
         self._ids: dict[int, tuple[int, FileJob]] = {}
         self._on_stop: Callable[[], None] = lambda: None
@@ -92,12 +95,10 @@ class PoolSource:
     def batch(self, limit: int) -> list[FileJob]:
         """Wait for the files of a call, of which the pool knows; none at the end."""
         del limit
-        jobs = []
-        while (request := self._queue.get()) is not None and not self.stopped:
-            jobs.append(self._take(request))
-            if not request.more:
-                return jobs
-        return []
+        call = self._queue.get()
+        if call is None or self.stopped:
+            return []
+        return [self._take(request) for request in call]
 
     def _take(self, request: FileRequest) -> FileJob:
         paths = (request.input, request.output, request.error)
@@ -151,9 +152,16 @@ class PoolSource:
         self.tell(Answer(number, fate, message, started, seconds))
 
     def _read(self) -> None:
-        for request in self._requests:
-            assert isinstance(request, FileRequest)  # noqa: S101 -- the protocol says so
-            self._queue.put(request)
+        call: list[FileRequest] = []
+        for message in self._requests:
+            if isinstance(message, Recall):
+                self._hand_back()
+                continue
+            assert isinstance(message, FileRequest)  # noqa: S101 -- the protocol says so
+            call.append(message)
+            if not message.more:
+                self._queue.put(call)
+                call = []
         self.stopped = True
         self._queue.put(None)
         self._on_stop()
@@ -161,6 +169,15 @@ class PoolSource:
         timer.daemon = True
         timer.start()
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def _hand_back(self) -> None:
+        ids = []
+        with contextlib.suppress(queue.Empty):
+            while (call := self._queue.get_nowait()) is not None:
+                ids += [request.id for request in call]
+            # The end has come meanwhile.
+            self._queue.put(None)
+        self.tell(HandedBack(ids))
 
     def _end_at_once(self) -> None:
         for directory in {job.output.parent for _, job in self._ids.copy().values()}:
