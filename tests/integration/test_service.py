@@ -106,7 +106,8 @@ def test_after_it_snakemake_has_nothing_to_do(flow):
     assert flow.once() == 0, flow.said
     assert NOTHING_TO_DO in flow.dry_run()
     assert flow.names("head") == []
-    assert not [*(flow.out / ".tigerflow" / "tasks").glob("head/*")]
+    # The directory stays: another window might be about to write there.
+    assert [*(flow.out / ".tigerflow" / "tasks" / "head").iterdir()] == []
 
 
 def test_what_snakemake_left_half_done_is_finished_and_the_other_way_round(flow):

@@ -118,6 +118,10 @@ def test_times_of_outputs_are_checked_by_what_the_executor_replaces():
     assert [*inspect.signature(check).parameters] == ["self", "job", "expanded_output"]
 
 
+def test_end_of_a_run_removes_directories_by_what_a_window_replaces():
+    assert [*inspect.signature(DAG.cleanup_workdir).parameters] == ["self"]
+
+
 def test_pool_of_threads_reads_its_size_at_each_submission():
     with ThreadPoolExecutor(1) as pool:
         pool._max_workers += 1

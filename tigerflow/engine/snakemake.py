@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snakemake.api import SnakemakeApi
+from snakemake.dag import DAG
 from snakemake.exceptions import MissingInputException, WorkflowError
 from snakemake.logging import logger
 from snakemake.scheduling.greedy import SchedulerSettings
@@ -38,6 +39,9 @@ def run_targets(
     """
     workflow.targets_are_given = True
     executor.starts_host = False
+    # No public way. It removes directories that are empty, in which the worker of
+    # another window is about to write.
+    DAG.cleanup_workdir = _leave_directories
     # Errors only; and else there would be one log file a window.
     quiet = set(Quietness) - {Quietness.ALL}
     output = OutputSettings(quiet=quiet, enable_file_logging=False)
@@ -82,3 +86,7 @@ def run_targets(
             api.print_exception(error)
             return WindowExit.BROKEN
     return WindowExit.DONE
+
+
+def _leave_directories(_dag: DAG) -> None:
+    """Remove none."""
