@@ -17,6 +17,7 @@ Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
 | `file_forgotten` | `file`: it is to be processed again |
 | `worker` | `task`, `worker`, `state` (`launched`, `started` on the host `note`, \
 `ready`, `ended`: `note` says how) |
+| `task_stopped` | `task`, `reason`: it cannot run in this run |
 | `run_stopped` | `reason` |
 
 `version` is TigerFlow's; `versions` has what changes with a task's code and params.
@@ -44,6 +45,7 @@ KINDS = frozenset(
         "file_failed",
         "file_forgotten",
         "worker",
+        "task_stopped",
         "run_stopped",
     }
 )

@@ -10,6 +10,7 @@ plain Snakemake alone. One JSON object::
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -44,6 +45,14 @@ class Plan:
             for task in self.tasks
             if task.keep_output or task.name not in parents
         )
+
+    def reach(self, tasks: Iterable[str]) -> frozenset[str]:
+        """Return these tasks, and all that depend on them."""
+        found = set(tasks)
+        for task in self.tasks:
+            if task.depends_on in found:
+                found.add(task.name)
+        return frozenset(found)
 
     def input_ext_of(self, task: PlannedTask) -> str:
         """Return the extension of the files that a task starts from."""

@@ -50,7 +50,8 @@ class Node:
 N = TypeVar("N", bound=Node)
 
 _TRIED = frozenset({TaskState.PROCESSED, TaskState.FAILED})
-_UNDONE = frozenset({TaskState.STAGED, TaskState.WAITING})
+#: There is something to do.
+UNDONE = frozenset({TaskState.STAGED, TaskState.WAITING})
 _WITHOUT_RESULT = frozenset({TaskState.FAILED, TaskState.BLOCKED})
 
 
@@ -136,7 +137,7 @@ class Judge:
     def file(self, states: Mapping[str, TaskState], *, in_hand: bool) -> FileState:
         """Join the states that a file has in the tasks."""
         found = states.values()
-        if any(states[name] in _UNDONE for name in self._targets):
+        if any(states[name] in UNDONE for name in self._targets):
             begun = in_hand or any(each in _TRIED for each in found)
             return FileState.IN_PROGRESS if begun else FileState.STAGED
         failed = TaskState.FAILED in found

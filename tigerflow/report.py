@@ -9,7 +9,7 @@ torn or not there takes away only that.
 
     status    {running: bool, pid: int | null}
     progress  {pipeline: {finished, in_progress, staged, errored, total: int},
-               tasks: [{name: str, processed, staged, failed: int}]}
+               tasks: [{name: str, processed, staged, failed: int, stopped: str}]}
     metrics   {task: {count: int, avg_ms, min_ms, max_ms: float, durations: [float],
                       files: [{file, started_at, finished_at: str,
                                duration_ms: float, status: "success" | "error"}]}}
@@ -19,8 +19,10 @@ torn or not there takes away only that.
 
 - *finished*: every output that the pipeline keeps is there. *errored*: nothing is left
   to do, and at least one task failed. *in_progress*: a running service has it in hand,
-  or it has some of its results. *staged*: not begun. *total*: the sum of the four.
+  or it has some of its results. *staged*: not begun, or held up by a task that cannot
+  run. *total*: the sum of the four.
 - A task's *staged* files wait for it, or are with it: what comes before is done.
+- *stopped*: why a task could not run in the last run; the key is left out if it could.
 - *tasks*: each after the one it depends on. *metrics* and *errors* have only tasks with
   some. *count* to *durations* are of successes, in milliseconds; of each file, *files*
   has the last try. *file* is the name of the task's input file. Times are ISO 8601,
@@ -55,7 +57,7 @@ from tigerflow.naming import (
     snakemake_problem,
 )
 from tigerflow.plan import Plan, PlannedTask, read_plan
-from tigerflow.progress import FileState, Judge, Listed, TaskState, Times
+from tigerflow.progress import UNDONE, FileState, Judge, Listed, TaskState, Times
 
 SECTIONS = ("status", "progress", "metrics", "errors")
 
@@ -146,6 +148,8 @@ class TaskReport:
     #: By stem, the latest last.
     timings: Mapping[str, Timing]
     failures: tuple[Failure, ...]
+    #: Why it could not run in the last run; None if it could.
+    stopped: str | None = None
 
     @property
     def failed(self) -> int:
@@ -188,6 +192,8 @@ class Journaled:
     )
     #: Names of the files that the last service took and has not settled.
     in_hand: set[str] = field(default_factory=set)
+    #: Task -> why it could not run in the last run.
+    stopped: dict[str, str] = field(default_factory=dict)
     #: Of the TigerFlow that wrote last; "" if unknown.
     version: str = ""
     #: How many events are of kinds that only others know.
@@ -286,8 +292,11 @@ def digest(events: Iterable[Event], found: Journaled | None = None) -> Journaled
                 "file": str(name),
             }:
                 found.in_hand.discard(name)
+            case {"event": "task_stopped", "task": str(task), "reason": str(reason)}:
+                found.stopped[task] = reason
             case {"event": "run_started"}:
                 found.in_hand.clear()
+                found.stopped.clear()
                 found.version = str(event.get("version", ""))
             case {"event": kind} if not (isinstance(kind, str) and kind in KINDS):
                 found.unknown += 1
@@ -315,7 +324,7 @@ def build_report(
 ) -> RunReport:
     """Join what is known of a run; `place` is its absolute path."""
     in_hand = journaled.in_hand if holder else frozenset()
-    sorting = _Sorting(plan, listed, in_hand)
+    sorting = _Sorting(plan, listed, in_hand, journaled.stopped)
     for stem in listed.stems:
         sorting.add(stem)
     tasks = []
@@ -328,6 +337,7 @@ def build_report(
             staged=len(sorting.stems[task.name, TaskState.STAGED]),
             timings=journaled.timings.get(task.name, {}),
             failures=tuple(_failure(place, plan, task, listed, s) for s in failed),
+            stopped=journaled.stopped.get(task.name),
         )
         tasks.append(report)
     return RunReport(place, holder, sorting.files, tuple(tasks))
@@ -348,13 +358,21 @@ def as_json(report: RunReport, sections: Collection[str] = SECTIONS) -> dict[str
 class _Sorting:
     """The files of a run, by state."""
 
-    def __init__(self, plan: Plan, listed: Listed, in_hand: Collection[str]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        listed: Listed,
+        in_hand: Collection[str],
+        stopped: Iterable[str],
+    ) -> None:
         self.files = dict.fromkeys(FileState, 0)
         #: By task and state.
         self.stems: dict[tuple[str, TaskState], list[str]] = defaultdict(list)
         self._plan = plan
         self._inputs = listed.inputs
         self._in_hand = in_hand
+        #: The tasks that can run, and none before them cannot.
+        self._able = {task.name for task in plan.tasks} - plan.reach(stopped)
         self._judge = Judge(plan, listed)
 
     def add(self, stem: str) -> None:
@@ -363,7 +381,9 @@ class _Sorting:
             self.stems[self._plan.tasks[0].name, TaskState.FAILED].append(stem)
             return
         states = self._judge.tasks(stem)
-        in_hand = stem + self._plan.input_ext in self._in_hand
+        in_hand = stem + self._plan.input_ext in self._in_hand and any(
+            states[task] in UNDONE for task in self._able
+        )
         state = self._judge.file(states, in_hand=in_hand)
         unfinished = state in {FileState.STAGED, FileState.IN_PROGRESS}
         if unfinished and stem not in self._inputs:
@@ -416,6 +436,7 @@ def _progress(report: RunReport) -> dict[str, Any]:
             "staged": task.staged,
             "failed": task.failed,
         }
+        | ({} if task.stopped is None else {"stopped": task.stopped})
         for task in report.tasks
     ]
     return {"pipeline": {**counts, "total": report.total}, "tasks": tasks}

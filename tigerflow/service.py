@@ -129,12 +129,13 @@ class Service:
         host = Host(listener, self.settings, patron, self._submitter(forks).submit)
         runner = Runner(self._parts(host, windows, journal), self.options)
         recorder.on_blocked, recorder.on_tried = runner.blocked, runner.tried
-        loop = asyncio.get_running_loop()
-        controls = Controls(loop, runner, host, windows, forks, lock)
+        controls = Controls(
+            asyncio.get_running_loop(), runner, host, windows, forks, lock
+        )
         on_ready(controls)
         self._record_start(journal)
         serving = asyncio.create_task(host.serve())
-        stopped = _StoppedTasks(host)
+        stopped = _StoppedTasks(host, journal)
         looking = [
             asyncio.create_task(lock.look_after()),
             asyncio.create_task(_look_around(controls, self.pipeline.path, stopped)),
@@ -157,9 +158,10 @@ class Service:
                 await serving
             finally:
                 windows.kill()
+                stopped.tell()
                 journal.append("run_stopped", reason="stopped")
         logger.info("Pipeline shutdown complete")
-        return self._exit_code(runner, host, stopped)
+        return self._exit_code(runner, host)
 
     def _windows(self, forks: Forks) -> WindowRunner:
         limits = [limit_name(rule.name) for rule in self.workflow.rules]
@@ -218,8 +220,7 @@ class Service:
         logger.info("Starting pipeline execution")
 
     @staticmethod
-    def _exit_code(runner: Runner, host: Host, stopped: "_StoppedTasks") -> int:
-        stopped.tell()
+    def _exit_code(runner: Runner, host: Host) -> int:
         failed = runner.ledger.failed or runner.ledger.stuck or host.stuck
         return ExitCode.FAILED if failed else ExitCode.DONE
 
@@ -337,16 +338,18 @@ class _Selector:
 
 
 class _StoppedTasks:
-    """Tells of tasks that cannot run, each once."""
+    """Tells the log and the journal of tasks that cannot run, each once."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, journal: Journal) -> None:
         self._host = host
+        self._journal = journal
         self._told: set[str] = set()
 
     def tell(self) -> None:
         for task, reason in self._host.stuck.items():
             if task not in self._told:
                 self._told.add(task)
+                self._journal.append("task_stopped", task=task, reason=reason)
                 logger.error("[{}] stopped: {}", task, reason)
 
 

@@ -274,6 +274,32 @@ def test_a_running_service_is_reported_while_it_works(flow):
     assert values(flow)["status"] == {"running": False, "pid": None}
 
 
+def test_a_task_that_cannot_run_is_told_of_in_every_form(flow):
+    flow.write(HEAD | {"setup_commands": ["false"]}, LEFT)
+    service = flow.watch()
+    flow.until_said("[head] stopped: ")
+
+    found = values(flow)
+    code, text = report(flow)
+    report(flow, "--html", "report.html")
+    flow.stop(service)
+    after = values(flow, "-i", "progress")
+
+    (event,) = flow.events("task_stopped")
+    reason = event["reason"]
+    assert reason.startswith("task 'head' cannot run: its setup command failed: false")
+    assert event["task"] == "head"
+    tasks = found["progress"]["tasks"]
+    assert [task.get("stopped") for task in tasks] == [reason, None]
+    assert after["progress"]["tasks"] == tasks
+    assert found["progress"]["pipeline"]["staged"] == 3
+    assert (code, f"  0 of 3\n    stopped: {reason}\n  left " in text) == (0, True)
+    assert "<b>cannot run</b>" in (flow.root / "report.html").read_text()
+    flow.write(HEAD, LEFT)
+    flow.once()
+    assert "cannot run" not in report(flow)[1]
+
+
 def test_a_killed_service_is_not_running(flow):
     flow.write(HEAD)
     service = flow.watch()

@@ -136,6 +136,34 @@ def test_charts_hold_few_numbers_however_many_files(out, tmp_path):
     assert more < 1.5 * few
 
 
+def test_a_task_that_cannot_run_is_marked_and_stands_first_among_the_failures(out):
+    reason = "task 'embed' cannot run: its setup failed: </p>"
+    event = {"event": "task_stopped", "at": "2026-11-22T06:00:00+00:00"}
+    event |= {"task": "embed", "reason": reason}
+    with (out / ".tigerflow" / "journal.jsonl").open("a") as journal:
+        journal.write(json.dumps(event) + "\n")
+
+    text = Reader(page_of(out)).text
+
+    assert text.count(", cannot run") == 1
+    assert f" Failures embed stopped: {reason} ValueError in transcribe" in text
+
+
+def test_a_page_without_failures_says_so_unless_a_task_cannot_run(tmp_path):
+    out = tmp_path / "few"
+    write_run(out, 3)
+    none = " Failures None. "
+    assert none in Reader(page_of(out)).text
+    event = {"event": "task_stopped", "at": "x", "task": "embed", "reason": "because"}
+    with (out / ".tigerflow" / "journal.jsonl").open("a") as journal:
+        journal.write(json.dumps(event) + "\n")
+
+    text = Reader(page_of(out)).text
+
+    assert none not in text
+    assert " Failures embed stopped: because" in text
+
+
 # What comes from users
 
 

@@ -237,6 +237,41 @@ def test_a_new_run_has_nothing_of_the_last_in_hand():
     assert digest(events).in_hand == set()
 
 
+# A task that cannot run
+
+
+def stopped(task, reason="no licence"):
+    return event("task_stopped", task=task, reason=reason)
+
+
+def test_a_task_that_cannot_run_has_the_reason_until_the_next_run():
+    events = [event("run_started"), stopped("left")]
+
+    found = progress(TREE, listed(TREE, "a"), *events)["tasks"]
+    later = progress(TREE, listed(TREE, "a"), *events, event("run_started"))["tasks"]
+
+    left = {"name": "left", "processed": 0, "staged": 0, "failed": 0}
+    assert found[1] == left | {"stopped": "no licence"}
+    assert later[1] == left
+    assert "stopped" not in found[0]
+
+
+def test_a_file_that_a_stopped_task_holds_up_is_not_in_progress():
+    events = [event("run_started"), event("staged", files=["a.txt"])]
+
+    def files(*more, **results):
+        listing = listed(TREE, "a", **results)
+        found = progress(TREE, listing, *events, *more, running=True)["pipeline"]
+        return found["staged"], found["in_progress"]
+
+    assert files() == (0, 1)
+    assert files(stopped("head")) == (1, 0)
+    # Another branch goes on, or what is before.
+    assert files(stopped("left")) == (0, 1)
+    # Some of its results are there.
+    assert files(stopped("left"), right="a") == (0, 1)
+
+
 def test_a_name_that_snakemake_cannot_carry_is_an_error():
     found = as_json(report(TREE, Listed({"{x}": 1}, *_nothing(TREE))))
 

@@ -92,6 +92,9 @@ class Screen:
         yield self._bar_line("files", done, failed, report.total)
         for task in report.tasks:
             yield self._bar_line(task.name, task.processed, task.failed, report.total)
+            if task.stopped is not None:
+                reason = printable(task.stopped)
+                yield self._line((f"    stopped: {reason}", RED), whole=True)
 
     def _bar_line(self, name: str, done: int, failed: int, total: int) -> Text:
         line = self._line((f"  {self._signs.padded(name, self._name_width)}  ", ""))
