@@ -8,8 +8,9 @@ file system says what became of its files, and the journal records it.
 import asyncio
 import contextlib
 import os
+import shlex
 import threading
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -110,6 +111,8 @@ class Runner:
     #: When the last window ended, by the loop's clock.
     _last_busy: float = 0.0
     _scanned: bool = False
+    #: How many files earlier runs have settled, by what became of them.
+    _found: Counter[Status] = field(default_factory=Counter)
     _stopping: bool = False
     #: Stems of files whose results could not be stored.
     _blocked: set[str] = field(default_factory=set)
@@ -244,6 +247,7 @@ class Runner:
     ) -> None:
         for each in found:
             name, assessment = each.arrival.name, each.assessment
+            self._found[assessment.status] += 1
             self.ledger.settle(each.arrival, assessment.status)
             self.tally.judge(name, assessment.done, assessment.failed)
         # Again: the inbox's thread looked while the ledger was being written.
@@ -265,7 +269,19 @@ class Runner:
         if all_known and not self._scanned:
             self._scanned = True
             self.screening.report_outdated()
+            self._report_found()
         self._event.set()
+
+    def _report_found(self) -> None:
+        """Tell what earlier runs have left, if nothing else will be told of it."""
+        failed, done = self._found[Status.FAILED], self._found[Status.DONE]
+        if failed:
+            where = shlex.quote(printable(str(self.parts.run_dir)))
+            hint = f"see `tigerflow report {where}`, or `tigerflow retry {where}`"
+            logger.warning("{} {} failed before; {}", failed, _files(failed), hint)
+        elif done and self.ledger.counts() == Counts(done=done):
+            is_are = "is" if done == 1 else "are"
+            logger.info("Nothing to do: {} {} {} done", done, _files(done), is_are)
 
     # From waiting to a window
 

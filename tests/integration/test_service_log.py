@@ -1,5 +1,7 @@
 """`run.log`: what the service logs, whatever the terminal shows."""
 
+import shlex
+
 import pytest
 from runs import World, lines
 from services import Watched
@@ -47,6 +49,34 @@ def test_run_log_has_every_line_of_every_run(flow):
         ]
         * 2
     )
+
+
+def test_a_start_that_finds_all_done_says_so(flow):
+    flow.add_inputs("a")
+    flow.once()
+    first = len(run_log(flow))
+
+    assert flow.once() == 0
+
+    messages = [line.split(" | ", 1)[1] for line in run_log(flow)[first:]]
+    assert messages[1] == "INFO     | Nothing to do: 1 file is done"
+
+
+def test_a_start_that_finds_failed_files_says_where_to_look(flow):
+    flow.add_inputs("a", "b")
+    (flow.inputs / "b.txt").write_bytes(b"\xff")
+    flow.once()
+    first = len(run_log(flow))
+
+    assert flow.once() == 1
+
+    out = shlex.quote(str(flow.out))
+    messages = [line.split(" | ", 1)[1] for line in run_log(flow)[first:]]
+    assert messages[1] == (
+        "WARNING  | 1 file failed before; "
+        f"see `tigerflow report {out}`, or `tigerflow retry {out}`"
+    )
+    assert "Nothing to do" not in flow.said
 
 
 def test_refused_service_writes_nothing_to_the_log_of_the_other(flow):
