@@ -80,9 +80,12 @@ class DirectoryMissingError(TigerflowError):
     """A directory that the user named is not there."""
 
     def __init__(self, option: str, path: Path) -> None:
-        # Not path.exists(): it raises for a name that is too long.
-        found = "is not a directory" if os.path.lexists(path) else "does not exist"
-        super().__init__(f"{option} {str(path)!r} {found}")
+        super().__init__(f"{option} {str(path)!r} {_absence(path)}")
+
+
+def _absence(path: Path) -> str:
+    # Not path.exists(): it raises for a name that is too long.
+    return "is not a directory" if os.path.lexists(path) else "does not exist"
 
 
 class DirectoryClashError(TigerflowError):
@@ -201,10 +204,20 @@ class RunningError(TigerflowError):
 
 
 class NoRunError(TigerflowError):
-    """A directory that was never an output directory."""
+    """A directory that was never an output directory, or is not there."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{str(path)!r} is not the output directory of a pipeline")
+        # Not path.is_dir(): it raises for a name that is too long.
+        is_there = os.path.isdir(path)  # noqa: PTH112
+        found = "is not the output directory of a pipeline"
+        super().__init__(f"{str(path)!r} {found if is_there else _absence(path)}")
+
+
+class PlanError(TigerflowError):
+    """The plan of an output directory is there, and cannot be read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"The plan {str(path)!r} cannot be read: {reason}")
 
 
 class ReportFileError(TigerflowError):

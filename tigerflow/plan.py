@@ -10,11 +10,12 @@ plain Snakemake alone. One JSON object::
 """
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from tigerflow.errors import NoRunError
+from tigerflow.errors import NoRunError, PlanError
 from tigerflow.layout import PLAN
 
 
@@ -70,6 +71,7 @@ def read_plan(output_dir: Path) -> Plan:
 
     Raises:
         NoRunError: the directory has none: no pipeline was compiled for it.
+        PlanError: it has one that cannot be understood.
     """
     known = [field.name for field in fields(PlannedTask)]
     try:
@@ -77,5 +79,13 @@ def read_plan(output_dir: Path) -> Plan:
         # A newer version may have noted more.
         tasks = tuple(PlannedTask(*(t[key] for key in known)) for t in value["tasks"])
         return Plan(value["input_ext"], tasks)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        if os.path.lexists(output_dir / PLAN):
+            raise PlanError(output_dir / PLAN, error.strerror or str(error)) from error
         raise NoRunError(output_dir) from error
+    except (ValueError, KeyError, TypeError) as error:
+        reason = (
+            "it is damaged, or of a newer TigerFlow; update this one, or start the "
+            "pipeline again, which writes the plan anew"
+        )
+        raise PlanError(output_dir / PLAN, reason) from error

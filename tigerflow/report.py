@@ -41,10 +41,12 @@ from pathlib import Path
 from typing import Any
 
 from tigerflow import __version__
+from tigerflow.errors import PlanError
 from tigerflow.journal import KINDS, Event, read
 from tigerflow.layout import (
     INPUT_LINK,
     JOURNAL,
+    PLAN,
     STATE,
     error_directory,
     result_directory,
@@ -207,16 +209,38 @@ def read_report(
 
     Raises:
         NoRunError: it is none.
+        PlanError: its plan cannot be read; see `salvage`.
     """
-    plan = read_plan(output_dir)
+    plan = find_plan(output_dir)
     place = Path(os.path.abspath(output_dir))  # noqa: PTH100 -- resolve() follows links
     holder = find_running(place / STATE)
-    journaled, notes = _read_journal(place / JOURNAL, witness, is_written=bool(holder))
+    journaled, notes = read_journal(place / JOURNAL, witness, is_written=bool(holder))
     report = build_report(place, plan, list_files(place, plan), journaled, holder)
     return replace(report, notes=notes)
 
 
-def _read_journal(
+def find_plan(output_dir: Path) -> Plan:
+    """Return the plan of a run directory, as `read_plan`.
+
+    Raises:
+        NoRunError: it is none.
+        PlanError: the plan cannot be read; the versions are named when it is newer.
+    """
+    try:
+        return read_plan(output_dir)
+    except PlanError as error:
+        path = output_dir / JOURNAL
+        journaled, _ = read_journal(path, lambda _event: None, is_written=False)
+        if not _is_newer(journaled.version):
+            raise
+        reason = (
+            f"the run is of TigerFlow {journaled.version}, which is newer than this "
+            f"{__version__}; update this one"
+        )
+        raise PlanError(output_dir / PLAN, reason) from error
+
+
+def read_journal(
     path: Path, witness: Callable[[Event], None], *, is_written: bool
 ) -> tuple[Journaled, tuple[str, ...]]:
     """Return what a journal comes to, and sentences on what it lacks."""
@@ -243,7 +267,8 @@ def _read_journal(
     elif found.unknown:
         notes.append(
             f"The journal has entries of a kind unknown here ({found.unknown}), "
-            "left out."
+            f"left out: probably, a newer TigerFlow than this {__version__} wrote "
+            "them; update this one."
         )
     return found, tuple(notes)
 
@@ -310,9 +335,9 @@ def list_files(run_dir: Path, plan: Plan) -> Listed:
     outputs, errors = {}, {}
     for task in plan.tasks:
         results = result_directory(task.name, keep_output=task.keep_output)
-        outputs[task.name] = _times(run_dir / results, task.output_ext)
-        errors[task.name] = _times(run_dir / error_directory(task.name), ERROR_EXT)
-    return Listed(_times(run_dir / INPUT_LINK, plan.input_ext), outputs, errors)
+        outputs[task.name] = times_in(run_dir / results, task.output_ext)
+        errors[task.name] = times_in(run_dir / error_directory(task.name), ERROR_EXT)
+    return Listed(times_in(run_dir / INPUT_LINK, plan.input_ext), outputs, errors)
 
 
 def build_report(
@@ -394,7 +419,8 @@ class _Sorting:
             self.stems[each].append(stem)
 
 
-def _times(directory: Path, extension: str) -> Times:
+def times_in(directory: Path, extension: str) -> Times:
+    """Return the files with an extension; none of a directory that is not there."""
     times: dict[str, int] = {}
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:

@@ -58,8 +58,12 @@ def finished(tmp_path_factory):
 
 def report(flow, *options):
     """Run the command; return its exit code and what it printed."""
+    return command("report", flow, *options)
+
+
+def command(name, flow, *options):
     done = subprocess.run(
-        [*TIGERFLOW, "report", str(flow.out), *options],
+        [*TIGERFLOW, name, str(flow.out), *options],
         cwd=flow.root,
         env=flow.environment,
         capture_output=True,
@@ -339,18 +343,49 @@ def test_inputs_that_are_gone_do_not_make_done_files_undone(flow):
 # What is no run, and mistakes
 
 
-@pytest.mark.parametrize("name", ["nowhere", "in"])
-def test_a_directory_that_is_no_run_is_an_error(finished, name):
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("nowhere", "does not exist"),
+        ("pipeline.yaml", "is not a directory"),
+        ("in", "is not the output directory of a pipeline"),
+    ],
+)
+def test_a_directory_that_is_no_run_is_an_error(finished, name, found):
     other = SimpleNamespace(
         out=finished.root / name, root=finished.root, environment=finished.environment
     )
-    sentence = f"{str(other.out)!r} is not the output directory of a pipeline"
+    sentence = f"{str(other.out)!r} {found}"
 
     code, text = report(other, "--json")
 
     assert (code, json.loads(text)) == (1, {"error": sentence})
     assert report(other) == (1, f"Error: {sentence}\n")
     assert report(other, "--watch") == (1, f"Error: {sentence}\n")
+    assert command("stop", other) == (1, f"Error: {sentence}\n")
+    assert command("retry", other) == (1, f"Error: {sentence}\n")
+
+
+def test_without_its_plan_a_run_is_shown_by_its_journal(flow):
+    flow.write(HEAD, LEFT)
+    flow.once()
+    before = values(flow)["progress"]
+    plan = flow.out / ".tigerflow" / "pipeline.json"
+    plan.write_text("{")
+    sentence = f"The plan {str(plan)!r} cannot be read: it is damaged, or "
+
+    found = values(flow)
+    code, text = report(flow)
+
+    assert found["progress"] == before
+    assert found["notes"][0].startswith(sentence)
+    assert code == 0
+    assert f"\nNote:     {sentence}" in text
+    code, text = command("retry", flow)
+    assert (code, text[: len(sentence) + 7]) == (1, f"Error: {sentence}")
+    (flow.out / ".tigerflow" / "journal.jsonl").unlink()
+    code, text = report(flow, "--json")
+    assert (code, json.loads(text)["error"][: len(sentence)]) == (1, sentence)
 
 
 @pytest.mark.parametrize(

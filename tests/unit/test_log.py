@@ -64,6 +64,7 @@ def test_an_error_that_ends_it_is_in_the_file_alone(tmp_path):
     stream, path = io.StringIO(), tmp_path / "run.log"
     configure(stream)
 
+    (tmp_path / "{x}").mkdir()
     with pytest.raises(NoRunError), log_file(path):
         raise NoRunError(tmp_path / "{x}")
 

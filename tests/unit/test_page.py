@@ -267,6 +267,16 @@ def test_a_journal_of_a_newer_version_is_shown_as_far_as_it_is_known(out):
     assert len(found.charts) == 3 + len(SPEECH)
 
 
+def test_a_page_without_a_plan_is_made_of_the_journal(out):
+    whole = Reader(page_of(out)).charts
+    (out / ".tigerflow" / "pipeline.json").write_text("{")
+
+    found = Reader(page_of(out))
+
+    assert "pipeline.json' cannot be read: it is damaged" in found.text
+    assert found.charts == whole
+
+
 def test_no_journal_keeps_a_page_from_being_made(out):
     # Values of all kinds in the place of all others.
     print("seed", seed := 23)

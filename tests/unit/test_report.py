@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tigerflow import __version__
-from tigerflow.errors import NoRunError
+from tigerflow.errors import NoRunError, PlanError
 from tigerflow.files import write_json
 from tigerflow.journal import read
 from tigerflow.lock import Holder
@@ -451,7 +451,10 @@ def test_a_newer_version_is_named(out):
 
 def test_kinds_that_nobody_knows_are_counted(out):
     assert notes(out, WHOLE + lines(event("warped"), event("warped"))) == (
-        "The journal has entries of a kind unknown here (2), left out.",
+        (
+            "The journal has entries of a kind unknown here (2), left out: probably, "
+            f"a newer TigerFlow than this {__version__} wrote them; update this one."
+        ),
     )
 
 
@@ -508,14 +511,65 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     assert read_plan(tmp_path) == TREE
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"tasks": 1}', '{"tasks": [1]}'])
-def test_a_directory_without_a_plan_is_no_run(tmp_path, text):
-    if text is not None:
-        (tmp_path / ".tigerflow").mkdir()
-        (tmp_path / ".tigerflow" / "pipeline.json").write_text(text)
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("there", "is not the output directory of a pipeline"),
+        ("file", "is not a directory"),
+        ("nowhere", "does not exist"),
+        ("n" * 300, "does not exist"),
+    ],
+)
+def test_a_directory_without_a_plan_is_no_run(tmp_path, name, found):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
 
     with pytest.raises(NoRunError) as caught:
-        read_plan(tmp_path)
+        read_plan(tmp_path / name)
 
-    expected = f"{str(tmp_path)!r} is not the output directory of a pipeline"
-    assert str(caught.value) == expected
+    assert str(caught.value) == f"{str(tmp_path / name)!r} {found}"
+
+
+BROKEN = ["", "[]", '{"tasks": 1}', '{"tasks": [1]}']
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_plan_that_cannot_be_understood_is_no_missing_one(out, text):
+    plan = out / ".tigerflow" / "pipeline.json"
+    plan.write_text(text)
+
+    with pytest.raises(PlanError) as caught:
+        read_report(out)
+
+    assert str(caught.value) == (
+        f"The plan {str(plan)!r} cannot be read: it is damaged, or of a newer "
+        "TigerFlow; update this one, or start the pipeline again, which writes the "
+        "plan anew"
+    )
+
+
+def test_a_plan_of_a_newer_version_names_both(out):
+    plan = out / ".tigerflow" / "pipeline.json"
+    plan.write_text('{"steps": []}')
+    journal = out / ".tigerflow" / "journal.jsonl"
+    journal.write_text(lines(event("run_started", version="12.0")))
+
+    with pytest.raises(PlanError) as caught:
+        read_report(out)
+
+    assert str(caught.value) == (
+        f"The plan {str(plan)!r} cannot be read: the run is of TigerFlow 12.0, which "
+        f"is newer than this {__version__}; update this one"
+    )
+
+
+def test_a_plan_that_cannot_be_opened_is_told_of(out):
+    plan = out / ".tigerflow" / "pipeline.json"
+    plan.unlink()
+    plan.mkdir()
+
+    with pytest.raises(PlanError) as caught:
+        read_plan(out)
+
+    sentence = f"The plan {str(plan)!r} cannot be read: Is a directory"
+    assert str(caught.value) == sentence

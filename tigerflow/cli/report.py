@@ -16,9 +16,10 @@ from rich.live import Live
 from tigerflow.cli._completion import complete_sections
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._screen import Screen
-from tigerflow.errors import NoRunError, did_you_mean
-from tigerflow.report import SECTIONS, as_json, read_report
+from tigerflow.errors import PlanError, TigerflowError, did_you_mean
+from tigerflow.report import SECTIONS, RunReport, as_json, read_report
 from tigerflow.reporting.publish import publish
+from tigerflow.salvage import salvage
 
 #: Seconds between two looks; a look that takes long is followed by as long a pause.
 REFRESH_S = 1.0
@@ -74,7 +75,7 @@ def report_command(
         if watch:
             _watch(output_dir, sections, console)
             return
-        screen = Screen(read_report(output_dir), console, sections)
+        screen = Screen(_read(output_dir), console, sections)
         console.print(screen, crop=console.is_terminal)
 
 
@@ -93,10 +94,18 @@ def _sections(include: str | None) -> tuple[str, ...]:
 _LISTED = ", ".join(SECTIONS)
 
 
+def _read(output_dir: Path) -> RunReport:
+    try:
+        return read_report(output_dir)
+    except PlanError as problem:
+        report, _ = salvage(output_dir, problem)
+        return report
+
+
 def _print_json(output_dir: Path, sections: tuple[str, ...]) -> None:
     try:
-        values = as_json(read_report(output_dir), sections)
-    except NoRunError as error:
+        values = as_json(_read(output_dir), sections)
+    except TigerflowError as error:
         typer.echo(json.dumps({"error": str(error)}))
         sys.exit(error.exit_code)
     # In parts: of many files, the text takes more memory than all else.
@@ -120,7 +129,7 @@ def _watch(output_dir: Path, sections: tuple[str, ...], console: Console) -> Non
         with Live(console=console, auto_refresh=False) as live:
             while True:
                 started = time.monotonic()
-                screen = Screen(read_report(output_dir), console, sections)
+                screen = Screen(_read(output_dir), console, sections)
                 live.update(screen, refresh=True)
                 pause.wait(max(REFRESH_S, time.monotonic() - started))
     except KeyboardInterrupt:

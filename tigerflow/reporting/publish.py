@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
-from tigerflow.errors import MissingLibraryError, ReportFileError
+from tigerflow.errors import MissingLibraryError, PlanError, ReportFileError
 from tigerflow.files import write_atomic
-from tigerflow.plan import read_plan
-from tigerflow.report import read_report
-from tigerflow.reporting.chronicle import Chronicle
+from tigerflow.journal import read
+from tigerflow.layout import JOURNAL
+from tigerflow.plan import Plan
+from tigerflow.report import RunReport, find_plan, read_report
+from tigerflow.reporting.chronicle import Chronicle, Run
+from tigerflow.salvage import salvage
 
 
 def publish(output_dir: Path, target: Path) -> None:
@@ -17,6 +20,7 @@ def publish(output_dir: Path, target: Path) -> None:
 
     Raises:
         NoRunError: the directory is none.
+        PlanError: it is one, of which nothing can be shown.
         ReportFileError: the page cannot be written there.
         MissingLibraryError: what draws is not installed.
     """
@@ -27,11 +31,23 @@ def publish(output_dir: Path, target: Path) -> None:
         from tigerflow.reporting.page import render_page  # noqa: PLC0415 -- see above
     except ModuleNotFoundError as error:
         raise MissingLibraryError(error.name or "", "report", "--html") from error
-    plan = read_plan(output_dir)
-    chronicle = Chronicle(plan.input_ext)
-    report = read_report(output_dir, chronicle.take)
-    page = render_page(report, plan, chronicle.runs)
+    report, plan, runs = _read(output_dir)
+    page = render_page(report, plan, runs)
     try:
         write_atomic(target, page)
     except OSError as error:
         raise ReportFileError(target, error.strerror or str(error)) from error
+
+
+def _read(output_dir: Path) -> tuple[RunReport, Plan, list[Run]]:
+    try:
+        plan = find_plan(output_dir)
+    except PlanError as problem:
+        report, plan = salvage(output_dir, problem)
+        chronicle = Chronicle(plan.input_ext)
+        for event in read(report.output_dir / JOURNAL):
+            chronicle.take(event)
+        return report, plan, chronicle.runs
+    chronicle = Chronicle(plan.input_ext)
+    report = read_report(output_dir, chronicle.take)
+    return report, plan, chronicle.runs
