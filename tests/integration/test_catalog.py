@@ -54,6 +54,14 @@ def test_repository_has_what_the_catalog_looks_for():
     assert (ROOT / "config" / "README.md").is_file()
 
 
+def test_readme_of_the_configuration_says_where_to_read_on():
+    text = (ROOT / "config" / "README.md").read_text()
+
+    linked = re.findall(r"\]\(([^)]+)\)", text)
+    assert linked == ["../docs/reference/yaml.md"]
+    assert all((ROOT / "config" / each).is_file() for each in linked)
+
+
 def test_schema_readme_and_example_have_the_keys_that_are_read():
     schema = _yaml(SCHEMA)
     rows = re.findall(
