@@ -87,6 +87,13 @@ def test_schema_takes_the_example_and_no_empty_key(value):
         validator.validate(config | {"input_dir": value})
 
 
+def test_schema_takes_no_other_key():
+    validator = Draft202012Validator(_yaml(SCHEMA))
+
+    with pytest.raises(ValidationError, match="pipelin"):
+        validator.validate(yaml.safe_load(CONFIGURED) | {"pipelin": "x"})
+
+
 @pytest.mark.snakemake
 def test_example_configuration_runs_without_an_option(clone):
     ran = _snakemake(clone)
@@ -121,6 +128,19 @@ def test_empty_key_of_the_configuration_is_told_of(clone):
     assert ran.returncode != 0
     assert "tigerflow: give --config input_dir=…\n" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.snakemake
+def test_other_key_of_the_configuration_is_told_of(clone):
+    ran = _snakemake(clone, "--config", "pipelin=x")
+
+    assert ran.returncode != 0
+    assert (
+        "tigerflow: the configuration has no key 'pipelin'; did you mean 'pipeline'?\n"
+        in ran.stderr
+    )
+    assert "Traceback" not in ran.stderr
+    assert not (clone / "results").exists()
 
 
 MODULE = """
