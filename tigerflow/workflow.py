@@ -6,11 +6,11 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tigerflow.errors import ExitCode, PipelineError, TigerflowError
+from tigerflow.errors import ExitCode, PipelineError, TigerflowError, did_you_mean
 from tigerflow.naming import is_input_name, printable, snakemake_problem, stem_of
 from tigerflow.workers import client
 
@@ -172,11 +172,9 @@ def compile_and_find(config: Mapping[str, Any]) -> str:
     )
     from tigerflow.pipeline.spec import load_pipeline  # noqa: PLC0415
 
-    missing = [key for key in CONFIG if config.get(key) in NOTHING]
     try:
-        if missing:
-            words = " ".join(f"{key}=…" for key in missing)
-            raise PipelineError([f"give --config {words}"])
+        if problems := list(_config_problems(config)):
+            raise PipelineError(problems)
         path, input_dir, output_dir = (Path(str(config[key])) for key in CONFIG)
         pipeline = load_pipeline(path)
         for warning in pipeline.warnings:
@@ -188,6 +186,17 @@ def compile_and_find(config: Mapping[str, Any]) -> str:
         _say(str(error))
         sys.exit(error.exit_code)
     return str(workflow.snakefile)
+
+
+def _config_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    for key in config:
+        if key not in CONFIG:
+            hint = did_you_mean(str(key), CONFIG)
+            yield f"the configuration has no key {str(key)!r}{hint}"
+    missing = [key for key in CONFIG if config.get(key) in NOTHING]
+    if missing:
+        words = " ".join(f"{key}=…" for key in missing)
+        yield f"give --config {words}"
 
 
 def _say(text: str) -> None:

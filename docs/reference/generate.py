@@ -26,6 +26,11 @@ _MADE = (
     "<!-- Made by docs/reference/generate.py from the code; change that instead. -->\n"
 )
 
+_COMPLETION = (
+    "After `tigerflow --install-completion`, the Tab key completes commands, options, "
+    "names of tasks, pipeline files, and files that failed."
+)
+
 
 def pages() -> dict[str, str]:
     """Return the text of each page, by its file name."""
@@ -79,6 +84,7 @@ def _command_line() -> str:
     parts = [
         f"# Command line\n\n{_MADE}\n",
         "A [task](../tasks.md) is a program too: `--help` shows its options.\n",
+        f"{_COMPLETION}\n",
     ]
     for words, command in _commands(typer.main.get_command(app), ["tigerflow"]):
         parts.append(_one_command(words, command))

@@ -54,6 +54,14 @@ def test_repository_has_what_the_catalog_looks_for():
     assert (ROOT / "config" / "README.md").is_file()
 
 
+def test_readme_of_the_configuration_says_where_to_read_on():
+    text = (ROOT / "config" / "README.md").read_text()
+
+    linked = re.findall(r"\]\(([^)]+)\)", text)
+    assert linked == ["../docs/reference/yaml.md"]
+    assert all((ROOT / "config" / each).is_file() for each in linked)
+
+
 def test_schema_readme_and_example_have_the_keys_that_are_read():
     schema = _yaml(SCHEMA)
     rows = re.findall(
@@ -77,6 +85,13 @@ def test_schema_takes_the_example_and_no_empty_key(value):
     validator.validate(config)
     with pytest.raises(ValidationError):
         validator.validate(config | {"input_dir": value})
+
+
+def test_schema_takes_no_other_key():
+    validator = Draft202012Validator(_yaml(SCHEMA))
+
+    with pytest.raises(ValidationError, match="pipelin"):
+        validator.validate(yaml.safe_load(CONFIGURED) | {"pipelin": "x"})
 
 
 @pytest.mark.snakemake
@@ -113,6 +128,19 @@ def test_empty_key_of_the_configuration_is_told_of(clone):
     assert ran.returncode != 0
     assert "tigerflow: give --config input_dir=…\n" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.snakemake
+def test_other_key_of_the_configuration_is_told_of(clone):
+    ran = _snakemake(clone, "--config", "pipelin=x")
+
+    assert ran.returncode != 0
+    assert (
+        "tigerflow: the configuration has no key 'pipelin'; did you mean 'pipeline'?\n"
+        in ran.stderr
+    )
+    assert "Traceback" not in ran.stderr
+    assert not (clone / "results").exists()
 
 
 MODULE = """

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_compile_writes_the_workflow_and_tells_how_to_run_it(tmp_path):
     assert result.stdout == (
         f"Compiled first, second to {workflow}\n"
         "Run:\n"
-        f"  snakemake -s {workflow}/Snakefile --profile {workflow}/profiles/local\n"
+        f"  snakemake -s {workflow}/Snakefile\n"
     )
     assert list(tree(tmp_path / "out")) == [
         ".tigerflow/input",
@@ -78,6 +79,7 @@ def test_compile_writes_the_workflow_and_tells_how_to_run_it(tmp_path):
         ".tigerflow/workflow/profiles/default/profile.yaml",
         ".tigerflow/workflow/profiles/local/profile.yaml",
         ".tigerflow/workflow/profiles/slurm/profile.yaml",
+        ".tigerflow/workflow/profiles/tigerflow/profile.yaml",
         ".tigerflow/workflow/tasks/first.json",
         ".tigerflow/workflow/tasks/second.json",
     ]
@@ -145,7 +147,8 @@ def test_check_creates_nothing_when_there_is_no_workflow(project):
         f"Error: The workflow in {str(project / 'out/.tigerflow/workflow')!r} is not "
         "current (tasks/first.json, tasks/second.json, profiles/default/profile.yaml, "
         "profiles/local/profile.yaml, "
-        "profiles/slurm/profile.yaml, Snakefile, .tigerflow/input, "
+        "profiles/slurm/profile.yaml, profiles/tigerflow/profile.yaml, Snakefile, "
+        ".tigerflow/input, "
         ".tigerflow/pipeline.json); run `tigerflow compile` again\n"
     )
     assert not (project / "out").exists()
@@ -389,7 +392,17 @@ def test_older_form_is_compiled_with_a_warning(project):
         "Warning: pipeline.yaml: staging has no effect in plain Snakemake, "
         "which takes all files at once\n"
     )
-    assert "profiles/slurm" in result.stdout
+    workflow = project / "out/.tigerflow/workflow"
+    command = f"snakemake -s {shlex.quote(f'{workflow}/Snakefile')}"
+    profiles = [f"{workflow}/profiles/{name}" for name in ("slurm", "tigerflow")]
+    slurm, tigerflow = map(shlex.quote, profiles)
+    assert result.stdout == (
+        f"Compiled a to {workflow}\n"
+        "Run:\n"
+        f"  {command}\n"
+        f"  {command} --profile {slurm}\n"
+        f"  {command} --profile {tigerflow}\n"
+    )
 
 
 def test_crash_between_files_leaves_each_old_or_new_and_the_snakefile_old(
@@ -529,6 +542,11 @@ print(json.dumps([args.executor, str(args.cores), str(args.jobs), args.keep_goin
         (["-c3"], [None, "3", "None", True]),
         (["-j", "3"], [None, "None", "3", True]),
         (["--executor", "slurm", "--jobs=7"], ["slurm", "None", "7", True]),
+        (["--executor", "tigerflow"], ["tigerflow", ALL, "None", True]),
+        (["--executor=tigerflow"], ["tigerflow", ALL, "None", True]),
+        (["-etigerflow", "-c3"], ["tigerflow", "3", "None", True]),
+        (["-e", "tigerflow", "-j", "3"], ["tigerflow", "None", "3", True]),
+        (["--workflow-profile", "tigerflow"], ["tigerflow", ALL, "None", True]),
         (["--workflow-profile", "slurm"], ["slurm", "None", "100", True]),
         (["--profile", "{profiles}/slurm"], ["slurm", "None", "100", True]),
         (["--profile", "{profiles}/local"], [None, ALL, "None", True]),

@@ -15,6 +15,7 @@ ROOT = DOCS.parent
 sys.path.append(str(DOCS / "reference"))
 generate = importlib.import_module("generate")
 PAGES = sorted(DOCS.rglob("*.md"))
+OTHERS = [ROOT / "README.md", ROOT / "config" / "README.md"]
 
 
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
@@ -50,13 +51,20 @@ def test_tutorial_can_be_followed_with_nothing_but_its_text(tmp_path: Path) -> N
     printed = follow(
         DOCS / "tutorial.md",
         tmp_path,
-        instead={"/path/to/tigerflow": shlex.quote(str(ROOT))},
+        instead={
+            "'/path/to/tigerflow[report]'": shlex.quote(f"{ROOT}[report]"),
+            # Not for the shells of who runs the tests.
+            "tigerflow --install": "HOME=$PWD tigerflow --install",
+        },
     )
 
+    assert "completion installed in" in printed
+    assert "pipeline.yaml is right: 2 tasks\n" in printed
     assert "3 of 3 done" in printed
     assert "ValueError: there is no word in it" in printed
     assert "5 of 5 done" in printed
     assert printed.endswith("tree. a in rests leopard a")
+    assert "ValueError" in (tmp_path / "demo" / "report.html").read_text()
 
 
 @pytest.mark.snakemake
@@ -130,7 +138,8 @@ def test_page_for_those_who_come_from_snakemake_can_be_followed(
     printed = follow(DOCS / "from-snakemake.md", tmp_path)
 
     assert (tmp_path / "by-hand" / "counts" / "a.count").read_text().strip() == "3"
-    assert (tmp_path / "results" / "count" / "a.count").read_text() == "3"
+    counts = {path.stem: path.read_text() for path in tmp_path.glob("results/count/*")}
+    assert counts == {"a": "3", "b": "4", "c": "2", "d": "1"}
     assert "rule count:" in printed
     assert "digraph snakemake_dag" in printed
 
@@ -146,6 +155,17 @@ def test_benchmarks_of_the_page_are_there(tmp_path: Path) -> None:
     assert {line for line in printed.split() if line.startswith("bench_")} == {
         path.name for path in scripts
     }
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *OTHERS], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_tigerflow_is_installed_from_a_checkout(page: Path) -> None:
+    """What PyPI has by that name is the Dask-based one."""
+    for block in blocks(page):
+        if block.language == "bash":
+            for line in re.findall("pip install.*tigerflow.*", block.text):
+                assert "/path/to/tigerflow" in line, block.place
 
 
 def test_every_page_with_commands_is_followed() -> None:

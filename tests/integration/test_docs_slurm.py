@@ -39,6 +39,8 @@ def test_page_on_slurm_can_be_followed(
     monkeypatch.setenv("USER", "root")
     instead = {
         "python3 -m venv ~/tigerflow": f"ln -s {sys.prefix} ~/tigerflow",
+        # It is there.
+        "pip install /path/to/tigerflow": "pip show --quiet tigerflow",
         # So that there is something left to do.
         'pipeline.yaml texts results"': 'pipeline.yaml texts by-job"',
         "my-cluster pipeline.yaml texts results": (

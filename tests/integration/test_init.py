@@ -49,7 +49,7 @@ def test_what_it_writes_runs_at_once(run, weird_tmp_path):
 
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout == (
-        "Wrote a pipeline to my first. Now:\n"
+        "Wrote a pipeline into my first/. Now:\n"
         "  cd 'my first'\n"
         "  tigerflow watch --once pipeline.yaml inputs results\n"
         "  tigerflow report results\n"
@@ -93,12 +93,14 @@ def test_what_it_writes_for_slurm_runs_on_a_cluster(run, weird_tmp_path, slurm):
     assert json.loads((counted / "lynx.json").read_text())["lynx"] == 1
 
 
-def test_it_writes_a_task_of_each_kind(run, weird_tmp_path):
+def test_it_writes_a_pipeline_for_anywhere_and_one_with_a_slurm_task(
+    run, weird_tmp_path
+):
     run("init", "first")
 
-    text = (weird_tmp_path / "first" / "pipeline-slurm.yaml").read_text()
-    kinds = [task["kind"] for task in yaml.safe_load(text)["tasks"]]
-    assert kinds == ["local", "local_async", "slurm"]
+    texts = [path.read_text() for path in sorted(weird_tmp_path.glob("first/*.yaml"))]
+    kinds = [[task["kind"] for task in yaml.safe_load(text)["tasks"]] for text in texts]
+    assert kinds == [["local", "local_async", "slurm"], ["local", "local_async"]]
 
 
 def test_its_tasks_are_programs(run, weird_tmp_path):
@@ -120,7 +122,9 @@ def test_it_writes_into_a_directory_that_has_other_files(run, weird_tmp_path):
     made = run("init", ".")
 
     assert made.returncode == 0
-    assert "cd " not in made.stdout
+    assert made.stdout.startswith(
+        "Wrote a pipeline into this directory. Now:\n  tigerflow watch --once "
+    )
     assert (weird_tmp_path / ".env").read_text() == "mine"
     assert sorted(path.name for path in weird_tmp_path.iterdir()) == [
         ".env",

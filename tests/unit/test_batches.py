@@ -271,7 +271,9 @@ def test_a_returned_exception_is_the_failure_of_its_pair(desk, calls, base, body
         ([None], "1 results for 2 pairs"),
         ([None, "done"], "a result of type str"),
         (["done", "done"], "a result of type str"),
-        (3, "a result of type int"),
+        (3, "a value of type int"),
+        ({"a": None, "b": None, "c": None}, "a value of type dict"),
+        ("ab", "a value of type str"),
         ([None, ValueError], "a result of type type"),
     ],
 )
@@ -292,6 +294,8 @@ def test_what_is_wrong_with_a_result_is_told(desk, calls):
 
     start = "BatchResultError: run_batch returned a result of type str; it returns"
     assert source.failed["a"].startswith(start)
+    # Raised by us, at no place in the task's code.
+    assert desk.record("a")["traceback"] == ""
 
 
 def test_an_output_that_was_taken_away_fails_its_pair_alone(desk, calls):

@@ -249,6 +249,7 @@ def test_a_run_that_takes_its_output_file_away_is_told_so(job, removal):
     assert this.failure.message == (
         "run removed or replaced its output_file; write to the path it was given"
     )
+    assert this.failure.traceback == ""
     assert left(job) == ["a.b.err"]
     assert job.input.read_text() == "text"
 

@@ -15,7 +15,7 @@ from tigerflow.compiler.directory import (
     compile_workflow,
     write_workflow,
 )
-from tigerflow.compiler.texts import PROFILES, WORKERS_STAY
+from tigerflow.compiler.texts import SLURM, WORKERS_STAY
 from tigerflow.engine.rehearsal import rehearse
 from tigerflow.pipeline.findings import Findings
 from tigerflow.pipeline.spec import Pipeline, load_pipeline
@@ -92,12 +92,13 @@ def _warnings(pipeline: Pipeline) -> list[str]:
 def _summary(workflow: Workflow, written: list[str]) -> str:
     names = ", ".join(rule.task for rule in workflow.rules)
     verb = "Compiled" if written else "Already compiled:"
-    has_slurm = not all(rule.is_local for rule in workflow.rules)
-    profiles = (*PROFILES, WORKERS_STAY) if has_slurm else ("local",)
-    directory = workflow.directory / "profiles"
-    commands = "".join(
-        f"\n  snakemake -s {shlex.quote(str(workflow.snakefile))} "
-        f"--profile {shlex.quote(str(directory / profile))}"
-        for profile in profiles
-    )
-    return f"{verb} {names} to {workflow.directory}\nRun:{commands}"
+    command = f"snakemake -s {shlex.quote(str(workflow.snakefile))}"
+    commands = [command]
+    if not all(rule.is_local for rule in workflow.rules):
+        directory = workflow.directory / "profiles"
+        commands += [
+            f"{command} --profile {shlex.quote(str(directory / profile))}"
+            for profile in (SLURM, WORKERS_STAY)
+        ]
+    listed = "".join(f"\n  {each}" for each in commands)
+    return f"{verb} {names} to {workflow.directory}\nRun:{listed}"

@@ -34,18 +34,19 @@ def init_command(
         typer.Argument(metavar="DIR", help="Directory to write it to"),
     ],
 ) -> None:
-    """Write a small pipeline to start from, with a task of each kind."""
+    """Write a small pipeline that runs at once, and one with a Slurm task."""
     with report_errors():
         try:
             _check(directory)
             _write(directory)
         except OSError as error:
             raise StartError(directory, error.strerror or str(error)) from error
-    where = shlex.quote(str(directory))
     run = "tigerflow watch --once pipeline.yaml inputs results"
-    enter = "" if where == "." else f"  cd {where}\n"
+    place, enter = "this directory", ""
+    if directory != Path():
+        place, enter = f"{directory}/", f"  cd {shlex.quote(str(directory))}\n"
     typer.echo(
-        f"Wrote a pipeline to {directory}. Now:\n"
+        f"Wrote a pipeline into {place}. Now:\n"
         f"{enter}  {run}\n  tigerflow report results"
     )
 

@@ -329,7 +329,7 @@ def _serve_until_stopped(
         return int(interrupt.args[0])
     except Exception as error:  # noqa: BLE001 -- the task's setup or teardown may raise anything
         # Its author needs to see where, but not our frames above that.
-        trace = user_frames(error.__traceback__)
+        trace = user_frames(error.__traceback__) or error.__traceback__
         traceback.print_exception(type(error), error, trace)
         sys.exit(ExitCode.FAILED)
     finally:

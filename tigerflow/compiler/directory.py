@@ -10,7 +10,6 @@ from tigerflow.compiler.snakefile import render_snakefile, render_workers
 from tigerflow.compiler.texts import (
     DEFAULT,
     PROFILES,
-    WORKERS_STAY,
     is_ours,
     profile_text,
     shipped_profile,
@@ -83,11 +82,9 @@ def compile_workflow(
         str(worker_file(task.name)): worker_text(pipeline, task, source, run_dir)
         for task in pipeline.tasks
     }
-    profiles = (DEFAULT, *PROFILES)
     if any(rule.worker_job for rule in rules):
         files |= _worker_files(rules, pipeline.path.name, run_dir)
-        profiles = (*profiles, WORKERS_STAY)
-    for profile in profiles:
+    for profile in (DEFAULT, *PROFILES):
         files[f"profiles/{profile}/profile.yaml"] = profile_text(
             profile, rules, str(run_dir)
         )

@@ -13,13 +13,17 @@ from tigerflow.pipeline.resources import parse_time_minutes
 from tigerflow.pipeline.schema import LocalAsyncTaskSpec, SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
 
-PROFILES: tuple[str, ...] = ("local", "slurm")
-
 #: The profile that Snakemake finds by itself, beside the workflow.
 DEFAULT = "default"
 
-#: Of workflows with Slurm tasks: by this, jobs of workers take one file after another.
+#: By this, each file of a Slurm task is a job.
+SLURM = "slurm"
+
+#: By this, workers stay: in jobs of Slurm tasks, they take one file after another.
 WORKERS_STAY = "tigerflow"
+
+#: Those that are chosen on the command line.
+PROFILES: tuple[str, ...] = ("local", SLURM, WORKERS_STAY)
 
 #: More files than any workflow has.
 _NO_LIMIT = 1_000_000
@@ -48,8 +52,9 @@ def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
         remote = [rule.name for rule in rules if not rule.is_local]
         limits |= {limit_name(name): _NO_LIMIT for name in remote}
         slurm = "any: they wait for its workers"
-        threads = _block("set-threads", dict.fromkeys(remote, 0))
-        threads = f"\n# These take no cores of this host.\n{threads}"
+        if remote:
+            threads = _block("set-threads", dict.fromkeys(remote, 0))
+            threads = f"\n# These take no cores of this host.\n{threads}"
     return (
         f"{shipped}\n"
         "# Files in flight at once, a rule: a local task has its workers, an async\n"

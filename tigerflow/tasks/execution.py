@@ -11,7 +11,7 @@ import errno
 import os
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -283,21 +283,19 @@ def _failures(returned: object, count: int) -> Sequence[BaseException | None]:
     """Return why each file failed, if it did, by what the call has returned."""
     if returned is None:
         return [None] * count
-    if isinstance(returned, Iterable):
-        results = list(returned)
-        if len(results) != count:
-            found = f"{len(results)} results for {count} pairs"
+    # One by one, a mapping has its keys only, and a text its letters.
+    if isinstance(returned, Mapping | str) or not isinstance(returned, Iterable):
+        found = f"a value of type {type(returned).__name__}"
+        raise BatchResultError(found)
+    results = list(returned)
+    if len(results) != count:
+        found = f"{len(results)} results for {count} pairs"
+        raise BatchResultError(found)
+    for each in results:
+        if not (each is None or isinstance(each, BaseException)):
+            found = f"a result of type {type(each).__name__}"
             raise BatchResultError(found)
-        strangers = [
-            each
-            for each in results
-            if not (each is None or isinstance(each, BaseException))
-        ]
-        if not strangers:
-            return results
-        returned = strangers[0]
-    found = f"a result of type {type(returned).__name__}"
-    raise BatchResultError(found)
+    return results
 
 
 def _raise_if_blameless(job: FileJob, exception: BaseException) -> None:
@@ -362,16 +360,15 @@ def _message(exception: BaseException) -> str:
 
 
 def _format(exception: BaseException) -> str:
+    trace = user_frames(exception.__traceback__)
+    if trace is None and not (exception.__cause__ or exception.__context__):
+        return ""
     try:
         return "".join(
-            traceback.format_exception(
-                type(exception),
-                exception,
-                user_frames(exception.__traceback__),
-            ),
+            traceback.format_exception(type(exception), exception, trace),
         )
     except BaseException:  # noqa: BLE001 -- see _message
-        return "".join(traceback.format_tb(exception.__traceback__))
+        return "".join(traceback.format_tb(trace))
 
 
 # And the event loop's, between ours.
@@ -379,11 +376,10 @@ _OWN_MODULES = ("tigerflow.tasks", "tigerflow.cli", "tigerflow.workers", "asynci
 
 
 def user_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out our own frames above the task's code; keep all if there is no other."""
-    start = trace
+    """Leave out our own frames above the task's code; None if there is no other."""
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__", "")
         if not module.startswith(_OWN_MODULES):
             return trace
         trace = trace.tb_next
-    return start
+    return None

@@ -43,7 +43,7 @@ from tigerflow.workers.status import FAILED, TaskStatus
 #: Where the kernel cannot tell of a process's end (before Linux 5.3).
 RUN_POLL_S = 0.5
 
-_BESIDE = b"a TigerFlow service is at work in the output directory; stop it first"
+_BESIDE = "a TigerFlow service is at work in the output directory; stop it first"
 
 
 @dataclass(frozen=True)
@@ -387,7 +387,7 @@ async def _refuse(
     request = await _receive(reader)
     _send(writer, [b"accepted"])
     while request[0] != b"stop":
-        _send(writer, [Fate.UNDONE.value.encode(), request[1], _BESIDE])
+        _send(writer, [Fate.UNDONE.value.encode(), request[1], _BESIDE.encode()])
         request = await _receive(reader)
     _send(writer, [b"stopped"])
 
