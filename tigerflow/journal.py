@@ -18,7 +18,7 @@ Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
 | `worker` | `task`, `worker`, `state` (`launched`, `started` on the host `note`, \
 `ready`, `ended`: `note` says how) |
 | `task_stopped` | `task`, `reason`: it cannot run in this run |
-| `run_stopped` | `reason` |
+| `run_stopped` | `reason`: `finished` of itself, or `stopped` |
 
 `version` is TigerFlow's; `versions` has what changes with a task's code and params.
 `worker` is a number, from 1 on for each task and run; 0: nobody knows. Readers leave

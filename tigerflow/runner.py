@@ -97,6 +97,8 @@ class Runner:
     parts: RunnerParts
     options: RunnerOptions
     ledger: Ledger = field(default_factory=Ledger)
+    #: Why it ends, for the journal: it is told to, unless all that was asked is done.
+    end: str = "stopped"
     tally: Tally = field(init=False)
     storage: Storage = field(init=False)
     screening: Screening = field(init=False)
@@ -150,6 +152,7 @@ class Runner:
                 self._stage()
                 self._start_windows()
             if not self._running and self._is_over(loop.time() - self._last_busy):
+                self.end = "finished"
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._event.wait(), STAGING_INTERVAL_S)

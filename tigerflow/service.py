@@ -159,7 +159,7 @@ class Service:
             finally:
                 windows.kill()
                 stopped.tell()
-                journal.append("run_stopped", reason="stopped")
+                journal.append("run_stopped", reason=runner.end)
         logger.info("Pipeline shutdown complete")
         return self._exit_code(runner, host)
 

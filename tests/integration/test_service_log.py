@@ -3,7 +3,7 @@
 import shlex
 
 import pytest
-from runs import World, lines
+from runs import World, lines, wait_until
 from services import Watched
 
 pytestmark = pytest.mark.snakemake
@@ -102,3 +102,14 @@ def test_error_that_ends_the_service_is_in_its_log(flow):
     assert len(told) == 1
     logged = [line.split(" | ")[-1] for line in run_log(flow) if " | ERROR " in line]
     assert logged == [told[0].removeprefix("Error: ")]
+
+
+def test_the_journal_tells_whether_a_run_ended_of_itself(flow):
+    flow.add_inputs("a")
+    flow.once()
+    process = flow.watch()
+    wait_until(lambda: len(flow.events("run_started")) == 2)
+    assert flow.stop(process) == 130
+
+    ends = [event["reason"] for event in flow.events("run_stopped")]
+    assert ends == ["finished", "stopped"]

@@ -42,7 +42,7 @@ def test_a_run_knows_when_it_began_and_ended_and_what_it_said():
     (run,) = chronicle(start, event("run_stopped", 30, reason="stopped"))
 
     assert (run.began, run.last) == (BEGAN, BEGAN + 30)
-    assert run.has_stopped
+    assert run.end == "stopped"
     assert run.facts["version"] == "0.3.2"
     assert run.facts_by_task("kinds") == {"up": "slurm"}
     assert run.facts_by_task("params") == {}
@@ -53,7 +53,7 @@ def test_a_run_that_was_killed_has_not_stopped():
         event("run_started"), tried("a", 5), event("run_started", 9)
     )
 
-    assert (first.has_stopped, first.last) == (False, BEGAN + 5)
+    assert (first.end, first.last) == ("", BEGAN + 5)
     assert second.count == 0
 
 

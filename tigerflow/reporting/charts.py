@@ -40,6 +40,12 @@ _TICK_TEXT = (
     " : datum.value / 86400 + ' d'"
 )
 
+#: Of lanes: a long name of a task is cut, its worker's number is not.
+_NUMBER = "lastindexof(datum.label, ' ')"
+_LANE = (
+    f"truncate(slice(datum.label, 0, {_NUMBER}), 14) + slice(datum.label, {_NUMBER})"
+)
+
 #: Up to how many seconds a time axis has labels of which form.
 _TIME_FORMS = (
     (180, "%H:%M:%S"),
@@ -209,7 +215,7 @@ def workers(lanes: Lanes, moments: Sequence[Moment]) -> Spec:
             title=None,
             sort=list(lanes.names),
             scale=alt.Scale(domain=list(lanes.names), paddingInner=0.2),
-            axis=alt.Axis(labelLimit=110, domain=False, ticks=False),
+            axis=alt.Axis(labelLimit=110, labelExpr=_LANE, domain=False, ticks=False),
         ),
         color=alt.Color("state:N", scale=_STATES),
         opacity=alt.Opacity("strength:Q", scale=None, legend=None),

@@ -71,8 +71,8 @@ class Run:
     last: float
     #: What it said of itself at its start.
     facts: Mapping[str, Any]
-    #: Whether it has said that it stops.
-    has_stopped: bool = False
+    #: How it has ended, as it said itself; empty if it did not.
+    end: str = ""
     tries: dict[str, Tries] = field(default_factory=lambda: defaultdict(Tries))
     lives: dict[tuple[str, int], Life] = field(default_factory=dict)
     #: When files were settled: done, and failed.
@@ -129,8 +129,8 @@ class Chronicle:
                 self._ended[event["file"]] = ended
             case {"event": "worker", "task": str(), "worker": int(), "state": str()}:
                 _take_worker(run, event, at)
-            case {"event": "run_stopped"}:
-                run.has_stopped = True
+            case {"event": "run_stopped", "reason": str(reason)}:
+                run.end = reason
             case _:
                 self._take_file(run, event, at)
 
