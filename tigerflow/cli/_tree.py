@@ -48,10 +48,21 @@ def _lines(
     )
     if summary := task.doc.partition("\n")[0]:
         yield Text(summary, style="dim")
+    for key, value in _software(spec):
+        yield Text(f"{key}: {value}", style="dim")
     for command in spec.setup_commands:
         yield Text(f"$ {command}", style="dim")
     if rehearsal is not None:
         yield from _submission_lines(rehearsal)
+
+
+def _software(spec: TaskSpec) -> Iterator[tuple[str, str]]:
+    if spec.envmodules:
+        yield "envmodules", ", ".join(spec.envmodules)
+    if spec.conda is not None:
+        yield "conda", spec.conda
+    if spec.container is not None:
+        yield "container", spec.container
 
 
 def _capacity(spec: TaskSpec) -> str:

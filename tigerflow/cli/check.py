@@ -10,17 +10,18 @@ from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._tree import draw_tree
 from tigerflow.cli.run import PipelineFile
 from tigerflow.engine.rehearsal import Rehearsal, rehearse
+from tigerflow.pipeline.doubts import task_doubts
 from tigerflow.pipeline.findings import Findings
-from tigerflow.pipeline.schema import SlurmTaskSpec
-from tigerflow.pipeline.spec import Pipeline, PipelineTask, load_pipeline
+from tigerflow.pipeline.spec import Pipeline, load_pipeline
 from tigerflow.settings import Settings, stray_variables
-from tigerflow.tasks.commands import find_doubts
 
 #: What follows the options in the help.
 LOOKS = """\
-Of setup commands, the programs are looked up, and only those are run that change \
-nothing but their shell (module, source, conda activate, export); all of them when a \
-module cannot be loaded without. For a Slurm task, Snakemake makes up the submission \
+The environment modules and the conda environment of a task are loaded as for a \
+worker, and the program that enters its container is looked up. Of setup commands, the \
+programs are looked up, and only those are run that change nothing but their shell \
+(module, source, conda activate, export); all of them when a module cannot be loaded \
+without. For a Slurm task, Snakemake makes up the submission \
 of a worker, and Slurm says whether it would take it (sbatch --test-only). Exit codes: \
 0 nothing speaks against a run; 1 it cannot be told; 2 something does.
 """
@@ -37,7 +38,8 @@ def check_command(
         loaded = load_pipeline(pipeline)
         findings = Findings(loaded)
         for task in loaded.tasks:
-            _look_at_commands(findings, task)
+            for place, sentence, is_sure in task_doubts(task.spec, pipeline):
+                findings.add(task.name, place, sentence, is_sure=is_sure)
         show_tasks(loaded, rehearse(loaded, profile), findings)
         for warning in (*stray_variables(), *loaded.warnings, *findings.warnings):
             typer.echo(f"Warning: {warning}", err=True)
@@ -45,21 +47,6 @@ def check_command(
         count = len(loaded.tasks)
         tasks = f"{count} task{'s' if count > 1 else ''}"
         typer.echo(f"{pipeline} is right: {tasks}")
-
-
-def _look_at_commands(findings: Findings, task: PipelineTask) -> None:
-    where = ""
-    if isinstance(task.spec, SlurmTaskSpec):
-        where = " (on this host; its workers will be on others)"
-    elif task.spec.envmodules or task.spec.conda:
-        where = " (before its software is loaded)"
-    for doubt in find_doubts(task.spec.setup_commands):
-        findings.add(
-            task.name,
-            ("setup_commands", doubt.index),
-            f"{doubt.sentence}{where}",
-            is_sure=doubt.is_certain and not where,
-        )
 
 
 def show_tasks(
