@@ -273,6 +273,21 @@ def test_mistakes_of_the_file_are_told_as_by_run(site):
     ]
 
 
+def test_doubts_about_a_task_are_told_beside_the_mistakes_of_another(site):
+    wrong = "    colour: red\n"
+    site.write(here(commands="[nosuch]").replace("    keep_output: false\n", wrong))
+
+    result = site.check()
+
+    assert result.returncode == 2
+    # The tree would have a hole.
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "pipeline.yaml:7: tasks[0].colour: is not a key here",
+        "pipeline.yaml:15: tasks[1].setup_commands[0]: 'nosuch' is not found",
+    ]
+
+
 def test_a_tree_is_drawn_in_ascii_where_there_is_no_more(site):
     site.environment["PYTHONIOENCODING"] = "ascii"
     site.write(here())

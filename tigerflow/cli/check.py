@@ -11,8 +11,7 @@ from tigerflow.cli._tree import draw_tree
 from tigerflow.cli.run import PipelineFile
 from tigerflow.engine.rehearsal import Rehearsal, rehearse
 from tigerflow.pipeline.doubts import task_doubts
-from tigerflow.pipeline.findings import Findings
-from tigerflow.pipeline.spec import Pipeline, load_pipeline
+from tigerflow.pipeline.spec import Pipeline, PipelineDraft, read_pipeline
 from tigerflow.settings import Settings, stray_variables
 
 #: What follows the options in the help.
@@ -35,34 +34,35 @@ def check_command(
     with report_errors():
         Settings.load()
         profile = check_profile(workers_profile)
-        loaded = load_pipeline(pipeline)
-        findings = Findings(loaded)
-        for task in loaded.tasks:
-            for place, sentence, is_sure in task_doubts(task.spec, pipeline):
-                findings.add(task.name, place, sentence, is_sure=is_sure)
-        show_tasks(loaded, rehearse(loaded, profile), findings)
-        for warning in (*stray_variables(), *loaded.warnings, *findings.warnings):
+        draft = read_pipeline(pipeline)
+        loaded = None if draft.mistakes else draft.finished()
+        for place, task in draft.tasks.items():
+            for key, sentence, is_sure in task_doubts(task.spec, pipeline):
+                draft.mistakes.note((*place, *key), sentence, is_sure=is_sure)
+        if loaded is not None:
+            show_tasks(draft, loaded, rehearse(loaded, profile))
+        for warning in (*stray_variables(), *draft.mistakes.warnings):
             typer.echo(f"Warning: {warning}", err=True)
-        findings.raise_any()
-        count = len(loaded.tasks)
+        draft.mistakes.raise_any()
+        count = len(draft.tasks)
         tasks = f"{count} task{'s' if count > 1 else ''}"
         typer.echo(f"{pipeline} is right: {tasks}")
 
 
 def show_tasks(
-    pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal], findings: Findings
+    draft: PipelineDraft, pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal]
 ) -> None:
     """Draw a pipeline's tasks; note which jobs would not be taken, or may not be."""
     draw_tree(Console(highlight=False), pipeline, rehearsals)
-    for task, rehearsal in rehearsals.items():
-        if rehearsal.is_accepted:
+    for place, task in draft.tasks.items():
+        rehearsal = rehearsals.get(task.name)
+        if rehearsal is None or rehearsal.is_accepted:
             continue
         what = "its jobs would be refused"
         if rehearsal.is_accepted is None:
             what = "cannot tell whether its jobs would be taken"
-        findings.add(
-            task,
-            ("worker_resources",),
+        draft.mistakes.note(
+            (*place, "worker_resources"),
             f"{what}: {rehearsal.verdict}",
             is_sure=rehearsal.is_accepted is False,
         )

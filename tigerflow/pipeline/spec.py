@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tigerflow.errors import TaskLoadError, did_you_mean
 from tigerflow.pipeline import graph
-from tigerflow.pipeline.document import Document, read_document
+from tigerflow.pipeline.document import Document, Place, read_document
 from tigerflow.pipeline.mistakes import Mistakes, shown
 from tigerflow.pipeline.reading import ReadTask, read_staging, read_tasks
 from tigerflow.pipeline.schema import TaskDraft, TaskSpec
@@ -89,11 +89,47 @@ class Pipeline:
         return frozenset(graph.leaves(parents))
 
 
+@dataclass(frozen=True)
+class PipelineDraft:
+    """A pipeline file as far as it is right."""
+
+    path: Path
+    mistakes: Mistakes
+    #: Those without a mistake of their own, by where they stand in the file.
+    tasks: Mapping[Place, PipelineTask]
+    staging: Staging
+
+    def finished(self) -> Pipeline:
+        """Return the pipeline.
+
+        Raises:
+            PipelineError: with one line for each mistake noted.
+        """
+        self.mistakes.raise_any()
+        tasks = {task.name: task for task in self.tasks.values()}
+        parents = {name: task.spec.depends_on for name, task in tasks.items()}
+        return Pipeline(
+            path=self.path,
+            tasks=tuple(tasks[name] for name in graph.order(parents)),
+            staging=self.staging,
+            warnings=self.mistakes.warnings,
+        )
+
+
 def load_pipeline(path: Path) -> Pipeline:
     """Read a pipeline file, load its tasks, and check everything that can be checked.
 
     Raises:
         PipelineError: with one line for each mistake found.
+    """
+    return read_pipeline(path).finished()
+
+
+def read_pipeline(path: Path) -> PipelineDraft:
+    """Do what `load_pipeline` does, for one who has more to say of the tasks.
+
+    Raises:
+        PipelineError: there are no tasks to be read.
     """
     document = read_document(path)
     mistakes = Mistakes(document)
@@ -107,22 +143,15 @@ def load_pipeline(path: Path) -> Pipeline:
     read = list(read_tasks(mistakes, data.get("tasks")))
     staging = read_staging(mistakes, data.get("staging"))
     check_tree(mistakes, read)
-    tasks = {task.name: task for task in _load_tasks(mistakes, document, read)}
-    mistakes.raise_any()
-    parents = {name: task.spec.depends_on for name, task in tasks.items()}
-    return Pipeline(
-        path=path,
-        tasks=tuple(tasks[name] for name in graph.order(parents)),
-        staging=staging,
-        warnings=mistakes.warnings,
-    )
+    tasks = dict(_load_tasks(mistakes, document, read))
+    return PipelineDraft(path, mistakes, tasks, staging)
 
 
 def _load_tasks(
     mistakes: Mistakes,
     document: Document,
     read: Sequence[ReadTask],
-) -> Iterator[PipelineTask]:
+) -> Iterator[tuple[Place, PipelineTask]]:
     directory = document.path.resolve().parent
 
     def ask(task: ReadTask) -> TaskDescription | TaskLoadError:
@@ -149,7 +178,9 @@ def _load_tasks(
                 by_name = {key.replace("-", "_"): text for key, text in texts.items()}
                 size = task.spec.batch_size or found.batch_size or 1
                 spec = located(task.spec, directory)
-                yield PipelineTask(spec, module, found.doc, by_name, found.code, size)
+                doc, code = found.doc, found.code
+                loaded = PipelineTask(spec, module, doc, by_name, code, size)
+                yield task.place, loaded
 
 
 def _commands(draft: TaskDraft) -> list[str]:
