@@ -20,9 +20,10 @@ The environment modules and the conda environment of a task are loaded as for a 
 worker, and the program that enters its container is looked up. Of setup commands, the \
 programs are looked up, and only those are run that change nothing but their shell \
 (module, source, conda activate, export); all of them when a module cannot be loaded \
-without. For a Slurm task, Snakemake makes up the submission \
-of a worker, and Slurm says whether it would take it (sbatch --test-only). Exit codes: \
-0 nothing speaks against a run; 1 it cannot be told; 2 something does.
+without. For a Slurm task, Snakemake makes up the submission of a worker, and Slurm \
+says whether it would take it (sbatch --test-only). Exit codes: 0 nothing speaks \
+against a run, or only a warning, as when Slurm does not answer; 1 the submission \
+could not be made up; 2 something does.
 """
 
 
