@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pipelines import write_pipeline
 from software import Software, needed
+from terminals import terminal
 
 from tigerflow.engine import rehearsal
 from tigerflow.tasks import commands
@@ -286,6 +287,20 @@ def test_doubts_about_a_task_are_told_beside_the_mistakes_of_another(site):
         "pipeline.yaml:7: tasks[0].colour: is not a key here",
         "pipeline.yaml:15: tasks[1].setup_commands[0]: 'nosuch' is not found",
     ]
+
+
+def test_a_command_is_shown_whole_on_a_narrow_terminal(site):
+    site.answer()
+    site.write(HEAR.replace("nosuch load x", "pwd"))
+    words = [sys.executable, "-m", "tigerflow", "check", "pipeline.yaml"]
+
+    how = {"env": site.environment, "cwd": site.path}
+    with terminal(words, columns=70, **how) as shown:
+        shown.until_shown("is right")
+
+    assert (
+        "--no-requeue --ntasks=1 --cpus-per-task=4 '--mail-user=a {b}'\r" in shown.raw
+    )
 
 
 def test_a_tree_is_drawn_in_ascii_where_there_is_no_more(site):

@@ -22,9 +22,8 @@ def draw_tree(
     console: Console, pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal]
 ) -> None:
     """Print a pipeline's tasks, each below the one it depends on."""
-    if not console.is_terminal:
-        # No edge at which a command would have to be broken.
-        console.width = _WIDE
+    # A terminal breaks long lines by itself, and commands can be copied from it whole.
+    console.width = _WIDE
     arrow = "->" if console.options.ascii_only else "→"
     root = Tree(Text(pipeline.path.name, style="bold"), guide_style="dim")
     nodes: dict[str | None, Tree] = {None: root}
