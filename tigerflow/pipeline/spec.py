@@ -10,6 +10,7 @@ from pathlib import Path
 from tigerflow.errors import TaskLoadError, did_you_mean
 from tigerflow.pipeline import graph
 from tigerflow.pipeline.document import Document, Place, read_document
+from tigerflow.pipeline.kinds import kind_mistake
 from tigerflow.pipeline.mistakes import Mistakes, shown
 from tigerflow.pipeline.reading import ReadTask, read_staging, read_tasks
 from tigerflow.pipeline.schema import TaskDraft, TaskSpec
@@ -20,7 +21,6 @@ from tigerflow.pipeline.software import (
 )
 from tigerflow.pipeline.tree import check_tree
 from tigerflow.staging import Staging
-from tigerflow.tasks.base import TaskKind
 from tigerflow.tasks.describe import TaskDescription
 from tigerflow.tasks.environment import activate_conda, load_modules
 from tigerflow.tasks.inquiry import Surroundings, ask_task
@@ -30,12 +30,6 @@ from tigerflow.tasks.registry import find_registered, rivals_of
 
 #: As many modules are loaded at once.
 LOADED_AT_ONCE = 4
-
-_BASE_CLASSES = {
-    TaskKind.LOCAL: "LocalTask",
-    TaskKind.LOCAL_ASYNC: "LocalAsyncTask",
-    TaskKind.SLURM: "SlurmTask",
-}
 
 
 @dataclass(frozen=True)
@@ -170,7 +164,7 @@ def _load_tasks(
             if isinstance(found, TaskLoadError):
                 mistakes.add((*task.place, "module"), str(found))
                 continue
-            _check_found(mistakes, task, found)
+            _check_found(mistakes, task, directory, found)
             _point_out_rivals(mistakes, task)
             if task.spec is not None:
                 module = _resolved(task.spec.module, directory, found)
@@ -197,15 +191,14 @@ def _param_texts(document: Document, task: ReadTask) -> dict[str, ParamText]:
     }
 
 
-def _check_found(mistakes: Mistakes, task: ReadTask, found: TaskDescription) -> None:
+def _check_found(
+    mistakes: Mistakes, task: ReadTask, directory: Path, found: TaskDescription
+) -> None:
     """Compare what the file says of a task with what its class says."""
     kind = task.draft.kind
     if kind is not None and found.kind != kind:
-        sentence = (
-            f"is {kind.value!r}, but {found.class_name} is a "
-            f"{_BASE_CLASSES[TaskKind(found.kind)]}; write 'kind: {found.kind}', "
-            f"or derive {found.class_name} from {_BASE_CLASSES[kind]}"
-        )
+        module = task.draft.module or ""
+        sentence = kind_mistake(kind, module, directory, found)
         mistakes.add((*task.place, "kind"), sentence)
     if task.draft.batch_size is not None and found.batch_size is None:
         sentence = (
