@@ -7,7 +7,7 @@ alone.
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,9 +37,10 @@ class SettingError(TigerflowError):
 
     exit_code = ExitCode.USAGE
 
-    def __init__(self, variable: str, value: str) -> None:
+    def __init__(self, variable: str, value: str, file: str | None = None) -> None:
+        where = f"{file}: " if file else ""
         super().__init__(
-            f"{variable}={value!r} is not a whole number greater than 0",
+            f"{where}{variable}={value!r} is not a whole number greater than 0",
         )
 
 
@@ -90,8 +91,7 @@ class Settings:
             SettingError: a variable is not a whole number greater than 0.
             EnvFileError: the file that is named cannot be read.
         """
-        _take_env_file()
-        return cls.from_environment()
+        return cls._read(_take_env_file())
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -100,11 +100,17 @@ class Settings:
         Raises:
             SettingError: a variable is not a whole number greater than 0.
         """
+        return cls._read({})
+
+    @classmethod
+    def _read(cls, files: Mapping[str, str]) -> Self:
+        """Read the settings; `files` has the file of each variable that is from one."""
         values = {}
         for each in fields(cls):
-            text = os.environ.get(_variable(each.name))
+            variable = _variable(each.name)
+            text = os.environ.get(variable)
             if text is not None:
-                values[each.name] = _whole_number(_variable(each.name), text)
+                values[each.name] = _whole_number(variable, text, files.get(variable))
         return cls(**values)
 
 
@@ -127,22 +133,21 @@ def show_settings() -> list[ShownSetting]:
     Raises:
         EnvFileError: the file that is named cannot be read.
     """
-    before = os.environ.copy()
-    _take_env_file()
-    file = before.get(ENV_FILE) or ".env"
-    return [_show(each, before, file) for each in fields(Settings)]
+    files = _take_env_file()
+    return [_show(each, files) for each in fields(Settings)]
 
 
-def _show(setting: Field[int], before: dict[str, str], file: str) -> ShownSetting:
+def _show(setting: Field[int], files: Mapping[str, str]) -> ShownSetting:
     variable = _variable(setting.name)
     text = os.environ.get(variable)
     mistake = None
     if text is None:
         text, origin = str(setting.default), "default"
     else:
-        origin = "environment" if variable in before else file
+        file = files.get(variable)
+        origin = file or "environment"
         try:
-            _whole_number(variable, text)
+            _whole_number(variable, text, file)
         except SettingError as error:
             mistake = str(error)
     return ShownSetting(variable, text, unit_of(setting.name), origin, mistake)
@@ -175,17 +180,18 @@ def _variable(name: str) -> str:
     return f"{_PREFIX}{name.upper()}"
 
 
-def _whole_number(variable: str, text: str) -> int:
+def _whole_number(variable: str, text: str, file: str | None) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise SettingError(variable, text)
+        raise SettingError(variable, text, file)
     return int(text)
 
 
-def _take_env_file() -> None:
+def _take_env_file() -> Mapping[str, str]:
+    """Set what only the file has; return the file of each variable set."""
     named = os.environ.get(ENV_FILE)
     path = Path(named or ".env")
     if not (named or path.is_file()):
-        return
+        return {}
     from dotenv import dotenv_values  # noqa: PLC0415 -- most runs have no such file
 
     try:
@@ -193,9 +199,13 @@ def _take_env_file() -> None:
     except (OSError, UnicodeDecodeError) as error:
         if not named:
             # Somebody else's `.env`, perhaps.
-            return
+            return {}
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise EnvFileError(path, reason or str(error)) from error
-    for name, value in values.items():
-        if name.startswith(_PREFIX) and value is not None:
-            os.environ.setdefault(name, value)
+    taken = {
+        name: value
+        for name, value in values.items()
+        if name.startswith(_PREFIX) and value is not None and name not in os.environ
+    }
+    os.environ.update(taken)
+    return dict.fromkeys(taken, named or ".env")

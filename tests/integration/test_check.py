@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from pipelines import write_pipeline
+from software import Software, needed
+from terminals import terminal
 
 from tigerflow.engine import rehearsal
 from tigerflow.tasks import commands
-from tigerflow.tasks.commands import Doubt, find_doubts
+from tigerflow.tasks.commands import Doubt, find_doubts, look_at
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -272,6 +274,35 @@ def test_mistakes_of_the_file_are_told_as_by_run(site):
     ]
 
 
+def test_doubts_about_a_task_are_told_beside_the_mistakes_of_another(site):
+    wrong = "    colour: red\n"
+    site.write(here(commands="[nosuch]").replace("    keep_output: false\n", wrong))
+
+    result = site.check()
+
+    assert result.returncode == 2
+    # The tree would have a hole.
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "pipeline.yaml:7: tasks[0].colour: is not a key here",
+        "pipeline.yaml:15: tasks[1].setup_commands[0]: 'nosuch' is not found",
+    ]
+
+
+def test_a_command_is_shown_whole_on_a_narrow_terminal(site):
+    site.answer()
+    site.write(HEAR.replace("nosuch load x", "pwd"))
+    words = [sys.executable, "-m", "tigerflow", "check", "pipeline.yaml"]
+
+    how = {"env": site.environment, "cwd": site.path}
+    with terminal(words, columns=70, **how) as shown:
+        shown.until_shown("is right")
+
+    assert (
+        "--no-requeue --ntasks=1 --cpus-per-task=4 '--mail-user=a {b}'\r" in shown.raw
+    )
+
+
 def test_a_tree_is_drawn_in_ascii_where_there_is_no_more(site):
     site.environment["PYTHONIOENCODING"] = "ascii"
     site.write(here())
@@ -350,7 +381,143 @@ def test_a_snakemake_that_fails_is_told(site):
     assert "Traceback" not in result.stderr
 
 
+# Software
+
+SOFTWARE = """
+  - name: store
+    kind: local
+    module: tasks.py:Store
+    input_ext: .txt
+    {keys}
+"""
+
+
+@pytest.fixture
+def software(site, tmp_path_factory):
+    needed()
+    # What stands for conda knows no strange paths.
+    made = Software(tmp_path_factory.mktemp("software"))
+    site.environment["MODULEPATH"] = made.variables["MODULEPATH"]
+    return made
+
+
+def _add_programs(site, software):
+    path = (str(software.base / "bin"), site.environment["PATH"])
+    site.environment["PATH"] = os.pathsep.join(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            "envmodules: [none/1.0]",
+            (
+                "envmodules: 'module purge && module load none/1.0' fails with exit "
+                "code 1: ERROR: Unable to locate a modulefile for 'none/1.0'"
+            ),
+        ),
+        ("conda: nowhere", "conda: 'conda' is not found"),
+        ("container: 'docker://x'", "container: 'apptainer' is not found"),
+    ],
+)
+@pytest.mark.usefixtures("software")
+def test_software_that_is_not_here_is_a_mistake(site, keys, said):
+    site.write(SOFTWARE.format(keys=keys))
+
+    result = site.check()
+
+    assert result.returncode == 2
+    assert result.stderr == f"pipeline.yaml:6: tasks[0].{said}\n"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            "envmodules: [none/1.0]",
+            "envmodules: 'module purge && module load none/1.0'",
+        ),
+        ("conda: nowhere", "conda: 'conda' is not found"),
+        ("container: 'docker://x'", "container: 'apptainer' is not found"),
+    ],
+)
+@pytest.mark.usefixtures("software")
+def test_software_of_workers_elsewhere_may_be_there(site, keys, said):
+    site.answer()
+    commands = "setup_commands: [cd /, nosuch load x]"
+    site.write(HEAR.replace(commands, keys))
+
+    result = site.check()
+
+    assert result.returncode == 0
+    assert result.stderr.startswith(f"Warning: pipeline.yaml:9: tasks[0].{said}")
+    assert result.stderr.endswith(" (on this host; its workers will be on others)\n")
+
+
+def test_environment_that_conda_does_not_know_is_a_mistake(site, software):
+    _add_programs(site, software)
+    site.write(SOFTWARE.format(keys="conda: nowhere"))
+
+    result = site.check()
+
+    assert result.returncode == 2
+    assert result.stderr == (
+        "pipeline.yaml:6: tasks[0].conda: 'conda activate nowhere' fails with exit "
+        "code 1: EnvironmentNameNotFound: Could not find conda environment: nowhere\n"
+    )
+
+
+def test_software_is_drawn_and_brings_what_comes_after_it(site, software):
+    _add_programs(site, software)
+    prefix = software.add_environment("speech")
+    (prefix / "bin" / "speak").touch(mode=0o755)
+    software.add_module("greeting/1.0", GREETING="hello")
+    keys = "envmodules: [greeting/1.0]\n    conda: speech\n    setup_commands: [speak]"
+    site.write(SOFTWARE.format(keys=keys))
+
+    result = site.check()
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[3:] == [
+        "    envmodules: greeting/1.0",
+        "    conda: speech",
+        "    $ speak",
+        "pipeline.yaml is right: 1 task",
+    ]
+
+
+def test_container_may_be_entered_by_singularity(site, software):
+    (site.bin / "singularity").touch(mode=0o755)
+    site.write(SOFTWARE.format(keys=f"container: {software.image}"))
+
+    result = site.check()
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"    container: {software.image}" in result.stdout
+
+
+def test_environment_of_a_file_comes_with_how_it_is_made(site, software):
+    _add_programs(site, software)
+    (site.path / "speech.yaml").write_text("dependencies: []\n")
+    site.write(SOFTWARE.format(keys="conda: speech.yaml"))
+
+    result = site.check()
+
+    assert result.returncode == 0
+    assert result.stderr == (
+        "Warning: pipeline.yaml:6: tasks[0].conda: its environment is made once for "
+        "each output directory, before the first run: tigerflow compile pipeline.yaml "
+        "INPUT_DIR OUTPUT_DIR, then snakemake "
+        "-s OUTPUT_DIR/.tigerflow/workflow/Snakefile "
+        "--sdm conda --conda-create-envs-only\n"
+    )
+
+
 # Setup commands
+
+
+def doubts_of(given):
+    return find_doubts([look_at(command) for command in given])
 
 
 def test_commands_are_looked_up_behind_those_before_them(tmp_path, monkeypatch):
@@ -361,7 +528,7 @@ def test_commands_are_looked_up_behind_those_before_them(tmp_path, monkeypatch):
     script.write_text(f'PATH="{program.parent}:$PATH"; ours() {{ :; }}\n')
     monkeypatch.setenv("WHERE", str(tmp_path))
 
-    doubts = find_doubts(
+    doubts = doubts_of(
         [f"source '{script}'", '"my program" x', "ours", '"$WHERE/bin/my program"']
     )
 
@@ -371,7 +538,7 @@ def test_commands_are_looked_up_behind_those_before_them(tmp_path, monkeypatch):
 def test_nothing_but_the_shell_is_changed(tmp_path):
     made = tmp_path / "made"
 
-    doubts = find_doubts([f"touch {made}", f"cd / && touch {made}", "nosuch"])
+    doubts = doubts_of([f"touch {made}", f"cd / && touch {made}", "nosuch"])
 
     assert not made.exists()
     unless = "'nosuch' is not found, unless a command before it brings it"
@@ -382,7 +549,7 @@ def test_what_a_failing_command_says_last_is_told(tmp_path):
     script = tmp_path / "script"
     script.write_text("echo loading; echo 'no such module' >&2; return 3\n")
 
-    assert find_doubts([f". {script}"]) == [
+    assert doubts_of([f". {script}"]) == [
         Doubt(
             0, f"'. {script}' fails with exit code 3: no such module", is_certain=True
         )
@@ -393,7 +560,7 @@ def test_a_command_that_ends_the_shell_is_told(tmp_path):
     script = tmp_path / "script"
     script.write_text("exit 4\n")
 
-    assert find_doubts(["true", f". {script}", "true"]) == [
+    assert doubts_of(["true", f". {script}", "true"]) == [
         Doubt(1, f"'. {script}' ends the shell (exit code 4)", is_certain=True)
     ]
 
@@ -403,6 +570,6 @@ def test_a_command_that_hangs_is_told(tmp_path, monkeypatch):
     script.write_text("sleep 1000\n")
     monkeypatch.setattr(commands, "TIMEOUT_S", 1)
 
-    [doubt] = find_doubts([f". {script}"])
+    [doubt] = doubts_of([f". {script}"])
 
     assert doubt.sentence == f"'. {script}' takes longer than 1 seconds"

@@ -132,6 +132,48 @@ def test_bash_offers_what_failed_for_another_try(tab, flow, tmp_path):
 
 
 @pytest.fixture
+def failed(flow, tmp_path):
+    """Make a run in which files of these names have failed, below `tmp_path`."""
+
+    def make(*names):
+        flow.add_module(TREE)
+        flow.write({"name": "head", "module": "tasks.py:Head"})
+        for name in names:
+            (flow.inputs / name).write_text("bad")
+        assert flow.once() == 1
+        assert flow.root == tmp_path
+
+    return make
+
+
+@pytest.mark.snakemake
+def test_bash_offers_the_tasks_of_a_run(tab, failed):
+    failed("bad.txt")
+
+    line = "tigerflow retry out --task "
+    assert tab(line)[0] == f"{line}head "
+    assert tab("tigerflow retry in --task h")[0] == "tigerflow retry in --task h"
+
+
+@pytest.mark.snakemake
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("it", "it\\'s\\ \\$\\(x\\)\\ \\*\\ \\\"\\&.txt "),
+        ("it\\'s\\ ", "it\\'s\\ \\$\\(x\\)\\ \\*\\ \\\"\\&.txt "),
+        ("'two", "'two words.txt' "),
+        ('"two w', '"two words.txt" '),
+        ("'it", "'it"),
+    ],
+)
+def test_bash_quotes_the_names_of_failed_files(tab, failed, typed, completed):
+    failed("it's $(x) * \"&.txt", "two words.txt")
+
+    line = "tigerflow retry out "
+    assert tab(f"{line}{typed}")[0] == f"{line}{completed}"
+
+
+@pytest.fixture
 def zsh():
     if (zsh := shutil.which("zsh")) is None:
         missing = "zsh is not installed"
@@ -139,21 +181,38 @@ def zsh():
     return zsh
 
 
-def test_zsh_completes(zsh, tmp_path):
+@pytest.fixture
+def zsh_tab(zsh, tmp_path):
+    """Type a line, press Tab, and wait until it is completed."""
     home = tmp_path / "home"
     (home / ".zsh").mkdir(parents=True)
-    script = "autoload -Uz compinit; compinit -u\nsource completion\n"
+    script = f"autoload -Uz compinit; compinit -u\nsource {home}/completion\n"
     (home / ".zshrc").write_text(f"unsetopt PROMPT_SP\n{script}PS1='{PROMPT}'\n")
-    how = {"env": _environment(home), "cwd": home}
+    env = _environment(home)
     source = [zsh, "-fc", "tigerflow --show-completion > completion; exit"]
-    subprocess.run(source, check=True, timeout=DEADLINE_S, **how)
-    (home / "pipeline.yaml").touch()
+    subprocess.run(source, check=True, timeout=DEADLINE_S, env=env, cwd=home)
 
-    for typed, completed in (
-        ("tigerflow tasks info ec", "tigerflow tasks info echo"),
-        ("tigerflow run pi", "tigerflow run pipeline.yaml"),
-    ):
-        with terminal([zsh, "-i"], columns=200, **how) as shell:
+    def press(typed, completed, cwd=home):
+        with terminal([zsh, "-i"], cwd, columns=200, env=env) as shell:
             shell.until_shown(PROMPT.strip())
             shell.press(f"{typed}\t".encode())
             shell.until_shown(completed)
+
+    return press
+
+
+def test_zsh_completes(zsh_tab, tmp_path):
+    (tmp_path / "home" / "pipeline.yaml").touch()
+
+    zsh_tab("tigerflow tasks info ec", "tigerflow tasks info echo")
+    zsh_tab("tigerflow run pi", "tigerflow run pipeline.yaml")
+
+
+@pytest.mark.snakemake
+def test_zsh_quotes_the_names_of_failed_files(zsh_tab, failed, tmp_path):
+    failed("two $(x) * &.txt")
+
+    line = "tigerflow retry out "
+    quoted = "two\\ \\$\\(x\\)\\ \\*\\ \\&.txt"
+    zsh_tab(f"{line}tw", f"{line}{quoted}", cwd=tmp_path)
+    zsh_tab("tigerflow retry out --task h", "retry out --task head", cwd=tmp_path)

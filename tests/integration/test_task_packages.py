@@ -99,23 +99,38 @@ def test_slurm_pipeline_runs_tasks_by_their_names(world, slurm, package):
     assert "Looking for 5 vowels" in flow.worker_logs
 
 
-def test_name_that_is_nearly_one_of_a_package_is_put_right(tmp_path, package):
-    task = {"name": "a", "kind": "local", "module": "lettres", "input_ext": ".txt"}
-    pipeline = tmp_path / "pipeline.yaml"
+def _refused(directory, package, **keys):
+    """Compile a task with mistakes; return what is said, without the file."""
+    task = {"name": "a", "kind": "local", "input_ext": ".txt", **keys}
+    pipeline = directory / "pipeline.yaml"
     pipeline.write_text(json.dumps({"tasks": [task]}))
-    (tmp_path / "in").mkdir()
+    (directory / "in").mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "tigerflow", "compile", pipeline, "in", "out"],
-        cwd=tmp_path,
+        cwd=directory,
         env={**os.environ, "PYTHONPATH": package},
         capture_output=True,
         text=True,
         check=False,
         timeout=DEADLINE_S,
     )
-
     assert done.returncode == 2
-    assert done.stderr == (
-        f"{pipeline}:1: tasks[0].module: there is no task and no module named "
+    return done.stderr.replace(f"{pipeline}:1: ", "")
+
+
+def test_task_of_a_package_is_named_for_the_kind_that_is_wanted(tmp_path, package):
+    said = _refused(
+        tmp_path, package, module="letters", kind="local_async", concurrency_limit=2
+    )
+
+    assert said == (
+        "tasks[0].kind: is 'local_async', but Letters is a LocalTask; "
+        "write 'kind: local', or 'module: letters-async'\n"
+    )
+
+
+def test_name_that_is_nearly_one_of_a_package_is_put_right(tmp_path, package):
+    assert _refused(tmp_path, package, module="lettres") == (
+        "tasks[0].module: there is no task and no module named "
         "'lettres'; did you mean 'letters'?\n"
     )

@@ -190,9 +190,11 @@ def test_name_that_two_packages_register_leads_to_the_first_and_is_told(run):
         "Built-in tasks:\n"
         f"  echo ({VERSION}) - {ECHO}\n"
         "Installed tasks:\n"
-        "  echo (3.0) - cannot be used: the name leads to the task of tigerflow\n"
+        "  echo (3.0) - cannot be used: the name leads to the task of tigerflow; "
+        "write 'module: rival_tasks:Rival'\n"
         "  shout (1.2) - Shout: a text in capitals, with marks.\n"
-        "  shout (3.0) - cannot be used: the name leads to the task of shout-tasks\n"
+        "  shout (3.0) - cannot be used: the name leads to the task of shout-tasks; "
+        "write 'module: rival_tasks:Rival'\n"
         "  shout-afar (1.2) - Shout: a text in capitals, with marks.\n"
     )
     info = run("tasks", "info", "shout", "--json", packages=["rival", "good"])
@@ -276,6 +278,20 @@ def test_pipeline_says_which_of_two_tasks_with_one_name_it_takes(run, tmp_path):
     # What it is told by its module is beyond doubt.
     module = "rival_tasks:Rival"
     assert compile_one(run, tmp_path, module, ["good", "rival"]) == (0, "")
+
+
+@pytest.mark.parametrize("module", ["shout", "shout_tasks.shout:Shout"])
+def test_class_of_a_package_is_not_to_be_changed_for_another_kind(
+    run, tmp_path, module
+):
+    kind = {"kind": "local_async", "concurrency_limit": 1, "params": {"marks": 1}}
+    code, said = compile_one(run, tmp_path, module, ["good"], **kind)
+
+    assert code == 2
+    assert said == (
+        "p.yaml:1: tasks[0].kind: is 'local_async', but Shout is a LocalTask; "
+        "write 'kind: local'\n"
+    )
 
 
 def test_package_without_metadata_is_listed_without_a_version(run):

@@ -76,7 +76,17 @@ def test_value_that_is_no_whole_number_is_named(directory, text):
     with pytest.raises(SettingError) as caught:
         Settings.load()
     assert str(caught.value) == (
-        f"TIGERFLOW_WORKER_GRACE={text!r} is not a whole number greater than 0"
+        f".env: TIGERFLOW_WORKER_GRACE={text!r} is not a whole number greater than 0"
+    )
+
+
+def test_wrong_value_of_the_environment_is_not_laid_to_the_file(directory):
+    (directory / ".env").write_text("TIGERFLOW_WORKER_GRACE=5\n")
+    os.environ["TIGERFLOW_WORKER_GRACE"] = "soon"
+    with pytest.raises(SettingError) as caught:
+        Settings.load()
+    assert str(caught.value) == (
+        "TIGERFLOW_WORKER_GRACE='soon' is not a whole number greater than 0"
     )
 
 

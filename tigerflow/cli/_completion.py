@@ -1,18 +1,29 @@
 """What a shell offers at the Tab key, beside commands and options.
 
 Where a function returns nothing, the shell completes a path by itself. So it does
-wherever a directory is to be entered, or a name to be quoted: it knows how.
+wherever a directory is to be entered, or a path to be quoted: it knows how.
 """
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 import typer
 
 from tigerflow.errors import TigerflowError
-from tigerflow.report import SECTIONS, read_report
+from tigerflow.report import SECTIONS, TaskReport, read_report
 from tigerflow.tasks.registry import registered_names
+
+# What a shell would take for something else.
+_UNSAFE = re.compile(r"[^\w@%+=:,./-]")
+
+# What cannot stand behind an open quote as it is.
+_IMPOSSIBLE = {"'": "'", '"': '"$`\\!'}
+
+# What Typer does not hand to other shells unchanged.
+_LOST = "'\"\\"
 
 _PIPELINE_SUFFIXES = (".yaml", ".yml")
 
@@ -51,17 +62,46 @@ def complete_sections(incomplete: str) -> list[str]:
     )
 
 
-def complete_failed(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the input files that failed in the output directory that stands before."""
-    output_dir = ctx.params.get("output_dir")
+def complete_failed(ctx: typer.Context, _param: object, incomplete: str) -> list[str]:
+    """Return the input files that failed in the output directory that stands before.
+
+    They are quoted as the shell wants them, so Typer must not compare them with what
+    is typed: this is for its `shell_complete`.
+    """
+    names = {failure.origin for task in _tasks_of_run(ctx) for failure in task.failures}
+    typed = [_as_typed(name) for name in _starting(incomplete, names)]
+    return [name for name in typed if name is not None]
+
+
+def complete_task_of_run(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the tasks of the run whose output directory stands before."""
+    return _starting(incomplete, [task.name for task in _tasks_of_run(ctx)])
+
+
+def _tasks_of_run(ctx: typer.Context) -> tuple[TaskReport, ...]:
+    # Behind an option that has no value yet, arguments have not been told apart.
+    directories = [ctx.params.get("output_dir"), *ctx.args]
+    output_dir = next((each for each in directories if each is not None), None)
     if output_dir is None:
-        return []
+        return ()
     try:
-        tasks = read_report(output_dir).tasks
+        return read_report(Path(output_dir)).tasks
     except (TigerflowError, OSError):
-        return []
-    names = {failure.origin for task in tasks for failure in task.failures}
-    return _starting(incomplete, [name for name in names if shlex.quote(name) == name])
+        return ()
+
+
+def _as_typed(name: str) -> str | None:
+    """Return a name as the shell that asks is to be given it; None if it cannot be.
+
+    Bash puts it into its line as it is, behind a quote if one is open; others quote.
+    """
+    words = os.environ.get("COMP_WORDS", "").split("\n")
+    is_bash = os.environ.get("_TIGERFLOW_COMPLETE") == "complete_bash"
+    impossible = _IMPOSSIBLE.get(words[-1][:1], "") if is_bash else _LOST
+    if not name.isprintable() or not set(name).isdisjoint(impossible):
+        return None
+    is_bare = is_bash and not impossible
+    return _UNSAFE.sub(r"\\\g<0>", name) if is_bare else name
 
 
 def _starting(incomplete: str, words: Iterable[str]) -> list[str]:

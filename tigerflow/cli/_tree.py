@@ -22,9 +22,8 @@ def draw_tree(
     console: Console, pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal]
 ) -> None:
     """Print a pipeline's tasks, each below the one it depends on."""
-    if not console.is_terminal:
-        # No edge at which a command would have to be broken.
-        console.width = _WIDE
+    # A terminal breaks long lines by itself, and commands can be copied from it whole.
+    console.width = _WIDE
     arrow = "->" if console.options.ascii_only else "→"
     root = Tree(Text(pipeline.path.name, style="bold"), guide_style="dim")
     nodes: dict[str | None, Tree] = {None: root}
@@ -48,10 +47,21 @@ def _lines(
     )
     if summary := task.doc.partition("\n")[0]:
         yield Text(summary, style="dim")
+    for key, value in _software(spec):
+        yield Text(f"{key}: {value}", style="dim")
     for command in spec.setup_commands:
         yield Text(f"$ {command}", style="dim")
     if rehearsal is not None:
         yield from _submission_lines(rehearsal)
+
+
+def _software(spec: TaskSpec) -> Iterator[tuple[str, str]]:
+    if spec.envmodules:
+        yield "envmodules", ", ".join(spec.envmodules)
+    if spec.conda is not None:
+        yield "conda", spec.conda
+    if spec.container is not None:
+        yield "container", spec.container
 
 
 def _capacity(spec: TaskSpec) -> str:

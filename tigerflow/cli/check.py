@@ -10,19 +10,20 @@ from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._tree import draw_tree
 from tigerflow.cli.run import PipelineFile
 from tigerflow.engine.rehearsal import Rehearsal, rehearse
-from tigerflow.pipeline.findings import Findings
-from tigerflow.pipeline.schema import SlurmTaskSpec
-from tigerflow.pipeline.spec import Pipeline, PipelineTask, load_pipeline
+from tigerflow.pipeline.doubts import task_doubts
+from tigerflow.pipeline.spec import Pipeline, PipelineDraft, read_pipeline
 from tigerflow.settings import Settings, stray_variables
-from tigerflow.tasks.commands import find_doubts
 
 #: What follows the options in the help.
 LOOKS = """\
-Of setup commands, the programs are looked up, and only those are run that change \
-nothing but their shell (module, source, conda activate, export); all of them when a \
-module cannot be loaded without. For a Slurm task, Snakemake makes up the submission \
-of a worker, and Slurm says whether it would take it (sbatch --test-only). Exit codes: \
-0 nothing speaks against a run; 1 it cannot be told; 2 something does.
+The environment modules and the conda environment of a task are loaded as for a \
+worker, and the program that enters its container is looked up. Of setup commands, the \
+programs are looked up, and only those are run that change nothing but their shell \
+(module, source, conda activate, export); all of them when a module cannot be loaded \
+without. For a Slurm task, Snakemake makes up the submission of a worker, and Slurm \
+says whether it would take it (sbatch --test-only). Exit codes: 0 nothing speaks \
+against a run, or only a warning, as when Slurm does not answer; 1 the submission \
+could not be made up; 2 something does.
 """
 
 
@@ -34,48 +35,35 @@ def check_command(
     with report_errors():
         Settings.load()
         profile = check_profile(workers_profile)
-        loaded = load_pipeline(pipeline)
-        findings = Findings(loaded)
-        for task in loaded.tasks:
-            _look_at_commands(findings, task)
-        show_tasks(loaded, rehearse(loaded, profile), findings)
-        for warning in (*stray_variables(), *loaded.warnings, *findings.warnings):
+        draft = read_pipeline(pipeline)
+        loaded = None if draft.mistakes else draft.finished()
+        for place, task in draft.tasks.items():
+            for key, sentence, is_sure in task_doubts(task.spec, pipeline):
+                draft.mistakes.note((*place, *key), sentence, is_sure=is_sure)
+        if loaded is not None:
+            show_tasks(draft, loaded, rehearse(loaded, profile))
+        for warning in (*stray_variables(), *draft.mistakes.warnings):
             typer.echo(f"Warning: {warning}", err=True)
-        findings.raise_any()
-        count = len(loaded.tasks)
+        draft.mistakes.raise_any()
+        count = len(draft.tasks)
         tasks = f"{count} task{'s' if count > 1 else ''}"
         typer.echo(f"{pipeline} is right: {tasks}")
 
 
-def _look_at_commands(findings: Findings, task: PipelineTask) -> None:
-    where = ""
-    if isinstance(task.spec, SlurmTaskSpec):
-        where = " (on this host; its workers will be on others)"
-    elif task.spec.envmodules or task.spec.conda:
-        where = " (before its software is loaded)"
-    for doubt in find_doubts(task.spec.setup_commands):
-        findings.add(
-            task.name,
-            ("setup_commands", doubt.index),
-            f"{doubt.sentence}{where}",
-            is_sure=doubt.is_certain and not where,
-        )
-
-
 def show_tasks(
-    pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal], findings: Findings
+    draft: PipelineDraft, pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal]
 ) -> None:
     """Draw a pipeline's tasks; note which jobs would not be taken, or may not be."""
     draw_tree(Console(highlight=False), pipeline, rehearsals)
-    for task, rehearsal in rehearsals.items():
-        if rehearsal.is_accepted:
+    for place, task in draft.tasks.items():
+        rehearsal = rehearsals.get(task.name)
+        if rehearsal is None or rehearsal.is_accepted:
             continue
         what = "its jobs would be refused"
         if rehearsal.is_accepted is None:
             what = "cannot tell whether its jobs would be taken"
-        findings.add(
-            task,
-            ("worker_resources",),
+        draft.mistakes.note(
+            (*place, "worker_resources"),
             f"{what}: {rehearsal.verdict}",
             is_sure=rehearsal.is_accepted is False,
         )

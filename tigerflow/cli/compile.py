@@ -17,8 +17,7 @@ from tigerflow.compiler.directory import (
 )
 from tigerflow.compiler.texts import SLURM, WORKERS_STAY
 from tigerflow.engine.rehearsal import rehearse
-from tigerflow.pipeline.findings import Findings
-from tigerflow.pipeline.spec import Pipeline, load_pipeline
+from tigerflow.pipeline.spec import PipelineDraft, read_pipeline
 
 
 def compile_command(
@@ -57,33 +56,27 @@ def compile_command(
 ) -> None:
     """Compile a pipeline into a workflow that plain Snakemake runs."""
     with report_errors():
-        loaded = load_pipeline(pipeline)
+        draft = read_pipeline(pipeline)
+        loaded = draft.finished()
         workflow = compile_workflow(loaded, input_dir, output_dir, to)
-        for warning in _warnings(loaded):
+        if check and (rehearsals := rehearse(loaded)):
+            show_tasks(draft, loaded, rehearsals)
+        for warning in _warnings(draft):
             typer.echo(f"Warning: {warning}", err=True)
         if check:
-            _check(workflow, loaded)
+            draft.mistakes.raise_any()
+            check_workflow(workflow)
+            typer.echo(f"{workflow.directory} is current")
             return
         written = write_workflow(workflow)
         typer.echo(_summary(workflow, written))
 
 
-def _check(workflow: Workflow, pipeline: Pipeline) -> None:
-    if rehearsals := rehearse(pipeline):
-        findings = Findings(pipeline)
-        show_tasks(pipeline, rehearsals, findings)
-        for warning in findings.warnings:
-            typer.echo(f"Warning: {warning}", err=True)
-        findings.raise_any()
-    check_workflow(workflow)
-    typer.echo(f"{workflow.directory} is current")
-
-
-def _warnings(pipeline: Pipeline) -> list[str]:
-    warnings = list(pipeline.warnings)
-    if pipeline.staging.steps:
+def _warnings(draft: PipelineDraft) -> list[str]:
+    warnings = list(draft.mistakes.warnings)
+    if draft.staging.steps:
         warnings.append(
-            f"{pipeline.path}: staging has no effect in plain Snakemake, "
+            f"{draft.path}: staging has no effect in plain Snakemake, "
             "which takes all files at once",
         )
     return warnings

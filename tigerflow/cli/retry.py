@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tigerflow.cli._completion import complete_failed
+from tigerflow.cli._completion import complete_failed, complete_task_of_run
 from tigerflow.cli._errors import report_errors
 from tigerflow.errors import (
     ExitCode,
@@ -59,12 +59,15 @@ def retry_command(
         typer.Argument(
             metavar="[FILE]...",
             help="Input files; all that failed",
-            autocompletion=complete_failed,
+            shell_complete=complete_failed,
         ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Only files that failed in this task"),
+        typer.Option(
+            help="Only files that failed in this task",
+            autocompletion=complete_task_of_run,
+        ),
     ] = None,
 ) -> None:
     """Let files that failed go again."""

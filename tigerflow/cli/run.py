@@ -226,5 +226,5 @@ def _load(
     profile = check_profile(workers_profile)
     loaded = load_pipeline(pipeline)
     workflow = compile_workflow(loaded, input_dir, output_dir)
-    check_environments(loaded, workflow.output_dir, workflow.snakefile)
+    check_environments(loaded, input_dir, output_dir, workflow.snakefile)
     return Service(loaded, workflow, options, settings, profile)

@@ -4,6 +4,7 @@ import hashlib
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import join, quote
 
 from tigerflow.errors import PipelineError
 from tigerflow.pipeline.resources import parse_gpus
@@ -41,16 +42,21 @@ def container_words(task: PipelineTask, directories: list[Path]) -> list[str]:
     return container_options(spec.container, directories, has_gpus=has_gpus)
 
 
-def check_environments(pipeline: Pipeline, run_dir: Path, snakefile: Path) -> None:
+def check_environments(
+    pipeline: Pipeline, input_dir: Path, run_dir: Path, snakefile: Path
+) -> None:
     """Check that environments are there which only Snakemake makes.
 
     Raises:
         PipelineError: with a line for each that is not; how to make it is in it.
     """
+    compiles = join(
+        ["tigerflow", "compile", *map(str, (pipeline.path, input_dir, run_dir))]
+    )
     missing = [
         f"{pipeline.path}: task {task.name!r}: no environment has been made of "
-        f"{task.spec.conda!r} yet; run `tigerflow compile`, then once: "
-        f"snakemake -s {snakefile} --sdm conda --conda-create-envs-only"
+        f"{task.spec.conda!r} yet; run: {compiles}; then once: "
+        f"snakemake -s {quote(str(snakefile))} --sdm conda --conda-create-envs-only"
         for task in pipeline.tasks
         if is_environment_file(task.spec.conda)
         and not _is_made(environment_prefix(Path(task.spec.conda), run_dir))

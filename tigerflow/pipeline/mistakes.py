@@ -51,6 +51,14 @@ class Mistakes:
         """Note what was understood, and is not as it should be."""
         self._warnings.append((place, sentence))
 
+    def note(self, place: Place, sentence: str, *, is_sure: bool) -> None:
+        """Note a mistake, or a warning of what may be none."""
+        (self.add if is_sure else self.warn)(place, sentence)
+
+    def __bool__(self) -> bool:
+        """Tell whether a mistake has been noted."""
+        return bool(self._found)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """`file:line: place: sentence` for each warning, in order of the file."""

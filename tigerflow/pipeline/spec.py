@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tigerflow.errors import TaskLoadError, did_you_mean
 from tigerflow.pipeline import graph
-from tigerflow.pipeline.document import Document, read_document
+from tigerflow.pipeline.document import Document, Place, read_document
+from tigerflow.pipeline.kinds import kind_mistake
 from tigerflow.pipeline.mistakes import Mistakes, shown
 from tigerflow.pipeline.reading import ReadTask, read_staging, read_tasks
 from tigerflow.pipeline.schema import TaskDraft, TaskSpec
@@ -20,7 +21,6 @@ from tigerflow.pipeline.software import (
 )
 from tigerflow.pipeline.tree import check_tree
 from tigerflow.staging import Staging
-from tigerflow.tasks.base import TaskKind
 from tigerflow.tasks.describe import TaskDescription
 from tigerflow.tasks.environment import activate_conda, load_modules
 from tigerflow.tasks.inquiry import Surroundings, ask_task
@@ -30,12 +30,6 @@ from tigerflow.tasks.registry import find_registered, rivals_of
 
 #: As many modules are loaded at once.
 LOADED_AT_ONCE = 4
-
-_BASE_CLASSES = {
-    TaskKind.LOCAL: "LocalTask",
-    TaskKind.LOCAL_ASYNC: "LocalAsyncTask",
-    TaskKind.SLURM: "SlurmTask",
-}
 
 
 @dataclass(frozen=True)
@@ -89,11 +83,47 @@ class Pipeline:
         return frozenset(graph.leaves(parents))
 
 
+@dataclass(frozen=True)
+class PipelineDraft:
+    """A pipeline file as far as it is right."""
+
+    path: Path
+    mistakes: Mistakes
+    #: Those without a mistake of their own, by where they stand in the file.
+    tasks: Mapping[Place, PipelineTask]
+    staging: Staging
+
+    def finished(self) -> Pipeline:
+        """Return the pipeline.
+
+        Raises:
+            PipelineError: with one line for each mistake noted.
+        """
+        self.mistakes.raise_any()
+        tasks = {task.name: task for task in self.tasks.values()}
+        parents = {name: task.spec.depends_on for name, task in tasks.items()}
+        return Pipeline(
+            path=self.path,
+            tasks=tuple(tasks[name] for name in graph.order(parents)),
+            staging=self.staging,
+            warnings=self.mistakes.warnings,
+        )
+
+
 def load_pipeline(path: Path) -> Pipeline:
     """Read a pipeline file, load its tasks, and check everything that can be checked.
 
     Raises:
         PipelineError: with one line for each mistake found.
+    """
+    return read_pipeline(path).finished()
+
+
+def read_pipeline(path: Path) -> PipelineDraft:
+    """Do what `load_pipeline` does, for one who has more to say of the tasks.
+
+    Raises:
+        PipelineError: there are no tasks to be read.
     """
     document = read_document(path)
     mistakes = Mistakes(document)
@@ -107,22 +137,15 @@ def load_pipeline(path: Path) -> Pipeline:
     read = list(read_tasks(mistakes, data.get("tasks")))
     staging = read_staging(mistakes, data.get("staging"))
     check_tree(mistakes, read)
-    tasks = {task.name: task for task in _load_tasks(mistakes, document, read)}
-    mistakes.raise_any()
-    parents = {name: task.spec.depends_on for name, task in tasks.items()}
-    return Pipeline(
-        path=path,
-        tasks=tuple(tasks[name] for name in graph.order(parents)),
-        staging=staging,
-        warnings=mistakes.warnings,
-    )
+    tasks = dict(_load_tasks(mistakes, document, read))
+    return PipelineDraft(path, mistakes, tasks, staging)
 
 
 def _load_tasks(
     mistakes: Mistakes,
     document: Document,
     read: Sequence[ReadTask],
-) -> Iterator[PipelineTask]:
+) -> Iterator[tuple[Place, PipelineTask]]:
     directory = document.path.resolve().parent
 
     def ask(task: ReadTask) -> TaskDescription | TaskLoadError:
@@ -141,7 +164,7 @@ def _load_tasks(
             if isinstance(found, TaskLoadError):
                 mistakes.add((*task.place, "module"), str(found))
                 continue
-            _check_found(mistakes, task, found)
+            _check_found(mistakes, task, directory, found)
             _point_out_rivals(mistakes, task)
             if task.spec is not None:
                 module = _resolved(task.spec.module, directory, found)
@@ -149,7 +172,9 @@ def _load_tasks(
                 by_name = {key.replace("-", "_"): text for key, text in texts.items()}
                 size = task.spec.batch_size or found.batch_size or 1
                 spec = located(task.spec, directory)
-                yield PipelineTask(spec, module, found.doc, by_name, found.code, size)
+                doc, code = found.doc, found.code
+                loaded = PipelineTask(spec, module, doc, by_name, code, size)
+                yield task.place, loaded
 
 
 def _commands(draft: TaskDraft) -> list[str]:
@@ -166,15 +191,14 @@ def _param_texts(document: Document, task: ReadTask) -> dict[str, ParamText]:
     }
 
 
-def _check_found(mistakes: Mistakes, task: ReadTask, found: TaskDescription) -> None:
+def _check_found(
+    mistakes: Mistakes, task: ReadTask, directory: Path, found: TaskDescription
+) -> None:
     """Compare what the file says of a task with what its class says."""
     kind = task.draft.kind
     if kind is not None and found.kind != kind:
-        sentence = (
-            f"is {kind.value!r}, but {found.class_name} is a "
-            f"{_BASE_CLASSES[TaskKind(found.kind)]}; write 'kind: {found.kind}', "
-            f"or derive {found.class_name} from {_BASE_CLASSES[kind]}"
-        )
+        module = task.draft.module or ""
+        sentence = kind_mistake(kind, module, directory, found)
         mistakes.add((*task.place, "kind"), sentence)
     if task.draft.batch_size is not None and found.batch_size is None:
         sentence = (

@@ -1,4 +1,4 @@
-"""Setup commands, as far as they can be checked without a worker behind them."""
+"""What is before a worker, as far as it can be checked without one behind it."""
 
 import contextlib
 import os
@@ -50,9 +50,23 @@ _SPEAKER = re.compile(r"^.*?: line \d+: ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """Something that speaks against a setup command."""
+class Look:
+    """A command before a worker, whose program is to be looked up."""
 
+    command: str
+    #: Whether it may be run, too: a check must change nothing.
+    is_run: bool
+    #: What is run before, whatever comes of it: it is to bring the program.
+    preparation: str = ""
+    #: A program that does as well.
+    alternative: str | None = None
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something that speaks against a command before a worker."""
+
+    #: Of the look.
     index: int
     sentence: str
     #: Whether the worker is sure to find the same on this machine.
@@ -86,38 +100,50 @@ def check_syntax(command: str) -> str:
     return command
 
 
-def find_doubts(commands: Sequence[str]) -> list[Doubt]:
-    """Tell which setup commands would fail on this machine, as far as one can know.
+def look_at(command: str) -> Look:
+    """Return how a setup command is looked at, which `check_syntax` has accepted.
 
-    Each command's program is looked up in a bash that has run those before it; but of
-    these only such as change nothing but the shell itself: `module load`,
-    `source`, `conda activate`, `export`. All others might do anything, and are not run.
+    It is run if it changes nothing but the shell itself: `module load`, `source`,
+    `conda activate`, `export`. All others might do anything.
+    """
+    return Look(command, is_run=is_shell_only(command))
 
-    Args:
-        commands: that `check_syntax` has accepted.
+
+def find_doubts(looks: Sequence[Look]) -> list[Doubt]:
+    """Tell which commands would fail on this machine, as far as one can know.
+
+    Each command's program is looked up in a bash that has run those before it, as far
+    as they may be run.
     """
     with tempfile.TemporaryDirectory() as directory:
         notes = Path(directory)
-        script = "\n".join(_looks(commands, notes))
+        script = "\n".join(_script(looks, notes))
         (notes / "notes").touch()
         ending = _run(script, notes)
-        return list(_read(commands, notes, ending))
+        return list(_read(looks, notes, ending))
 
 
-def _looks(commands: Sequence[str], notes: Path) -> Iterator[str]:
+def _script(looks: Sequence[Look], notes: Path) -> Iterator[str]:
     file = shlex.quote(str(notes / "notes"))
-    for index, command in enumerate(commands):
+    for index, look in enumerate(looks):
         output = shlex.quote(str(notes / str(index)))
         run = ":"
-        if is_shell_only(command):
+        if look.is_run:
             report = f'echo "{index} failed $?" >>{file}'
-            run = f"{{\n{command}\n}} >{output} 2>&1 || {report}"
-        word = _program(command)
+            run = f"{{\n{look.command}\n}} >{output} 2>&1 || {report}"
         yield f"echo '{index} begun' >>{file}"
+        if look.preparation:
+            yield f"{{\n{look.preparation}\n}} >{output} 2>&1"
         missing = f"echo '{index} missing' >>{file}"
-        look = "true" if word is None else f"type -- {word} >/dev/null 2>&1"
-        yield f"if {look}; then\n{run}\nelse {missing}; fi"
+        found = " || ".join(f"type -- {word} >/dev/null 2>&1" for word in _words(look))
+        yield f"if {found or 'true'}; then\n{run}\nelse {missing}; fi"
     yield f"echo 'end' >>{file}"
+
+
+def _words(look: Look) -> list[str]:
+    """Return the names of programs, one of which must be there, as bash reads them."""
+    words = [_program(look.command), look.alternative]
+    return [word for word in words if word is not None]
 
 
 def _run(script: str, directory: Path) -> str:
@@ -142,20 +168,20 @@ def _run(script: str, directory: Path) -> str:
         process.wait()
 
 
-def _read(commands: Sequence[str], notes: Path, ending: str) -> Iterator[Doubt]:
+def _read(looks: Sequence[Look], notes: Path, ending: str) -> Iterator[Doubt]:
     # Behind this one, the shell may be another than a worker's.
     last_known = next(
-        (i for i, command in enumerate(commands) if not is_shell_only(command)),
-        len(commands),
+        (index for index, look in enumerate(looks) if not look.is_run), len(looks)
     )
     for index, what in _noted(notes, ending):
         is_certain = index <= last_known
         last_known = min(index, last_known)
+        command = looks[index].command
         if what == "missing":
             unless = "" if is_certain else ", unless a command before it brings it"
-            sentence = f"{_first_word(commands[index])!r} is not found{unless}"
+            sentence = f"{_first_word(command)!r} is not found{unless}"
         else:
-            sentence = f"{commands[index]!r} {what}{_said(notes / str(index))}"
+            sentence = f"{command!r} {what}{_said(notes / str(index))}"
         yield Doubt(index, sentence, is_certain)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import join, quote
 
+from tigerflow.tasks.commands import Look
+
 #: A shell has the function only when it has read one of these.
 _FIND_MODULE = """\
 if ! type module >/dev/null 2>&1; then
@@ -21,8 +23,11 @@ fi"""
 # Its function `conda` is what can change the environment of a shell.
 _FIND_CONDA = 'eval "$("${CONDA_EXE:-conda}" shell.bash hook)"'
 
+_CONTAINERS = ("apptainer", "singularity")
+
 _ENTER = (
-    'exec "$(command -v apptainer || command -v singularity || echo apptainer)" "$@"'
+    f'exec "$(command -v {_CONTAINERS[0]} || command -v {_CONTAINERS[1]} '
+    f'|| echo {_CONTAINERS[0]})" "$@"'
 )
 
 
@@ -30,14 +35,41 @@ def load_modules(names: Sequence[str]) -> list[str]:
     """Return the commands that load these environment modules and no others."""
     if not names:
         return []
-    return [_FIND_MODULE, f"module purge && module load {join(names)}"]
+    return [_FIND_MODULE, _load(names)]
 
 
 def activate_conda(environment: str | None) -> list[str]:
     """Return the commands that activate a conda environment, by name or directory."""
     if environment is None:
         return []
-    return [_FIND_CONDA, f"conda activate {quote(environment)}"]
+    return [_FIND_CONDA, _activate(environment)]
+
+
+def look_at_modules(names: Sequence[str]) -> Look:
+    """Return how it is checked that these environment modules can be loaded."""
+    return Look(_load(names), is_run=True, preparation=_FIND_MODULE)
+
+
+def look_at_conda(environment: str, *, is_made: bool) -> Look:
+    """Return how it is checked that a conda environment can be activated.
+
+    One that is not made yet is not tried, but conda must be there.
+    """
+    return Look(_activate(environment), is_run=is_made, preparation=_FIND_CONDA)
+
+
+def look_at_container() -> Look:
+    """Return how it is checked that there is a program that enters a container."""
+    program, alternative = _CONTAINERS
+    return Look(program, is_run=False, alternative=alternative)
+
+
+def _load(names: Sequence[str]) -> str:
+    return f"module purge && module load {join(names)}"
+
+
+def _activate(environment: str) -> str:
+    return f"conda activate {quote(environment)}"
 
 
 def container_options(

@@ -13,6 +13,9 @@ from tigerflow import __version__
 #: The entry-point group in which packages register `module` or `module:Class`.
 GROUP = "tigerflow.tasks"
 
+#: By which packages tell the names of a task's kinds apart.
+_KIND_ENDINGS = ("-slurm", "-async", "-local")
+
 _LIBRARY = "tigerflow.library"
 
 
@@ -65,10 +68,16 @@ def installed_tasks() -> list[RegisteredTask]:
     """
     owners = {task.name: task for task in builtin_tasks()}
     tasks = []
-    for task in map(_task, entry_points(group=GROUP)):
+    for entry in entry_points(group=GROUP):
+        task = _task(entry)
         owner = owners.setdefault(task.name, task)
-        taken = f"the name leads to the task of {owner.owner}"
-        tasks.append(task if owner is task else replace(task, problem=taken))
+        if owner is not task and task.problem is None:
+            taken = (
+                f"the name leads to the task of {owner.owner}; "
+                f"write 'module: {task.target}'"
+            )
+            task = replace(task, problem=taken)
+        tasks.append(task)
     return sorted(tasks, key=lambda task: task.name)
 
 
@@ -83,11 +92,37 @@ def rivals_of(task: RegisteredTask) -> list[RegisteredTask]:
     return _named(task.name)[1:]
 
 
+def find_owned(name: str) -> RegisteredTask | None:
+    """Return the task of a package, by its name or the import path of its module."""
+    every = builtin_tasks() + installed_tasks()
+    return next((task for task in every if name in {task.name, task.module}), None)
+
+
+def siblings_of(task: RegisteredTask) -> list[RegisteredTask]:
+    """Return what may be the same task for other kinds, going by the names.
+
+    Those of its package that differ in an ending such as `-local` only.
+    """
+    return [
+        other
+        for other in builtin_tasks() + installed_tasks()
+        if (other.package, _stem(other.name)) == (task.package, _stem(task.name))
+        and other.problem is None
+        and other.name != task.name
+    ]
+
+
 def registered_names() -> list[str]:
     """Return all names that `find_registered` knows."""
     return list(
         dict.fromkeys(task.name for task in builtin_tasks() + installed_tasks())
     )
+
+
+def _stem(name: str) -> str:
+    for ending in _KIND_ENDINGS:
+        name = name.removesuffix(ending)
+    return name
 
 
 def _named(name: str) -> list[RegisteredTask]:

@@ -1,0 +1,55 @@
+"""What speaks against a task's workers, as far as this machine can tell."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+
+from tigerflow.pipeline.document import Place
+from tigerflow.pipeline.schema import SlurmTaskSpec, TaskSpec
+from tigerflow.pipeline.software import is_environment_file
+from tigerflow.tasks.commands import Look, find_doubts, look_at
+from tigerflow.tasks.environment import (
+    look_at_conda,
+    look_at_container,
+    look_at_modules,
+)
+
+_ELSEWHERE = " (on this host; its workers will be on others)"
+
+# Which output directory is meant, nobody has said.
+_MADE_LATER = (
+    "its environment is made once for each output directory, before the first run: "
+    "tigerflow compile {pipeline} INPUT_DIR OUTPUT_DIR, then snakemake "
+    "-s OUTPUT_DIR/.tigerflow/workflow/Snakefile --sdm conda --conda-create-envs-only"
+)
+
+
+def task_doubts(spec: TaskSpec, pipeline: Path) -> Iterator[tuple[Place, str, bool]]:
+    """Yield what would keep a task's workers from starting here.
+
+    Each with its place in the task, and whether that is sure. Its software and its
+    setup commands are looked up in one shell, in the order in which a worker has them.
+
+    Args:
+        spec: the task.
+        pipeline: the file that it is in.
+    """
+    if is_environment_file(spec.conda):
+        yield ("conda",), _MADE_LATER.format(pipeline=quote(str(pipeline))), False
+    where = _ELSEWHERE if isinstance(spec, SlurmTaskSpec) else ""
+    looks = list(_looks(spec))
+    for doubt in find_doubts([look for _, look in looks]):
+        place, _ = looks[doubt.index]
+        yield place, f"{doubt.sentence}{where}", doubt.is_certain and not where
+
+
+def _looks(spec: TaskSpec) -> Iterator[tuple[Place, Look]]:
+    if spec.envmodules:
+        yield ("envmodules",), look_at_modules(spec.envmodules)
+    if spec.conda is not None:
+        is_made = not is_environment_file(spec.conda)
+        yield ("conda",), look_at_conda(spec.conda, is_made=is_made)
+    for index, command in enumerate(spec.setup_commands):
+        yield ("setup_commands", index), look_at(command)
+    if spec.container is not None:
+        yield ("container",), look_at_container()
