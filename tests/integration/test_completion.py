@@ -160,7 +160,6 @@ def test_bash_offers_the_tasks_of_a_run(tab, failed):
     ("typed", "completed"),
     [
         ("it", "it\\'s\\ \\$\\(x\\)\\ \\*\\ \\\"\\&.txt "),
-        ("it\\'s\\ ", "it\\'s\\ \\$\\(x\\)\\ \\*\\ \\\"\\&.txt "),
         ("'two", "'two words.txt' "),
         ('"two w', '"two words.txt" '),
         ("'it", "'it"),

@@ -62,11 +62,11 @@ def complete_sections(incomplete: str) -> list[str]:
     )
 
 
-def complete_failed(ctx: typer.Context, _param: object, incomplete: str) -> list[str]:
+def complete_failed(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the input files that failed in the output directory that stands before.
 
-    They are quoted as the shell wants them, so Typer must not compare them with what
-    is typed: this is for its `shell_complete`.
+    They are quoted as the shell wants them. Typer leaves out those that do not start
+    with what is typed: where that has a quoted character itself, nothing is offered.
     """
     names = {failure.origin for task in _tasks_of_run(ctx) for failure in task.failures}
     typed = [_as_typed(name) for name in _starting(incomplete, names)]

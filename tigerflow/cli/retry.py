@@ -59,7 +59,7 @@ def retry_command(
         typer.Argument(
             metavar="[FILE]...",
             help="Input files; all that failed",
-            shell_complete=complete_failed,
+            autocompletion=complete_failed,
         ),
     ] = None,
     task: Annotated[
