@@ -53,6 +53,11 @@ class RunLayout:
         """Where the compiled workflow is, unless the user chose another place."""
         return self.output_dir / WORKFLOW
 
+    @property
+    def jobs_log(self) -> Path:
+        """What is said at the submission of the workers' jobs, and of how they end."""
+        return self.output_dir / STATE / "logs" / "jobs.log"
+
     def task_log(self, task: str) -> Path:
         """What the task's workers print and log."""
         return self.output_dir / STATE / "logs" / f"{task}.log"

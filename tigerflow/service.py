@@ -35,6 +35,7 @@ from tigerflow.layout import (
     STATE,
     WORKERS_PROFILE,
     WORKERS_SNAKEFILE,
+    RunLayout,
 )
 from tigerflow.ledger import Counts
 from tigerflow.lock import LOOK_S, RunLock
@@ -171,7 +172,7 @@ class Service:
 
     def _submitter(self, forks: Forks) -> Submitter:
         workflow = self.workflow
-        log = workflow.output_dir / STATE / "logs" / "jobs.log"
+        log = RunLayout(workflow.output_dir).jobs_log
         return Submitter(
             workflow.directory / WORKERS_SNAKEFILE,
             workflow.output_dir,

@@ -102,6 +102,17 @@ class Settings:
         """
         return cls._read({})
 
+    def no_time_problem(self, wall_time_s: float | None) -> str | None:
+        """Return why workers with this wall time have none for a file, if so."""
+        grace_s = self.worker_wall_time_grace
+        if wall_time_s is None or wall_time_s > grace_s:
+            return None
+        return (
+            f"its workers have {wall_time_s:.0f} s, and leave {grace_s} s "
+            "(TIGERFLOW_WORKER_WALL_TIME_GRACE) before that is over; "
+            "give them more time, or less grace"
+        )
+
     @classmethod
     def _read(cls, files: Mapping[str, str]) -> Self:
         """Read the settings; `files` has the file of each variable that is from one."""

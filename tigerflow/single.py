@@ -15,7 +15,7 @@ from tigerflow.directory import DirectorySource, Outcome
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
 from tigerflow.errors import OutputDirectoryError, RunningError, TigerflowError
-from tigerflow.layout import STATE, WORKERS_PROFILE, WORKERS_SNAKEFILE
+from tigerflow.layout import STATE, WORKERS_PROFILE, WORKERS_SNAKEFILE, RunLayout
 from tigerflow.lock import RunLock
 from tigerflow.log import logger
 from tigerflow.pipeline.spec import Pipeline
@@ -116,7 +116,7 @@ class SlurmServer:
             workflow / WORKERS_SNAKEFILE,
             run_dir,
             self._profile or workflow / WORKERS_PROFILE,
-            run_dir / STATE / "logs" / "jobs.log",
+            RunLayout(run_dir).jobs_log,
             forks,
         )
 
@@ -205,6 +205,9 @@ class _Desk:
         answer = await pool.process(there)
         match answer.fate:
             case Fate.DONE | Fate.FAILED:
+                if answer.fate is Fate.FAILED and not answer.started:
+                    # No worker was left to tell it.
+                    logger.error("{}", answer.message)
                 self._source.settle(job, _outcome(answer))
             case Fate.BLOCKED:
                 self._source.give_back(job)

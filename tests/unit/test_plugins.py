@@ -133,6 +133,12 @@ sbatch: error: Batch job submission failed: Invalid partition name specified'.
     sbatch call:
         sbatch --parsable -p nosuch
 """
+_UNKNOWN_OPTION = """\
+SLURM sbatch failed. The error message was 'sbatch: unrecognized option '--partion=main'
+Try "sbatch --help" for more information'.
+    sbatch call:
+        sbatch --parsable --partion=main
+"""
 _NO_ACCOUNT = """\
 Job submission failed with exception: The given account nosuch appears to be invalid. \
 Available accounts:
@@ -151,6 +157,20 @@ lab, other
             ),
         ),
         (
+            _UNKNOWN_OPTION,
+            (
+                "unrecognized option '--partion=main'; "
+                'Try "sbatch --help" for more information'
+            ),
+        ),
+        (
+            "[Errno 2] No such file or directory: 'sacctmgr'",
+            (
+                "there is no Slurm here (no sacctmgr); "
+                "start TigerFlow on a login node of the cluster"
+            ),
+        ),
+        (
             _NO_ACCOUNT,
             (
                 "The given account nosuch appears to be invalid. "
@@ -159,7 +179,7 @@ lab, other
         ),
         ("SLURM-job '7' failed.", "SLURM-job '7' failed"),
     ],
-    ids=["rejected", "no account", "failed"],
+    ids=["rejected", "option", "no slurm", "no account", "failed"],
 )
 def test_failure_is_told_in_the_schedulers_own_words(
     tmp_path, executor, ends, said, plain

@@ -376,6 +376,15 @@ async def test_setup_that_is_cut_by_the_wall_time_stops_the_task(bench):
 
 
 @in_loop
+async def test_wall_time_that_leaves_none_for_a_file_stops_the_task_at_once(bench):
+    bench = Bench(bench.directory, wall_time=10)
+    [answer] = await bench.ask("a")
+    assert (await answer).fate is Fate.UNDONE
+    assert "its workers have 10 s, and leave 10 s (TIGER" in bench.pool.failure
+    assert bench.links == []
+
+
+@in_loop
 async def test_workers_killed_in_setup_are_replaced_but_not_for_ever(bench):
     await bench.ask("a")
     for number in range(3):

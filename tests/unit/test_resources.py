@@ -309,6 +309,7 @@ def test_sbatch_options_are_split_into_resources_and_the_rest(elements, expected
         ("--no-requeue", REPLACED),
         ("--time=5", TIMES),
         ("--time-min=5", TIMES),
+        ("--input=/x", "a worker reads no standard input, so leave it out"),
         ("--wrap=ls", "the job runs TigerFlow's worker, so use setup_commands instead"),
     ],
 )

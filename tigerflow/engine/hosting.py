@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
-from tigerflow.layout import STATE, WORKERS_SNAKEFILE
+from tigerflow.layout import WORKERS_SNAKEFILE, RunLayout
 from tigerflow.workers.host import inherited, serve
 
 
@@ -27,7 +27,7 @@ def main(descriptor: str, workflow_dir: str, profile: str) -> None:
             run_dir / workflow_dir / WORKERS_SNAKEFILE,
             run_dir,
             run_dir / profile,
-            run_dir / STATE / "logs" / "jobs.log",
+            RunLayout(run_dir).jobs_log,
             forks,
         )
         asyncio.run(serve(listener, submitter.submit))

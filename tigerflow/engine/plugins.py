@@ -48,7 +48,12 @@ _KILLED = frozenset(
 _STATE = re.compile(r"SLURM status is: '(\w+)")
 
 #: How it tells what sbatch said.
-_SAID = re.compile(r"The error message was '(.*?)'\.?$", re.DOTALL | re.MULTILINE)
+_SAID = re.compile(
+    r"The error message was '(.*?)'\.?(?=\s*\Z|\n    sbatch call:)", re.DOTALL
+)
+
+#: How Python tells that a program of Slurm's is not there.
+_NO_SLURM = re.compile(r"No such file or directory: '(s(?:batch|acct|acctmgr|info))'")
 
 #: What sbatch begins its lines with.
 _SPEAKER = re.compile(r"^sbatch: (?:error: )?", re.MULTILINE)
@@ -306,6 +311,11 @@ def _plain(text: str) -> str:
     """Return the scheduler's own words, or a plugin's, on one line."""
     if (said := _SAID.search(text)) is not None:
         return _one_line(said[1])
+    if (missing := _NO_SLURM.search(text)) is not None:
+        return (
+            f"there is no Slurm here (no {missing[1]}); start TigerFlow on a login "
+            "node of the cluster"
+        )
     text = text.partition(_ADDED)[0].removeprefix(_SUBMITTING)
     return " ".join(text.split())[:_LONGEST].removesuffix(".")
 

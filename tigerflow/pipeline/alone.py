@@ -113,5 +113,7 @@ def pipeline_of_one(
 def _sentence(mistake: Any) -> str:
     key = next(key for key in reversed(mistake["loc"]) if isinstance(key, str))
     option = _OPTIONS.get(key, key).replace("_", "-")
-    reason = mistake.get("ctx", {}).get("error", mistake["msg"])
+    reason = str(mistake.get("ctx", {}).get("error", mistake["msg"]))
+    # Here, each of these is an option.
+    reason = reason.replace("worker_resources.", "--")
     return f"--{option}: {reason}"

@@ -5,8 +5,10 @@ from pathlib import Path
 from shlex import quote
 
 from tigerflow.pipeline.document import Place
+from tigerflow.pipeline.resources import parse_time_minutes
 from tigerflow.pipeline.schema import SlurmTaskSpec, TaskSpec
 from tigerflow.pipeline.software import is_environment_file
+from tigerflow.settings import Settings
 from tigerflow.tasks.commands import Look, find_doubts, look_at
 from tigerflow.tasks.environment import (
     look_at_conda,
@@ -34,6 +36,11 @@ def task_doubts(spec: TaskSpec, pipeline: Path) -> Iterator[tuple[Place, str, bo
         spec: the task.
         pipeline: the file that it is in.
     """
+    if isinstance(spec, SlurmTaskSpec):
+        time_s = 60 * parse_time_minutes(spec.worker_resources.time)
+        problem = Settings.from_environment().no_time_problem(time_s)
+        if problem is not None:
+            yield ("worker_resources", "time"), problem, True
     if is_environment_file(spec.conda):
         yield ("conda",), _MADE_LATER.format(pipeline=quote(str(pipeline))), False
     where = _ELSEWHERE if isinstance(spec, SlurmTaskSpec) else ""

@@ -54,6 +54,7 @@ _REASONS = {
     "gpus gpus-per-node gpus-per-socket gpus-per-task": (
         "use worker_resources.gpus instead"
     ),
+    "input": "a worker reads no standard input, so leave it out",
     "job-name": "Snakemake finds its jobs by it, so leave it out",
     "mem mem-per-cpu mem-per-gpu": "use worker_resources.memory instead",
     "nodes ntasks ntasks-per-gpu ntasks-per-node tasks-per-node": (

@@ -60,7 +60,8 @@ def main(job: Path) -> int:
             write_atomic(mailbox / MAILBOX_EXIT, "0")
         job_end(job).touch()
         return 0
-    count = len(mailboxes)
+    # The last job may have fewer workers than its allocation is for.
+    count = max(len(mailboxes), _read_task(mailboxes[0])["workers_per_job"])
     workers = {
         _start(mailbox, _share(number, count), umask): mailbox
         for number, mailbox in enumerate(mailboxes)

@@ -74,7 +74,10 @@ class TaskPool:
         self._task = task
         self._launcher = launcher
         self._settings = settings
-        self._log = RunLayout(run_dir).task_log(task.name)
+        layout = RunLayout(run_dir)
+        self._log = layout.task_log(task.name)
+        #: Of submissions: what a job is about that never started is told there.
+        self._jobs_log = layout.jobs_log
         self._waiting: deque[PoolFile] = deque()
         self._workers: set[PoolWorker] = set()
         self._caretakers: set[asyncio.Task[None]] = set()
@@ -108,6 +111,10 @@ class TaskPool:
         loop = asyncio.get_running_loop()
         file = PoolFile(job, loop.create_future())
         self._waiting.append(file)
+        if self._task.remote and self.failure is None:
+            reason = self._settings.no_time_problem(self._task.wall_time)
+            if reason is not None:
+                self._fail(reason)
         if self._task.batch_size > 1:
             # Others that come at this moment may be in the same call.
             loop.call_soon(self._dispatch)
@@ -447,7 +454,8 @@ class TaskPool:
         if not (worker.ready or worker.leaving or self.failure):
             reason = self._aftermath.why_no_others(worker, ending)
             if reason is not None:
-                self._fail(reason)
+                is_unborn = self._task.remote and not ending.has_started
+                self._fail(reason, self._jobs_log if is_unborn else self._log)
         if worker.leaving and ending.is_killed:
             self.problems.append(
                 f"task {self._task.name!r}: a worker {ending.how} before its "
@@ -459,9 +467,9 @@ class TaskPool:
         if not file.answer.done():
             self._waiting.appendleft(file)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, log: Path | None = None) -> None:
         self.failure = (
-            f"task {self._task.name!r} cannot run: {reason} (see {self._log})"
+            f"task {self._task.name!r} cannot run: {reason} (see {log or self._log})"
         )
         for worker in self._workers:
             if not worker.ready:
