@@ -213,6 +213,13 @@ class NoRunError(TigerflowError):
         super().__init__(f"{str(path)!r} {found if is_there else _absence(path)}")
 
 
+class ForeignRunError(TigerflowError):
+    """A service that belongs to another user."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"The pipeline (pid {pid}) is another user's: ask them")
+
+
 class PlanError(TigerflowError):
     """The plan of an output directory is there, and cannot be read."""
 

@@ -9,6 +9,7 @@ it starts them as processes, as everywhere where there is no `sbatch`, unless a 
 says how to submit them.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -184,7 +185,12 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         info = self._jobs.pop(number)
         if fate == b"done":
             moment = datetime.fromisoformat(started.decode("ascii")).timestamp()
-            self._starts[str(info.job.output[0])] = moment
+            output = str(info.job.output[0])
+            self._starts[output] = moment
+            if not os.path.lexists(output):
+                # Made on another host: by nfs(5), the directory is looked at anew.
+                with contextlib.suppress(OSError):
+                    os.listdir(os.path.dirname(output))  # noqa: PTH208, PTH120
             self.report_job_success(info)
         else:
             text = message.decode(errors="backslashreplace")

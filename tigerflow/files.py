@@ -15,6 +15,9 @@ from tigerflow.naming import TEMP_PREFIX, temporary_name, temporary_owner
 #: A temporary file of another host is left alone for this long: its owner may live.
 FOREIGN_TEMPORARY_AGE_S = 24 * 3600
 
+#: Room that there must be for anything to be tried again: a small result, an `.err`.
+PROBE_BYTES = 16 * 1024
+
 
 def create_temporary(target: Path) -> Path:
     """Create an empty temporary file beside `target` and return its path.
@@ -35,6 +38,21 @@ def write_atomic(path: Path, text: str) -> None:
     except BaseException:
         discard(temporary)
         raise
+
+
+def storage_problem(directory: Path) -> OSError | None:
+    """Try to store a small result; return why that is impossible, or None."""
+    try:
+        path = create_temporary(directory / "probe")
+    except OSError as error:
+        return error
+    try:
+        path.write_bytes(bytes(PROBE_BYTES))
+    except OSError as error:
+        return error
+    finally:
+        discard(path)
+    return None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -51,7 +51,8 @@ class Ledger:
             if arrival.name in self.staged or self.waiting.get(arrival.name) == arrival:
                 continue
             settled = self.settled.get(arrival.name)
-            if settled is None or settled[0].signature != arrival.signature:
+            # Not by the inode: there are file systems on which that does not stay.
+            if settled is None or settled[0].signature[1:] != arrival.signature[1:]:
                 yield arrival
 
     def settle(self, arrival: Arrival, status: Status) -> None:

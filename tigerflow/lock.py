@@ -117,16 +117,19 @@ class RunLock:
 
     async def look_after(self) -> None:
         """Beat, and obey a stop request from another host."""
-        self._request.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._request.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         next_beat = loop.time()
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._request.exists():
-                self._request.unlink(missing_ok=True)
-                logger.warning("Received a stop request from another host")
-                # The same as from this host, also in its exit code.
-                os.kill(os.getpid(), signal.SIGTERM)
+            # A file server that does not answer just now is asked again.
+            with contextlib.suppress(OSError):
+                if self._request.exists():
+                    self._request.unlink(missing_ok=True)
+                    logger.warning("Received a stop request from another host")
+                    # The same as from this host, also in its exit code.
+                    os.kill(os.getpid(), signal.SIGTERM)
             if loop.time() >= next_beat:
                 next_beat += BEAT_S
                 self.beat()

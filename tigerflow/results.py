@@ -64,7 +64,14 @@ class Results:
 
     def has_input(self, file: StagedFile) -> bool:
         """Tell whether the input file is still there."""
-        return (self._input_dir / file.arrival.name).exists()
+        try:
+            (self._input_dir / file.arrival.name).stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            # A file server that does not answer just now says nothing.
+            return True
+        return True
 
     def has_only_missed_input(self, file: StagedFile, found: Assessment) -> bool:
         """Tell whether tasks failed because their input file was no longer there."""

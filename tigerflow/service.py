@@ -222,7 +222,9 @@ class Service:
 
     @staticmethod
     def _exit_code(runner: Runner, host: Host) -> int:
-        failed = runner.ledger.failed or runner.ledger.stuck or host.stuck
+        ledger = runner.ledger
+        is_left = ledger.staged and not runner.is_stopping
+        failed = ledger.failed or ledger.stuck or host.stuck or is_left
         return ExitCode.FAILED if failed else ExitCode.DONE
 
 
@@ -266,7 +268,8 @@ def _wait_for_ends(pids: list[int]) -> None:
     """Wait until processes that were killed are dead, though nobody may reap them."""
     deadline = time.monotonic() + KILLED_S
     for pid in pids:
-        with contextlib.suppress(OSError):
+        # Pythons that are built for old systems, as conda's are, cannot wait so.
+        with contextlib.suppress(OSError, AttributeError):
             end = os.pidfd_open(pid)
             poll = select.poll()
             poll.register(end, select.POLLIN)
@@ -361,9 +364,11 @@ async def _look_around(
     told = _state_of(pipeline)
     while True:
         await asyncio.sleep(LOOK_S)
-        if controls.runner.has_scanned and RETRY_REQUEST.exists():
-            RETRY_REQUEST.unlink(missing_ok=True)
-            controls.runner.retry()
+        # A file server that does not answer just now is asked again.
+        with contextlib.suppress(OSError):
+            if controls.runner.has_scanned and RETRY_REQUEST.exists():
+                RETRY_REQUEST.unlink(missing_ok=True)
+                controls.runner.retry()
         stopped.tell()
         if (state := _state_of(pipeline)) != told and state is not None:
             told = state

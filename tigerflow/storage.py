@@ -7,16 +7,13 @@ import time
 from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.files import create_temporary, discard
+from tigerflow.files import storage_problem
 from tigerflow.journal import Journal
 from tigerflow.layout import STATE
 from tigerflow.log import logger
 
 #: How long nothing is started when results cannot be stored, before the next try.
 STORAGE_PAUSE_S = 2.0
-
-#: Room that there must be for anything to be tried again: a small result, an `.err`.
-PROBE_BYTES = 16 * 1024
 
 #: What the message of a single task's command ends in: here, nobody has to.
 _START_AGAIN = "; nothing is lost, start again when this is mended"
@@ -59,20 +56,7 @@ class Storage:
 
     def probe(self) -> bool:
         """Try to store something; tell whether that went, and pause if not."""
-        problem = self._try()
+        problem = storage_problem(self._run_dir / STATE)
         if problem is not None:
             self.pause(str(OutputDirectoryError(self._run_dir, problem)))
         return problem is None
-
-    def _try(self) -> OSError | None:
-        try:
-            path = create_temporary(self._run_dir / STATE / "probe")
-        except OSError as error:
-            return error
-        try:
-            path.write_bytes(bytes(PROBE_BYTES))
-        except OSError as error:
-            return error
-        finally:
-            discard(path)
-        return None

@@ -392,18 +392,20 @@ def test_client_killed_while_its_file_waits_takes_the_file_with_it(world):
     assert not run.output("b").exists()
 
 
-def test_client_killed_under_a_file_and_the_file_comes_again(world):
+def test_file_whose_client_was_killed_comes_again_and_is_run_once_at_a_time(world):
     run = world.run()
     run.add_task(WAITING_ASYNC, concurrency_limit=2)
     first = _start_waiting(run)
     first.kill()
     first.communicate()
     again = run.start("wait")
-    wait_until(lambda: len(run.noted("run wait ")) == 2)
     (run.path / "go").touch()
     assert finish(again) == (0, "")
     assert run.output("wait").read_text() == "whole"
-    wait_until(lambda: len(run.noted("done")) == 2)
+    # It had the answer of the first run, or came after that.
+    noted = [line.split()[0] for line in run.noted()]
+    once = ["run", "done"]
+    assert [word for word in noted if word in once] in (once, once + once)
     # Both places are free again.
     (run.path / "go").unlink()
     clients = [_start_waiting(run, f"wait{number}") for number in range(2)]

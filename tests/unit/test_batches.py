@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tigerflow.errors import TaskDefinitionError, TigerflowError
-from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask
+from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask, execution
 from tigerflow.tasks.base import check_definition
 from tigerflow.tasks.execution import Batch, FileJob, Interrupted
 from tigerflow.tasks.serving import TaskServer
@@ -311,8 +311,9 @@ def test_an_output_that_was_taken_away_fails_its_pair_alone(desk, calls):
 
 
 @pytest.mark.parametrize("returns", [False, True])
-def test_full_storage_is_blamed_on_no_file(desk, calls, returns):
+def test_full_storage_is_blamed_on_no_file(desk, calls, returns, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(execution, "storage_problem", lambda _directory: full)
 
     def body(pairs):
         copy_all(pairs)

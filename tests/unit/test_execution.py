@@ -13,6 +13,7 @@ import pytest
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.naming import TEMP_PREFIX
+from tigerflow.tasks import execution
 from tigerflow.tasks.execution import (
     PRINTED_TAIL,
     Batch,
@@ -264,7 +265,9 @@ def test_a_directory_with_the_name_of_the_output_fails_only_that_file(job):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_full_storage_is_not_blamed_on_the_file(job, number):
+def test_full_storage_is_not_blamed_on_the_file(job, number, monkeypatch):
+    full = OSError(number, os.strerror(number))
+    monkeypatch.setattr(execution, "storage_problem", lambda _directory: full)
     with pytest.raises(OutputDirectoryError) as error:
         fail_with(job, OSError(number, os.strerror(number)))
 
@@ -274,6 +277,14 @@ def test_full_storage_is_not_blamed_on_the_file(job, number):
         "nothing is lost, start again when this is mended"
     )
     assert left(job) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_file_fails_when_there_is_no_room_in_a_place_of_the_tasks_own(job, number):
+    this, _ = fail_with(job, OSError(number, os.strerror(number), "/dev/shm/x"))
+
+    assert this.failure.exception_type == "OSError"
+    assert left(job) == ["a.b.err"]
 
 
 def test_an_output_directory_that_went_away_is_not_blamed_on_the_file(job):

@@ -376,6 +376,31 @@ async def test_setup_that_is_cut_by_the_wall_time_stops_the_task(bench):
 
 
 @in_loop
+async def test_file_that_is_asked_for_again_is_done_once(bench):
+    [first] = await bench.ask("a")
+    await bench.links[0].start()
+    # Its window has died; the next asks for the same.
+    first.cancel()
+    [second] = await bench.ask("a")
+    assert bench.links[0].calls == [["a"]]
+    await bench.links[0].finish()
+    assert (await second).fate is Fate.DONE
+    assert bench.links[0].calls == []
+    # Later, it is another matter.
+    await bench.ask("a")
+    assert bench.links[0].calls == [["a"]]
+
+
+@in_loop
+async def test_file_that_nobody_waits_for_any_more_is_not_tried_again(bench):
+    [answer] = await bench.ask("a")
+    await bench.links[0].start()
+    answer.cancel()
+    await bench.links[0].end(CANCELLED)
+    assert len(bench.links) == 1
+
+
+@in_loop
 async def test_wall_time_that_leaves_none_for_a_file_stops_the_task_at_once(bench):
     bench = Bench(bench.directory, wall_time=10)
     [answer] = await bench.ask("a")

@@ -18,7 +18,7 @@ from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._settings import load_settings
 from tigerflow.compiler.directory import compile_workflow
 from tigerflow.compiler.environments import check_environments
-from tigerflow.errors import ExitCode, NoRunError
+from tigerflow.errors import ExitCode, ForeignRunError, NoRunError
 from tigerflow.layout import STATE
 from tigerflow.lock import STOP_REQUEST, find_running
 from tigerflow.log import configure, logger
@@ -155,10 +155,16 @@ def stop_command(
             typer.echo("Pipeline is not running")
             return
         if holder.is_here:
-            os.kill(holder.pid, signal.SIGTERM)
-            if force:
-                # Another number: the same, sent twice at once, may arrive only once.
-                os.kill(holder.pid, signal.SIGINT)
+            try:
+                os.kill(holder.pid, signal.SIGTERM)
+                if force:
+                    # Another number: the same, twice at once, may arrive only once.
+                    os.kill(holder.pid, signal.SIGINT)
+            except ProcessLookupError:
+                typer.echo("Pipeline is not running")
+                return
+            except PermissionError as error:
+                raise ForeignRunError(holder.pid) from error
             typer.echo(f"Sent SIGTERM to pipeline (pid {holder.pid})")
             return
         (state / STOP_REQUEST).touch()

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -84,6 +85,14 @@ _LONGEST_PAUSE_S = 30.0
 _STEP_S = 0.5
 
 
+def _nameless_file() -> int:
+    # Pythons that are built for old systems, as conda's are, cannot make the first.
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("said")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 class _Programs:
     """What the scheduler's programs say, as far as a plugin leaves that to them.
 
@@ -94,7 +103,7 @@ class _Programs:
         # As it is: to where standard error has led so far.
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
         configure()
-        self._file = os.memfd_create("said")
+        self._file = _nameless_file()
         os.dup2(self._file, 2)
         self._seen = 0
 

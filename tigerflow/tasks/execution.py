@@ -24,12 +24,18 @@ from tigerflow.errors import (
     OutputDirectoryError,
     TemporaryOutputMissingError,
 )
-from tigerflow.files import create_temporary, date_not_before, discard, write_json
+from tigerflow.files import (
+    create_temporary,
+    date_not_before,
+    discard,
+    storage_problem,
+    write_json,
+)
 
 #: How much of what a file's run printed stands in its `.err`, in characters.
 PRINTED_TAIL = 4000
 
-#: The storage is to blame for these, not the file that happened to be next.
+#: The storage may be to blame for these, not the file that happened to be next.
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -258,8 +264,9 @@ class Batch:
             except BaseException as exception:  # noqa: BLE001 -- what is there to keep is the task's
                 failure = exception
         if failure is not None:
-            discard(this.temporary)
+            # While what it has written still takes its room.
             _raise_if_blameless(this.job, failure)
+            discard(this.temporary)
             name, tail = this.job.input.name, self._printed.tail()
             _fail(this, ErrorRecord.from_exception(self._task, name, failure, tail))
         # Not the time of day, which may jump meanwhile.
@@ -303,7 +310,10 @@ def _raise_if_blameless(job: FileJob, exception: BaseException) -> None:
     if _stops_the_process(exception):
         raise exception
     if isinstance(exception, OSError) and exception.errno in _STORAGE_ERRNOS:
-        raise OutputDirectoryError(job.output.parent, exception) from exception
+        place = job.output.parent
+        # It may be about another place, which the task uses.
+        if storage_problem(place) is not None:
+            raise OutputDirectoryError(place, exception) from exception
 
 
 def _create_temporary(job: FileJob) -> Path:

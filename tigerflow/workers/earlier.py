@@ -25,6 +25,9 @@ from tigerflow.workers.protocol import Left, Started, Stop
 #: How often they are looked at.
 LOOK_S = 0.5
 
+#: How long nothing is tried when the file server has not answered.
+PAUSE_S = 5.0
+
 _MAILBOXES = STATE / "mailboxes"
 
 #: Where outputs go that are not kept.
@@ -33,6 +36,19 @@ _HIDDEN = STATE / "tasks"
 
 async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
     """Return when no worker of an earlier service is at work in `run_dir`."""
+    while True:
+        try:
+            await _see_all_off(run_dir, settings)
+        except OSError as error:
+            # Nothing may start beside them: a file server that does not answer is
+            # asked again.
+            logger.warning("Cannot see worker jobs of an earlier service: {}", error)
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return
+
+
+async def _see_all_off(run_dir: Path, settings: Settings) -> None:
     tasks = await asyncio.to_thread(_directories, run_dir / _MAILBOXES)
     see_offs = []
     for task in tasks:

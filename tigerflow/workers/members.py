@@ -33,6 +33,8 @@ class PoolFile:
 
     job: FileJob
     answer: asyncio.Future[Answer]
+    #: How many wait for the answer.
+    waiters: int = 0
     #: How many workers have died under it.
     deaths: int = 0
     #: How often a worker's wall time was over under it, and how long it ran then.

@@ -1,7 +1,6 @@
 """The workers of one task: start them when files wait, replace them when they die."""
 
 import asyncio
-import contextlib
 import math
 import time
 from collections import deque
@@ -79,6 +78,8 @@ class TaskPool:
         #: Of submissions: what a job is about that never started is told there.
         self._jobs_log = layout.jobs_log
         self._waiting: deque[PoolFile] = deque()
+        #: By output: files that wait, and those that workers have.
+        self._files: dict[Path, PoolFile] = {}
         self._workers: set[PoolWorker] = set()
         self._caretakers: set[asyncio.Task[None]] = set()
         self._starting = 0
@@ -108,8 +109,24 @@ class TaskPool:
 
         Cancelling gives up a file that still waits; one in flight goes on.
         """
+        file = self._files.get(job.output)
+        if file is None or file.answer.done():
+            file = self._add(job)
+        file.waiters += 1
+        try:
+            # Its window may have died: then it is asked for again, and is done once.
+            return await asyncio.shield(file.answer)
+        finally:
+            file.waiters -= 1
+            if not (file.waiters or file.answer.done()) and file in self._waiting:
+                self._waiting.remove(file)
+                file.answer.cancel()
+
+    def _add(self, job: FileJob) -> PoolFile:
         loop = asyncio.get_running_loop()
         file = PoolFile(job, loop.create_future())
+        self._files[job.output] = file
+        file.answer.add_done_callback(lambda _: self._forget(file))
         self._waiting.append(file)
         if self._task.remote and self.failure is None:
             reason = self._settings.no_time_problem(self._task.wall_time)
@@ -120,11 +137,11 @@ class TaskPool:
             loop.call_soon(self._dispatch)
         else:
             self._dispatch()
-        try:
-            return await file.answer
-        finally:
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(file)
+        return file
+
+    def _forget(self, file: PoolFile) -> None:
+        if self._files.get(file.job.output) is file:
+            del self._files[file.job.output]
 
     @property
     def load(self) -> Load:
@@ -464,7 +481,7 @@ class TaskPool:
         self._aftermath.settle_files(worker, ending)
 
     def _put_back(self, file: PoolFile) -> None:
-        if not file.answer.done():
+        if file.waiters and not file.answer.done():
             self._waiting.appendleft(file)
 
     def _fail(self, reason: str, log: Path | None = None) -> None:

@@ -7,6 +7,7 @@ of life any more, and before END, when the wall time of its job is over (seconds
 the epoch). What started it shows that it lives, and is to end with it.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -74,8 +75,10 @@ class Correspondence:
             return Reason.WALL_TIME
         if os.getppid() != self._parent:
             return Reason.ENDED
-        if self._inbox.exists():
-            self._was_there = time.monotonic()
+        # A file server that does not answer says nothing.
+        with contextlib.suppress(OSError):
+            if self._inbox.exists():
+                self._was_there = time.monotonic()
         missed_s = time.monotonic() - self._was_there
         alone_s = max(missed_s, self._watch.still_s())
         is_alone = alone_s > self._settings.worker_lost_timeout

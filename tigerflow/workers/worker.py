@@ -51,6 +51,9 @@ from tigerflow.workers.protocol import (
 #: An exception's message may have any length; this is enough of it for a line.
 SUMMARY_LIMIT = 1000
 
+#: The same of a traceback, in characters: messages are lines of a limited length.
+TRACEBACK_LIMIT = 50_000
+
 #: Among the flags of a process in proc(5); see the kernel's include/linux/sched.h.
 PF_EXITING = 0x4
 
@@ -152,6 +155,13 @@ class PoolSource:
         self.tell(Answer(number, fate, message, started, seconds))
 
     def _read(self) -> None:
+        try:
+            self._take_all()
+        finally:
+            # Whatever the reason is for which no more can be received.
+            self._end_of_input()
+
+    def _take_all(self) -> None:
         call: list[FileRequest] = []
         for message in self._requests:
             if isinstance(message, Recall):
@@ -162,6 +172,8 @@ class PoolSource:
             if not message.more:
                 self._queue.put(call)
                 call = []
+
+    def _end_of_input(self) -> None:
         self.stopped = True
         self._queue.put(None)
         self._on_stop()
@@ -240,7 +252,9 @@ class Wire:
         # Whoever is killed with answers unread resets the connection.
         with contextlib.suppress(ConnectionResetError):
             for line in self._reader:
-                yield decode(line)
+                # What is torn is of a pool that was killed while it wrote.
+                if line.endswith(b"\n"):
+                    yield decode(line)
 
     def tell(self, message: Message) -> None:
         """Send a message; nobody listening any more is no error."""
@@ -331,7 +345,8 @@ def _serve(
         if lifecycle.is_set_up:
             source.tell(TeardownFailed(_summary(record)))
         else:
-            source.tell(SetupFailed(_summary(record), record.traceback))
+            trace = record.traceback[-TRACEBACK_LIMIT:]
+            source.tell(SetupFailed(_summary(record), trace))
         return 1
     logger.info("Task shutdown complete")
     return 0
