@@ -131,7 +131,12 @@ class Watched(Flow):
 
     def texts(self, task: str) -> dict[str, str]:
         """Return the results of a task by name."""
-        return {name: (self.out / task / name).read_text() for name in self.names(task)}
+        texts = {}
+        for name in self.names(task):
+            # One that is made anew may have gone meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                texts[name] = (self.out / task / name).read_text()
+        return texts
 
     def events(self, kind: str) -> list[journal.Event]:
         """Return the events of a kind that the journal has so far."""

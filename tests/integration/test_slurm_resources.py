@@ -11,6 +11,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 #: For a long time to come, no job of these starts.
 LATER = "--begin=now+1hour"
 
+#: Less than the shortest time of all.
+GRACE = {"TIGERFLOW_WORKER_WALL_TIME_GRACE": "10"}
+
 #: Everything that an option of sbatch can say of where a job goes.
 PLACE = ["-A other", "-p main", "--qos=long", "-C fast", "--reservation=class"]
 
@@ -94,7 +97,7 @@ def only(details, expected):
 
 
 def test_resources_of_a_pipeline_reach_slurm(world, slurm):
-    flow = SlurmFlow(world, slurm)
+    flow = SlurmFlow(world, slurm, **GRACE)
     flow.add_module(CODE)
     flow.write(*(_later(flow, name, given) for name, (given, _) in CASES.items()))
     flow.add_inputs("a")
@@ -117,7 +120,7 @@ def _later(flow, name, given):
 def test_resources_of_a_command_line_reach_slurm(tmp_path, slurm, name):
     given, expected = CASES[name]
     bench = Bench(tmp_path)
-    bench.environment |= slurm.variables
+    bench.environment |= slurm.variables | GRACE
     bench.give(a="text")
     options = [
         f"--{key}={value}" for key, value in given.items() if key != "sbatch_options"
@@ -138,7 +141,7 @@ def test_resources_of_a_command_line_reach_slurm(tmp_path, slurm, name):
 
 
 def test_what_check_shows_is_what_slurm_gets(world, slurm):
-    flow = SlurmFlow(world, slurm)
+    flow = SlurmFlow(world, slurm, **GRACE)
     flow.add_module(CODE)
     flow.write(*(_later(flow, name, given) for name, (given, _) in CASES.items()))
     with slurm.reservation("class", "n1"):
@@ -158,7 +161,7 @@ def test_what_check_shows_is_what_slurm_gets(world, slurm):
 
 
 def test_what_slurm_would_refuse_is_found_before_a_start(world, slurm):
-    flow = SlurmFlow(world, slurm)
+    flow = SlurmFlow(world, slurm, **GRACE)
     flow.add_module(CODE)
     flow.write(
         *(
