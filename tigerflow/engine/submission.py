@@ -88,6 +88,11 @@ class SnakemakeSubmission:
             for job in jobs:
                 self._connection.send_bytes(job.encode())
 
+    def kill(self) -> None:
+        """End it at once; its jobs stay."""
+        if self._process.pid is not None:
+            kill(self._process.pid)
+
     def _read(self) -> None:
         try:
             while self._connection.poll():

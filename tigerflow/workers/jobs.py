@@ -26,6 +26,9 @@ COLLECT_S = 0.05
 PAUSE_S = 5.0
 LONGEST_PAUSE_S = 120.0
 
+#: How much longer than a worker's teardown a submission may take to end.
+HANG_S = 30.0
+
 _OVER = "the run has ended"
 
 
@@ -77,8 +80,16 @@ class JobLauncher:
         for batch in self._batches:
             batch.is_closing = True
             batch.cancel_idle()
-        if self._followers:
-            await asyncio.wait(self._followers)
+        if not self._followers:
+            return
+        # A submission may hang for good at its end; its jobs are cancelled then.
+        patience_s = self._settings.worker_grace + HANG_S
+        _, late = await asyncio.wait(self._followers, timeout=patience_s)
+        for batch in self._batches if late else ():
+            logger.warning("[{}] a submission hangs; it is killed", self._task.name)
+            batch.submission.kill()
+        if late:
+            await asyncio.wait(late)
 
     async def launch(self) -> MailboxLink:
         """Submit a worker, together with others that are asked for at the same time.

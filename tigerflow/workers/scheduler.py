@@ -34,6 +34,9 @@ class Submission(Protocol):
     def cancel(self, jobs: Sequence[str] = ()) -> None:
         """Cancel these jobs, or all, unless they have ended."""
 
+    def kill(self) -> None:
+        """End it at once; its jobs stay."""
+
 
 #: Submits jobs of a task, by our names of them; may raise SubmitError.
 Submit = Callable[[str, Sequence[str]], Submission]
