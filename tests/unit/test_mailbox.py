@@ -46,7 +46,7 @@ def test_mailbox_is_for_its_owner_alone_whatever_the_umask(tmp_path, mask):
     place = tmp_path / "mailboxes"
     before = os.umask(mask)
     try:
-        make_mailbox(place / "work" / "abc" / "0")
+        make_mailbox(place / "speech" / "abc" / "0")
     finally:
         os.umask(before)
     modes = {
@@ -55,13 +55,13 @@ def test_mailbox_is_for_its_owner_alone_whatever_the_umask(tmp_path, mask):
     }
     assert modes == {
         "mailboxes": 0o700,
-        "mailboxes/work": 0o700,
-        "mailboxes/work/abc": 0o700,
-        "mailboxes/work/abc/0": 0o700,
-        "mailboxes/work/abc/0/inbox": 0o600,
-        "mailboxes/work/abc/0/outbox": 0o600,
-        "mailboxes/work/abc/0/log": 0o600,
-        "mailboxes/work/abc/0/pulse": 0o600,
+        "mailboxes/speech": 0o700,
+        "mailboxes/speech/abc": 0o700,
+        "mailboxes/speech/abc/0": 0o700,
+        "mailboxes/speech/abc/0/inbox": 0o600,
+        "mailboxes/speech/abc/0/outbox": 0o600,
+        "mailboxes/speech/abc/0/log": 0o600,
+        "mailboxes/speech/abc/0/pulse": 0o600,
     }
 
 
