@@ -102,6 +102,11 @@ class PoolWorker:
         """How many calls it has in hand."""
         return len({file.call for file in self.in_flight.values()})
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes files, if it has room."""
+        return self.ready and not (self.leaving or self.left)
+
     def dismiss(self, grace_s: int) -> None:
         """End its input: it gives up what it has in hand, tears down and ends."""
         if self.leaving:

@@ -65,8 +65,7 @@ class Pace:
         limit = 1 if alone else self._depth
         if self.is_at_a_long_one(worker):
             limit = min(limit, self._task.concurrency_limit)
-        is_open = worker.ready and not (worker.leaving or worker.left)
-        if not is_open or worker.calls >= limit:
+        if not worker.is_open or worker.calls >= limit:
             return False
         return self.can_finish(worker, file)
 

@@ -298,11 +298,10 @@ class TaskPool:
     def _see_ahead(self, worker: PoolWorker) -> None:
         """Call back what waits behind a long file, when others can take it."""
         worker.ahead_timer = None
-        if worker.leaving or worker.left or worker not in self._workers:
+        if not worker.is_open or worker not in self._workers:
             return
         others_can = self._has_place or any(
-            each.ready and not (each.in_flight or each.leaving or each.left)
-            for each in self._workers
+            each.is_open and not each.in_flight for each in self._workers
         )
         if self._pace.is_at_a_long_one(worker) and others_can and not self._waiting:
             worker.link.send(Recall())
