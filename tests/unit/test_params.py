@@ -48,8 +48,9 @@ def converted(annotation, text, default=NOTHING):
     return values["x"]
 
 
-def mistake(annotation, text, default=NOTHING):
-    _, mistakes = convert(fields_of(annotation, default), {"x": text})
+def mistake(annotation, text=NOTHING, default=NOTHING):
+    texts = {} if text is NOTHING else {"x": text}
+    _, mistakes = convert(fields_of(annotation, default), texts)
     return mistakes["x"]
 
 
@@ -97,7 +98,7 @@ def test_a_required_value_of_every_type_is_read_from_text(
         annotation = Annotated[annotation, typer.Option(help="It matters")]
 
     assert converted(annotation, text) == value
-    assert mistake(annotation, None) == "is required; give it a value"
+    assert mistake(annotation) == "is required; give it a value"
 
 
 @pytest.mark.parametrize(("annotation", "text", "value"), TYPES)
@@ -105,7 +106,6 @@ def test_a_default_of_every_type_stands_when_nothing_is_given(annotation, text, 
     fields = fields_of(annotation, value)
 
     assert convert(fields, {}) == ({"x": value}, {})
-    assert convert(fields, {"x": None}) == ({"x": value}, {})
     assert convert(fields, {"x": text}) == ({"x": value}, {})
 
 
@@ -123,6 +123,71 @@ def test_the_command_line_reads_the_same_value(annotation, text, value):
 def test_an_optional_value_without_default_is_none_when_its_default_says_so():
     assert converted(int | None, None, default=None) is None
     assert parsed(int | None, default=None) is None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (str | None, "en"),
+        (Optional[int], 3),  # noqa: UP045 -- users write it
+        (int | None, 0),
+        (float | None, 0.5),
+        (bool | None, True),
+        (Path | None, Path("models")),
+        (Colour | None, Colour.RED),
+        (list[str] | None, ["a"]),
+        (tuple[int, str] | None, (1, "a")),
+        (Annotated[int | None, typer.Option("-n", "--many")], 3),
+        (Annotated[Path | None, typer.Option(exists=True)], Path("/")),
+        (str | None, typer.Option("en", "--language")),
+        (Annotated[str | None, typer.Option(default_factory=lambda: "en")], NOTHING),
+        (Annotated[str | None, typer.Option(envvar="HOME")], "en"),
+        (str, None),
+    ],
+)
+def test_a_null_is_none_where_that_is_allowed_whatever_the_default(annotation, default):
+    assert converted(annotation, None, default=default) is None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "shown"),
+    [
+        (str, "en", " (en)"),
+        (int, 3, " (3)"),
+        (bool, True, " (True)"),
+        (list[str], ["a", "b"], " (a b)"),
+        (str, typer.Option("en"), " (en)"),
+        (Annotated[str, typer.Option(default_factory=lambda: "en")], NOTHING, ""),
+    ],
+)
+def test_a_null_is_a_mistake_where_only_the_default_could_be_meant(
+    annotation, default, shown
+):
+    assert mistake(annotation, None, default=default) == (
+        f"cannot be null; leave it out to get the default{shown}"
+    )
+
+
+def test_a_null_for_a_required_value_is_a_mistake():
+    assert mistake(str, None) == "is required; give it a value"
+    assert mistake(list[int], None) == "is required; give it a value"
+
+
+def test_a_callback_is_called_with_a_null():
+    option = typer.Option(callback=lambda value: f"got {value}")
+
+    assert converted(Annotated[str | None, option], None, default="en") == "got None"
+
+
+@pytest.mark.parametrize("key", ["n_words", "n-words", "words"])
+def test_a_key_may_be_the_name_of_the_option(key):
+    fields = fields_of(Annotated[int, typer.Option("--n-words", "-n")], name="words")
+
+    assert convert(fields, {key: "3"}) == ({"words": 3}, {})
+    assert convert(fields, {"words": "3", "n_words": "4"}) == (
+        {"words": 3},
+        {"n_words": "is given twice, also as 'words'"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,7 +244,7 @@ def test_a_flag_is_switched_on_and_off_whatever_its_default_and_its_names(
     value,
 ):
     assert converted(annotation, text, default=default) is value
-    assert converted(annotation, None, default=default) is default
+    assert convert(fields_of(annotation, default), {}) == ({"x": default}, {})
 
 
 def test_a_flag_takes_nothing_but_true_and_false():
@@ -282,7 +347,7 @@ def test_one_value_is_not_a_list():
 
 
 def test_a_default_of_the_wrong_type_is_not_called_missing():
-    assert "integer" in mistake(int, None, default="abc")
+    assert "integer" in mistake(int, default="abc")
 
 
 def test_a_callback_that_raises_is_a_mistake_of_the_value():
@@ -294,7 +359,7 @@ def test_a_callback_that_raises_is_a_mistake_of_the_value():
 
 
 def test_a_prompt_asks_nobody():
-    assert mistake(Annotated[str, typer.Option(prompt=True)], None) == (
+    assert mistake(Annotated[str, typer.Option(prompt=True)]) == (
         "is required; give it a value"
     )
 
@@ -311,7 +376,7 @@ def test_a_required_parameter_without_typer_option_is_an_option():
 def test_a_typer_option_as_the_default_value_is_honoured():
     option = typer.Option("small", "--size", help="How big")
 
-    assert converted(str, None, default=option) == "small"
+    assert convert(fields_of(str, option), {}) == ({"x": "small"}, {})
     assert converted(str, "big", default=option) == "big"
 
 

@@ -757,6 +757,11 @@ def test_roots_with_different_extensions_are_refused(mistakes):
                 ),
             ],
         ),
+        (
+            "Typed",
+            "{names: [a, null]}",
+            ["6: tasks[0].params.names: expected a list of values, found null in it"],
+        ),
     ],
 )
 def test_params_are_checked_against_the_class(mistakes, module, params, expected):

@@ -235,6 +235,8 @@ def _nested(task: ReadTask) -> dict[str, str]:
             where = " in a list" if isinstance(value, list) else ""
             sentence = "expected one value or a list of values, found "
             mistakes[key] = f"{sentence}{shown(nested[0])}{where}"
+        elif isinstance(value, list) and None in value:
+            mistakes[key] = "expected a list of values, found null in it"
     return mistakes
 
 

@@ -8,6 +8,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -156,16 +157,20 @@ def convert(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Turn texts of a pipeline file into typed values, defaults included.
 
-    Keys may be written with `-` or `_`. Returns the values by field name, and the
+    A key is the name of a field or that of its option, written with `-` or `_`. A null
+    is None for a field that may be None. Returns the values by field name, and the
     mistakes by key as written; with mistakes, the values are incomplete.
     """
-    by_name = {field.name: field for field in fields}
+    by_name = {name: field.name for field in fields for name in _option_names(field)}
+    # A field's own name is never another's.
+    by_name |= {field.name: field.name for field in fields}
     mistakes: dict[str, str] = {}
     given: dict[str, tuple[str, ParamText]] = {}
     for key, value in values.items():
-        name = key.replace("-", "_")
-        if name not in by_name:
-            hint = did_you_mean(name, list(by_name)) or _listing(by_name)
+        name = by_name.get(key.replace("-", "_"))
+        if name is None:
+            hint = did_you_mean(key.replace("-", "_"), list(by_name))
+            hint = hint or _listing(field.name for field in fields)
             mistakes[key] = f"is not a parameter of the task{hint}"
         elif name in given:
             mistakes[key] = f"is given twice, also as {given[name][0]!r}"
@@ -175,10 +180,21 @@ def convert(
     for field in fields:
         key, value = given.get(field.name, (field.name, None))
         try:
-            result[field.name] = _convert_one(field, value)
+            if field.name in given and value is None:
+                result[field.name] = _convert_null(field)
+            else:
+                result[field.name] = _convert_one(field, value)
         except ParamError as error:
             mistakes[key] = str(error)
     return result, mistakes
+
+
+def _option_names(field: Field) -> list[str]:
+    """Return the long names of a field's option, as a pipeline file may have them."""
+    command = build_command([field.parameter], lambda **_: None)
+    option = next(each for each in command.params if each.name == field.name)
+    flags = [flag for flag in option.opts if flag.startswith("--")]
+    return [flag.removeprefix("--").replace("-", "_") for flag in flags]
 
 
 def describe_fields(fields: Sequence[Field]) -> tuple[FieldDescription, ...]:
@@ -305,6 +321,72 @@ def _convert_one(field: Field, value: ParamText) -> Any:
     except Exception as error:  # a callback or parser of the task raises what it likes
         reason = "is required; give it a value" if missing else _reason(error)
         raise ParamError(reason) from error
+
+
+def _convert_null(field: Field) -> Any:
+    """Return what a null in a pipeline file means: not the default, but None."""
+    default = _default_of(field.parameter)
+    if default is ...:
+        reason = "is required; give it a value"
+    else:
+        shown = f" ({_shown(default)})" if not callable(default) else ""
+        reason = f"cannot be null; leave it out to get the default{shown}"
+    if default is not None and not _takes_none(field.parameter.annotation):
+        raise ParamError(reason)
+    nothing = Field(field.name, _defaulting_to_none(field.parameter))
+    value = _convert_one(nothing, None)
+    # A callback has the last word; Typer itself makes False or [] of some.
+    return value if _has_callback(field.parameter) else None
+
+
+def _default_of(parameter: inspect.Parameter) -> Any:
+    """Return the default value, what makes it, or `...` where it is required."""
+    default = parameter.default
+    for info in _infos(parameter):
+        if info.default_factory is not None:
+            return info.default_factory
+        if info is default:
+            return info.default
+    return ... if default is inspect.Parameter.empty else default
+
+
+def _infos(parameter: inspect.Parameter) -> list[OptionInfo]:
+    extras = (*getattr(parameter.annotation, "__metadata__", ()), parameter.default)
+    return [extra for extra in extras if isinstance(extra, OptionInfo)]
+
+
+def _has_callback(parameter: inspect.Parameter) -> bool:
+    return any(info.callback is not None for info in _infos(parameter))
+
+
+def _defaulting_to_none(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return the parameter with None as its default, whatever the environment has."""
+    hint, default = parameter.annotation, parameter.default
+    if typing.get_origin(hint) is Annotated:
+        bare, *extras = typing.get_args(hint)
+        hint = Annotated[bare, *map(_without_default, extras)]
+    default = _without_default(default)
+    if isinstance(default, OptionInfo):
+        default.default = None
+    else:
+        default = None
+    return parameter.replace(annotation=hint, default=default)
+
+
+def _without_default(extra: Any) -> Any:
+    if isinstance(extra, OptionInfo):
+        extra = copy(extra)
+        extra.default_factory = extra.envvar = None
+    return extra
+
+
+def _takes_none(annotation: Any) -> bool:
+    """Tell whether a type allows None."""
+    if typing.get_origin(annotation) is Annotated:
+        return _takes_none(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return any(map(_takes_none, typing.get_args(annotation)))
+    return annotation in (Any, None, type(None))
 
 
 def _convert_flag(value: str | Sequence[str]) -> bool:
