@@ -174,11 +174,11 @@ def test_input_on_a_disk_that_breaks_fails_and_the_others_are_done(flow):
     for stem in ("a", "broken", "z"):
         (there / f"{stem}.txt").write_text(stem)
     with remote_directory(there, flow.inputs) as disk:
-        disk.broken.add("broken.txt")
+        disk.break_file("broken.txt")
         assert flow.once() == 1
         record = json.loads((flow.out / "work" / "broken.err").read_text())
         assert record["message"].startswith("[Errno 5]")
-        disk.broken.clear()
+        disk.heal()
         assert flow.once("--retry-failed") == 0
     assert flow.texts("work") == {"a.out": "a", "broken.out": "broken", "z.out": "z"}
 
