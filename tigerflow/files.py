@@ -19,12 +19,13 @@ FOREIGN_TEMPORARY_AGE_S = 24 * 3600
 PROBE_BYTES = 16 * 1024
 
 
-def create_temporary(target: Path) -> Path:
+def create_temporary(target: Path, extension: str | None = None) -> Path:
     """Create an empty temporary file beside `target` and return its path.
 
-    Its mode follows the umask, as any new file's does.
+    It ends in `extension`; without that, in the last suffix of `target`. Its mode
+    follows the umask, as any new file's does.
     """
-    path = target.with_name(temporary_name(target.name))
+    path = target.with_name(temporary_name(target.name, extension))
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
     return path
 

@@ -18,6 +18,9 @@ APPLE_DOUBLE_PREFIX = "._"
 
 _EXTENSION = re.compile(r"(\.[a-zA-Z0-9_]+)+")
 _TASK_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]*")
+_TEMPORARY = re.compile(
+    re.escape(TEMP_PREFIX) + r"(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9a-f]{12}"
+)
 
 # What Snakemake gives a meaning of its own inside a file name. Its own patterns are
 # WILDCARD_REGEX (snakemake.io) and PATHVAR_REGEX (snakemake.pathvars); these two are
@@ -84,17 +87,30 @@ def error_name(stem: str) -> str:
     return stem + ERROR_EXT
 
 
-def temporary_name(target: str) -> str:
-    """Return a fresh hidden name; only its last suffix comes from `target`.
+def temporary_name(target: str, extension: str | None = None) -> str:
+    """Return a fresh hidden name that ends in `extension`.
 
-    The suffix stays because writers choose the format by it, or append one that is
-    missing; the rest does not, so that a name of 255 bytes has a temporary as well.
-    The host and process in the name tell a later start whose it was.
+    Without it, in the last suffix of `target`. Writers choose the format by the end of
+    a name, or append a suffix that is missing. Nothing before it has a dot, so that the
+    name's suffixes are those of the extension. The rest of the target is left out, so
+    that a name of 255 bytes has a temporary as well. The host and process in the name
+    tell a later start whose it was.
     """
-    # Not splitext: the output of an input named `.txt` is all suffix.
-    _, dot, suffix = target.rpartition(".")
-    owner = f"{_host_tag()}.{os.getpid()}"
-    return f"{TEMP_PREFIX}{owner}.{secrets.token_hex(6)}{dot}{suffix if dot else ''}"
+    if extension is None:
+        # Not splitext: the output of an input named `.txt` is all suffix.
+        _, dot, suffix = target.rpartition(".")
+        extension = f"{dot}{suffix}" if dot else ""
+    owner = f"{_host_tag()}-{os.getpid()}"
+    return f"{TEMP_PREFIX}{owner}-{secrets.token_hex(6)}{extension}"
+
+
+def temporary_root(name: str) -> str | None:
+    """Return what a temporary name of ours has before its extension.
+
+    No other temporary has it. It stays when a suffix is appended or replaced.
+    """
+    found = _TEMPORARY.match(name)
+    return found and found[0]
 
 
 def temporary_owner(name: str, host: str | None = None) -> tuple[bool, int] | None:
@@ -102,10 +118,10 @@ def temporary_owner(name: str, host: str | None = None) -> tuple[bool, int] | No
 
     Without `host`, on this one.
     """
-    parts = name.removeprefix(TEMP_PREFIX).split(".")
-    if not name.startswith(TEMP_PREFIX) or len(parts) < 3 or not parts[1].isdigit():  # noqa: PLR2004 -- host, pid, random
+    found = _TEMPORARY.match(name)
+    if found is None:
         return None
-    return parts[0] == _host_tag(host), int(parts[1])
+    return found["host"] == _host_tag(host), int(found["pid"])
 
 
 def snakemake_problem(stem: str) -> str | None:

@@ -72,16 +72,27 @@ def test_a_run_that_writes_nothing_leaves_an_empty_placeholder(job):
     assert left(job) == ["a.b.tar.gz"]
 
 
-def test_run_gets_an_empty_file_beside_the_target_with_its_last_suffix(job):
+def test_run_gets_an_empty_file_beside_the_target_with_its_whole_extension(job):
     seen = []
 
     def run(_input, output):
-        seen.append((output.parent, output.name[:5], output.suffix, output.read_text()))
-        seen.append(job.output.exists())
+        seen.append((output.parent, output.name[:5], output.suffixes))
+        seen.append((output.read_text(), job.output.exists()))
 
     process(job, run)
 
-    assert seen == [(job.output.parent, TEMP_PREFIX, ".gz", ""), False]
+    place = job.output.parent
+    assert seen == [(place, TEMP_PREFIX, [".tar", ".gz"]), ("", False)]
+
+
+def test_an_output_whose_stem_ends_like_its_extension_has_that_extension_once(job):
+    out = job.output.parent
+    tar = FileJob(job.input, out / "a.tar.tar.gz", out / "a.tar.err")
+    seen = []
+
+    process(tar, lambda _input, output: seen.extend(output.suffixes))
+
+    assert seen == [".tar", ".gz"]
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])

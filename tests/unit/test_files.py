@@ -21,7 +21,7 @@ def names(directory):
 
 
 def temporary_of(pid):
-    return temporary_name("a.txt").replace(f".{os.getpid()}.", f".{pid}.")
+    return temporary_name("a.txt").replace(f"-{os.getpid()}-", f"-{pid}-")
 
 
 #: No process has it: Linux ends at 2^22.
@@ -42,7 +42,7 @@ def test_a_temporary_file_is_new_empty_beside_its_target_and_follows_the_umask(
 
     status = path.stat()
     assert path.parent == tmp_path
-    assert path.suffix == ".gz"
+    assert path.suffixes == [".gz"]
     assert status.st_size == 0
     assert stat.S_IMODE(status.st_mode) == mode
 
@@ -94,7 +94,7 @@ def test_a_predecessor_with_the_same_process_id_is_gone(tmp_path):
 
 
 def test_temporaries_of_another_host_are_abandoned_after_a_day(tmp_path):
-    young, old = f"{TEMP_PREFIX}ffffffff.1.a.txt", f"{TEMP_PREFIX}ffffffff.1.b.txt"
+    young, old = (f"{TEMP_PREFIX}ffffffff-1-{last:012}.txt" for last in (1, 2))
     for name in (young, old):
         (tmp_path / name).touch()
     os.utime(tmp_path / old, (0, 0))

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from tigerflow.naming import (
     stem_of,
     temporary_name,
     temporary_owner,
+    temporary_root,
 )
 
 
@@ -94,20 +96,37 @@ def test_outputs_and_errors_are_named_after_the_stem():
 
 
 @pytest.mark.parametrize(
-    ("target", "suffix"),
-    [("a.npy", ".npy"), ("a.tar.gz", ".gz"), (".out", ".out")],
+    ("target", "suffixes"),
+    [("a.npy", [".npy"]), ("a.tar.gz", [".gz"]), (".out", [".out"]), ("Snakefile", [])],
 )
-def test_a_temporary_name_keeps_the_last_suffix_of_its_target(target, suffix):
-    name = temporary_name(target)
+def test_a_temporary_name_ends_in_the_last_suffix_of_its_target(target, suffixes):
+    assert Path(temporary_name(target)).suffixes == suffixes
 
-    host, pid, random, *rest = name.removeprefix(TEMP_PREFIX).split(".")
+
+@pytest.mark.parametrize("extension", [".out", ".tar.gz", ".ome.tif", ".1.2.3"])
+def test_the_suffixes_of_a_temporary_name_are_those_of_the_extension(extension):
+    name = temporary_name("a.b" + extension, extension)
+
     assert name.startswith(TEMP_PREFIX)
-    assert (len(host), pid, len(random)) == (8, str(os.getpid()), 12)
-    assert rest == [suffix.removeprefix(".")]
+    assert "".join(Path(name).suffixes) == extension
 
 
-def test_a_temporary_name_of_a_target_without_suffix_has_none():
-    assert len(temporary_name("Snakefile").split(".~tf_")[1].split(".")) == 3
+@pytest.mark.parametrize("change", ["appended", "replaced", "removed", "none"])
+def test_the_root_of_a_temporary_name_survives_a_change_of_its_suffix(change):
+    name = Path(temporary_name("a.tar.gz", ".tar.gz"))
+    changed = {
+        "appended": name.with_name(f"{name}.npy"),
+        "replaced": name.with_suffix(".srt"),
+        "removed": name.with_suffix("").with_suffix(""),
+        "none": name,
+    }
+
+    assert temporary_root(changed[change].name) == name.name.removesuffix(".tar.gz")
+
+
+def test_other_names_have_no_temporary_root():
+    assert temporary_root("a.txt") is None
+    assert temporary_root(f"{TEMP_PREFIX}old.txt") is None
 
 
 def test_temporary_names_differ_and_stay_short():
@@ -119,7 +138,7 @@ def test_temporary_names_differ_and_stay_short():
 
 def test_a_temporary_name_tells_whose_it_is():
     assert temporary_owner(temporary_name("a.txt")) == (True, os.getpid())
-    assert temporary_owner(f"{TEMP_PREFIX}ffffffff.12.abc.txt") == (False, 12)
+    assert temporary_owner(f"{TEMP_PREFIX}ffffffff-12-0123456789ab.txt") == (False, 12)
 
 
 @pytest.mark.parametrize("name", ["a.txt", f"{TEMP_PREFIX}old.txt", TEMP_PREFIX])

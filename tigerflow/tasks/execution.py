@@ -31,6 +31,7 @@ from tigerflow.files import (
     storage_problem,
     write_json,
 )
+from tigerflow.naming import ERROR_EXT
 
 #: How much of what a file's run printed stands in its `.err`, in characters.
 PRINTED_TAIL = 4000
@@ -54,6 +55,12 @@ class FileJob:
     input: Path
     output: Path
     error: Path
+
+    @property
+    def extension(self) -> str:
+        """The whole extension of the output: `.tar.gz`, not `.gz`."""
+        stem = self.error.name.removesuffix(ERROR_EXT)
+        return self.output.name.removeprefix(stem)
 
 
 @dataclass(frozen=True)
@@ -318,7 +325,7 @@ def _raise_if_blameless(job: FileJob, exception: BaseException) -> None:
 
 def _create_temporary(job: FileJob) -> Path:
     try:
-        return create_temporary(job.output)
+        return create_temporary(job.output, job.extension)
     except OSError as error:
         raise OutputDirectoryError(job.output.parent, error) from error
 
