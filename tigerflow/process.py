@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
+from tigerflow.tasks.children import OwnHandlers
 from tigerflow.tasks.execution import Interrupted
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,7 +36,10 @@ class StopSignals:
         self._on_second = on_second
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)  # noqa: FBT003 -- not ours to name
-        self._previous: dict[signal.Signals, object] = {}
+        self._is_entered = False
+        # Before the signals reach a child: its socket is that of this process.
+        os.register_at_fork(after_in_child=self._forget_socket)
+        self._handlers = OwnHandlers()
         #: While True, the first signal also raises Interrupted in the main thread.
         self.interrupting = False
         #: Number of the first signal, or None.
@@ -46,18 +50,11 @@ class StopSignals:
             self._writer.fileno(),
             warn_on_full_buffer=False,
         )
-        for number in STOP_SIGNALS:
-            previous = signal.getsignal(number)
-            # Started under nohup: a hang-up is none of our business.
-            if number is signal.SIGHUP and previous is signal.SIG_IGN:
-                continue
-            self._previous[number] = previous
-            signal.signal(number, self._handle)
-        os.register_at_fork(
-            before=self._hold_signals,
-            after_in_parent=self._release_signals,
-            after_in_child=self._leave_to_parent,
-        )
+        # Started under nohup: a hang-up is none of our business.
+        is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        spared = {signal.SIGHUP} if is_ignored else set()
+        self._handlers.set({n: self._handle for n in STOP_SIGNALS if n not in spared})
+        self._is_entered = True
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
         return self
 
@@ -67,32 +64,14 @@ class StopSignals:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._restore()
+        self._handlers.restore()
+        self._is_entered = False
+        signal.set_wakeup_fd(self._wakeup)
         self._writer.close()
 
-    # In a child that `run` forks, signals do what they did before. Otherwise
-    # `multiprocessing` could not end its children, and each try would look like a
-    # signal to this process, because they share its socket.
-
-    def _leave_to_parent(self) -> None:
-        if self._previous:
-            self._restore()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-    def _hold_signals(self) -> None:
-        # A signal may be sent before the child has run at all.
-        if self._previous:
-            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-
-    def _release_signals(self) -> None:
-        if self._previous:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type] # what getsignal gave
-        self._previous.clear()
-        signal.set_wakeup_fd(self._wakeup)
+    def _forget_socket(self) -> None:
+        if self._is_entered:
+            signal.set_wakeup_fd(-1)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.interrupting:

@@ -48,6 +48,7 @@ from tigerflow.settings import Settings
 from tigerflow.snapshot import Snapshot, take_snapshot
 from tigerflow.staging import Staging, StagingContext
 from tigerflow.targets import Targets
+from tigerflow.tasks.children import TaskCall
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
 from tigerflow.workers.host import Host, Patron, only_generation
@@ -331,7 +332,9 @@ class _Selector:
             output_dir=self._workflow.output_dir,
         )
         try:
-            chosen = self._staging.select(sorted(by_path), context)
+            # A callable step is the user's code, which may fork.
+            with TaskCall():
+                chosen = self._staging.select(sorted(by_path), context)
         except StagingError as error:
             if str(error) != self._last_problem:
                 logger.warning("{}", error)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import test_children
 import test_worker_deaths
 import test_workers
 from runs import Run, World, finish, wait_until
@@ -35,7 +36,7 @@ _APART = {
     "test_workflow_without_the_task_is_explained",
 }
 
-for _module in (test_workers, test_worker_deaths):
+for _module in (test_children, test_workers, test_worker_deaths):
     for _name, _test in vars(_module).items():
         if _name.startswith("test_") and _name not in _APART:
             globals()[_name] = _test

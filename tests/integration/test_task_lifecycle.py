@@ -297,6 +297,32 @@ def test_ending_forked_children_is_no_signal_to_the_service(bench):
     assert (bench.outputs / "b.out").read_text() == "-15"
 
 
+@pytest.mark.parametrize(
+    ("leave", "code"), [("pass", 0), ("sys.exit(3)", 3), ("raise ValueError", 1)]
+)
+@pytest.mark.parametrize("template", [SYNC, ASYNC], ids=["local", "async"])
+def test_a_forked_child_ends_with_its_file_and_takes_no_other(
+    bench, template, leave, code
+):
+    bench.give(a="", b="")
+    run = f"""
+        import os, sys
+        child = os.fork()
+        if child == 0:
+            {leave}
+        else:
+            status = os.waitpid(child, 0)[1]
+            output_file.write_text(str(os.waitstatus_to_exitcode(status)))
+        """
+
+    service = bench.once(task(template, run=run), *options(template))
+
+    assert service.end() == 0, service.log
+    assert [path.read_text() for path in bench.outputs.iterdir()] == [str(code)] * 2
+    assert service.log.count("Successfully processed") == 2
+    assert service.out == "torn down\n"
+
+
 # Mistakes before the first file
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from tigerflow.errors import TaskLoadError, did_you_mean
 from tigerflow.tasks import kinds
 from tigerflow.tasks.base import Task
+from tigerflow.tasks.children import TaskCall
 from tigerflow.tasks.registry import find_registered, registered_names
 
 _KINDS = frozenset({kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask})
@@ -92,7 +93,8 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with TaskCall():
+            spec.loader.exec_module(module)
     except BaseException as error:
         sys.modules.pop(name, None)
         if isinstance(error, KeyboardInterrupt):
@@ -103,7 +105,8 @@ def _import_file(path: Path) -> ModuleType:
 
 def _import_name(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with TaskCall():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(f"{missing}."):

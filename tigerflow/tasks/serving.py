@@ -13,6 +13,7 @@ from tigerflow.context import SetupContext
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.log import logger
 from tigerflow.tasks.base import Task, TaskKind, has_method
+from tigerflow.tasks.children import TaskCall, TaskSteps
 from tigerflow.tasks.execution import (
     Attempt,
     Batch,
@@ -113,7 +114,8 @@ class TaskServer:
         lifecycle: Lifecycle,
     ) -> None:
         lifecycle.setting_up()
-        self._task.setup(context)
+        with TaskCall():
+            self._task.setup(context)
         context.freeze()
         try:
             lifecycle.set_up()
@@ -122,7 +124,8 @@ class TaskServer:
                     self._process(context, source, some)
         finally:
             lifecycle.shutting_down()
-            self._task.teardown(context)
+            with TaskCall():
+                self._task.teardown(context)
 
     def _process(
         self, context: SetupContext, source: JobSource, jobs: Sequence[FileJob]
@@ -130,7 +133,8 @@ class TaskServer:
         batch = self._start(source, jobs)
         try:
             with batch.attempt() as pairs:
-                returned = self._call(context, pairs)
+                with TaskCall():
+                    returned = self._call(context, pairs)
                 batch.returned = returned if self._is_batch(pairs) else None
         except OutputDirectoryError as error:
             _tell(source, batch, error)
@@ -163,14 +167,14 @@ class TaskServer:
         lifecycle: Lifecycle,
     ) -> None:
         lifecycle.setting_up()
-        await self._task.setup(context)
+        await TaskSteps(self._task.setup(context))
         context.freeze()
         try:
             lifecycle.set_up()
             await self._run_concurrently(context, source)
         finally:
             lifecycle.shutting_down()
-            await self._task.teardown(context)
+            await TaskSteps(self._task.teardown(context))
 
     async def _run_concurrently(
         self,
@@ -251,7 +255,7 @@ class TaskServer:
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                return await self._call(context, pairs)
+                return await TaskSteps(self._call(context, pairs))
         except TimeoutError as error:
             if not limit.expired():
                 raise

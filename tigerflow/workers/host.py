@@ -27,6 +27,7 @@ from tigerflow.layout import error_directory, worker_file
 from tigerflow.log import configure, logger
 from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
+from tigerflow.tasks.children import heed_interrupts
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
 from tigerflow.workers.earlier import see_off_earlier
@@ -430,6 +431,7 @@ def only_generation(listener: socket.socket) -> Iterator[None]:
 def inherited(descriptor: str) -> Iterator[socket.socket]:
     """Have the listener of that descriptor, once no earlier host's worker lives."""
     configure()
+    heed_interrupts()
     # It names this job; what a task submits is another.
     os.environ.pop(client.JOB, None)
     with socket.socket(fileno=int(descriptor)) as listener, only_generation(listener):

@@ -35,6 +35,7 @@ from tigerflow.layout import (
     pulse_of,
 )
 from tigerflow.settings import Settings
+from tigerflow.tasks.children import heed_interrupts
 from tigerflow.tasks.environment import in_container
 from tigerflow.tasks.launch import launch_environment, setup_script
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
@@ -45,6 +46,7 @@ _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 def main(job: Path) -> int:
     """Run the workers; return the first exit code that is not 0."""
+    heed_interrupts()
     # Not of the workers: their files are for whom the user likes.
     umask = os.umask(0o077)
     mailboxes = sorted(job.glob("[0-9]*"), key=lambda path: int(path.name))

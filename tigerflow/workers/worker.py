@@ -29,6 +29,7 @@ from tigerflow.log import configure, logger
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition
+from tigerflow.tasks.children import OwnHandlers, keep_from_children
 from tigerflow.tasks.execution import Attempt, ErrorRecord, FileJob, Interrupted
 from tigerflow.tasks.loader import Reference, load_task
 from tigerflow.tasks.params import convert
@@ -90,9 +91,9 @@ class PoolSource:
         """Start reading."""
         # A coroutine is cancelled instead, by the event loop that it runs in.
         self._interrupts_files = kind is not TaskKind.LOCAL_ASYNC
-        signal.signal(signal.SIGTERM, self._handle)
         # Ctrl-C at a terminal is for the program that the user sees.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        handlers = {signal.SIGTERM: self._handle, signal.SIGINT: _take_no_notice}
+        OwnHandlers().set(handlers)
         threading.Thread(target=self._read, name="requests", daemon=True).start()
 
     def batch(self, limit: int) -> list[FileJob]:
@@ -205,6 +206,10 @@ class PoolSource:
             raise Interrupted
 
 
+def _take_no_notice(_number: int, _frame: FrameType | None) -> None:
+    """Go on."""
+
+
 class _ToldLifecycle:
     def __init__(self, source: PoolSource) -> None:
         self._source = source
@@ -243,6 +248,7 @@ class Wire:
         # Not inherited by what the task starts, unlike the descriptor that was passed.
         with socket.socket(fileno=descriptor) as passed:
             channel = passed.dup()
+        keep_from_children(channel.fileno())
         self._reader = channel.makefile("rb")
         self._writer = channel.makefile("wb")
         self._writing = threading.Lock()
@@ -277,6 +283,7 @@ def main() -> None:
     # Held to the end, so that the next host waits for this one's workers, even when it
     # was killed and cannot.
     alive = os.open(sys.argv[2], os.O_RDONLY)
+    keep_from_children(alive)
     fcntl.flock(alive, fcntl.LOCK_SH)
     requests = wire.receive()
     told = next(requests, None)
