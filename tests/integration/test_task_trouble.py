@@ -66,6 +66,8 @@ def test_the_err_names_the_task_as_the_command_line_does(bench):
         ("raise MemoryError", "MemoryError"),
         ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
         ("raise type('Odd', (Exception,), {'__str__': None})", "Odd"),
+        ("raise OSError([], 'odd')", "OSError"),
+        ("import sys; sys.stdout.write(b'bytes')", "TypeError"),
         ("output_file.unlink(); output_file.mkdir()", "TemporaryOutputMissingError"),
     ],
 )

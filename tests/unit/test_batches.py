@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import json
+import threading
 
 import pytest
+from runs import DEADLINE_S
 
 from tigerflow.errors import TaskDefinitionError, TigerflowError
 from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask, execution
@@ -28,6 +30,9 @@ class Source:
 
     def on_stop(self, callback):
         pass
+
+    def stop(self):
+        self._batches.clear()
 
     def patience_s(self):
         return None
@@ -430,3 +435,34 @@ def test_a_param_may_be_called_batch_size_where_there_are_no_batches(calls):
     assert str(error.value) == (
         "Parameter name collision in Work.Params: {'batch_size'} is reserved; rename it"
     )
+
+
+class Unanswering(Source):
+    """Waits for a second file, and cannot take the answer for the first."""
+
+    def __init__(self, *batches):
+        super().__init__(*batches)
+        self._stopped = threading.Event()
+
+    def stop(self):
+        self._stopped.set()
+
+    def batch(self, limit):
+        batch = super().batch(limit)
+        if not batch:
+            self._stopped.wait(DEADLINE_S)
+        return batch
+
+    def finished(self, *_):
+        raise LookupError
+
+
+def test_an_async_server_ends_when_it_cannot_answer_for_a_file(desk, calls):
+    async def run_batch(_pairs):
+        pass
+
+    task = batch_task(calls, run_batch, LocalAsyncTask)
+    source = Unanswering([desk.job("a")])
+
+    with pytest.raises(LookupError):
+        TaskServer(task, "work", {}).serve(source, Silence())

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import threading
+from unittest.mock import ANY
 
 import pytest
 
@@ -178,9 +179,74 @@ class UnprintableError(Exception):
     __repr__ = __str__
 
 
+class NoTextError(Exception):
+    def __str__(self):
+        return 7  # noqa: PLE0307 -- what a task may do
+
+
+class NoErrnoError(OSError):
+    @property
+    def errno(self):
+        raise ValueError
+
+
+class NoCauseError(Exception):
+    @property
+    def __cause__(self):
+        raise ValueError
+
+    def __bool__(self):
+        raise ValueError
+
+
+class Nameless(type):
+    @property
+    def __name__(cls):
+        return 7
+
+
+class NamelessError(Exception, metaclass=Nameless):
+    pass
+
+
+class OddText(str):
+    __slots__ = ()
+
+    def strip(self):
+        raise ValueError
+
+
+class OddTextError(Exception):
+    def __str__(self):
+        return OddText("odd")
+
+
+def in_a_circle():
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    return one
+
+
+def from_odd_reason():
+    exception = ValueError("with a reason")
+    exception.__context__ = NoCauseError()
+    return exception
+
+
 @pytest.mark.parametrize(
     ("exception", "name", "message"),
     [
+        (NoTextError(), "NoTextError", "<unprintable NoTextError object>"),
+        (OSError({}, "odd"), "OSError", "[Errno {}] odd"),
+        (NoErrnoError("odd"), "NoErrnoError", "odd"),
+        (NoCauseError("odd"), "NoCauseError", "odd"),
+        (from_odd_reason(), "ValueError", "with a reason"),
+        (NamelessError("odd"), "NamelessError", "odd"),
+        (type("Two\nlines", (Exception,), {})(), "'Two\\nlines'", ""),
+        (OddTextError(), "OddTextError", "odd"),
+        (in_a_circle(), "ValueError", "one"),
+        (ValueError(threading.Lock()), "ValueError", ANY),
+        (ValueError("x" * 5_000_000), "ValueError", "x" * 5_000_000),
         (SystemExit(3), "SystemExit", "3"),
         (KeyboardInterrupt(), "KeyboardInterrupt", ""),
         (MemoryError(), "MemoryError", ""),
@@ -203,11 +269,64 @@ class UnprintableError(Exception):
     ],
 )
 def test_whatever_run_raises_is_the_failure_of_its_file(job, exception, name, message):
-    _, record = fail_with(job, exception)
+    this, record = fail_with(job, exception)
 
     assert (record["exception_type"], record["message"]) == (name, message)
     assert record["traceback"] != ""
     assert left(job) == ["a.b.err"]
+    assert this.failure.summary.startswith(name)
+
+
+def test_an_error_that_cannot_be_stored_is_replaced_by_the_reason(job, monkeypatch):
+    store = execution.write_error
+
+    def write(job, record):
+        if record.message == "too large":
+            raise MemoryError
+        store(job, record)
+
+    # As with a message of half the memory.
+    monkeypatch.setattr(execution, "write_error", write)
+
+    _, record = fail_with(job, ValueError("too large"))
+
+    assert record["exception_type"] == "MemoryError"
+    assert left(job) == ["a.b.err"]
+
+
+@pytest.mark.parametrize(
+    "occupy",
+    [
+        lambda output: output.open("x"),
+        lambda output: output.mkdir(),
+        lambda output: (output / "deep").mkdir(),
+        lambda output: output.symlink_to("x"),
+    ],
+)
+def test_an_error_that_names_the_temporary_says_that_it_exists(job, occupy):
+    this = process(job, lambda _input, output: occupy(output))
+
+    assert this.failure.exception_type in {"FileExistsError", "NotADirectoryError"}
+    assert this.failure.message.endswith(
+        "; output_file is an empty file when run starts: overwrite it (mode 'w', "
+        "not 'x'); instead of a directory, write an archive to it"
+    )
+
+
+def test_an_error_about_another_file_that_exists_says_only_that(job):
+    this = process(job, lambda source, _output: source.open("x"))
+
+    assert this.failure.message.endswith("a.b.txt'")
+
+
+def test_frames_of_a_task_are_kept_whatever_its_module_is_called(job):
+    for name in ("asyncio", "asyncio_fetch", "tigerflow.tasks_more", None):
+        names = {"__name__": name}
+        exec("def run(*_): raise ValueError", names)
+
+        this = process(job, names["run"])
+
+        assert "in run" in this.failure.traceback
 
 
 def test_a_coroutine_that_raises_cancelled_error_itself_fails_its_file(job):
@@ -400,6 +519,56 @@ def test_prints_of_files_in_flight_at_once_are_told_apart(job, stream):
 
     assert printed == ["a\n" * 3, "b\n" * 3]
     assert stream.getvalue() == "a\nb\n" * 3
+
+
+def test_a_write_of_bytes_fails_its_file_as_on_any_stream_of_text(job, stream):
+    def run(_input, _output):
+        print("before")
+        sys.stdout.write(b"bytes")
+
+    with recorded(stream):
+        this = process(job, run)
+        print("after")
+
+    with pytest.raises(TypeError) as error:
+        sys.__stdout__.write(b"bytes")
+    assert this.failure.exception_type == "TypeError"
+    assert this.failure.message == str(error.value)
+    assert this.failure.printed == "before\n"
+    assert stream.getvalue() == "before\nafter\n"
+
+
+def test_bytes_may_be_written_to_the_buffer_of_the_stream(job):
+    raw = io.BytesIO()
+    text = io.TextIOWrapper(raw)
+    with recorded(text):
+        this = process(job, lambda *_: sys.stdout.buffer.write(b"\xff bytes"))
+
+    assert this.failure is None
+    assert raw.getvalue() == b"\xff bytes"
+
+
+def test_a_file_that_closes_the_stream_does_not_close_it_for_the_others(job, stream):
+    def run(_input, _output):
+        with sys.stdout:
+            print("in it")
+        sys.stdout.close()
+
+    with recorded(stream):
+        this = process(job, run)
+        print("after")
+
+    assert this.failure is None
+    assert stream.getvalue() == "in it\nafter\n"
+
+
+def test_a_print_after_the_stream_was_closed_is_no_failure(job, stream):
+    stream.close()
+
+    with recorded(stream):
+        this = process(job, lambda *_: print("text", flush=True))
+
+    assert this.failure is None
 
 
 class Broken(io.StringIO):

@@ -345,6 +345,8 @@ def _flush_prints() -> None:
     if sys.stdout is None:
         return
     try:
-        sys.stdout.flush()
+        # A task may have closed it.
+        with contextlib.suppress(ValueError):
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

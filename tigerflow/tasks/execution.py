@@ -13,11 +13,11 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from tigerflow.errors import (
     BatchResultError,
@@ -31,7 +31,7 @@ from tigerflow.files import (
     storage_problem,
     write_json,
 )
-from tigerflow.naming import ERROR_EXT
+from tigerflow.naming import ERROR_EXT, printable
 
 #: How much of what a file's run printed stands in its `.err`, in characters.
 PRINTED_TAIL = 4000
@@ -39,6 +39,10 @@ PRINTED_TAIL = 4000
 #: The storage may be to blame for these, not the file that happened to be next.
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
+_OCCUPIED = (
+    "output_file is an empty file when run starts: overwrite it (mode 'w', not 'x'); "
+    "instead of a directory, write an archive to it"
+)
 
 #: What a task's `run_batch` gets: inputs, and where to write the outputs.
 Pairs = list[tuple[Path, Path]]
@@ -90,11 +94,11 @@ class ErrorRecord:
         exception: BaseException,
         printed: str = "",
     ) -> "ErrorRecord":
-        """Describe `exception`, also one that cannot describe itself."""
+        """Describe `exception`, also one that cannot describe itself; never raise."""
         return cls(
             file=file,
             timestamp=datetime.now(UTC).isoformat(),
-            exception_type=type(exception).__name__,
+            exception_type=_class_name(exception),
             message=_message(exception),
             traceback=_format(exception),
             task=task,
@@ -146,23 +150,30 @@ class PrintRecorder:
 
     Files in flight at once are told apart by the context each runs in. A print that
     nobody can read is no failure of the file, so none of these methods raises for it.
+    One file cannot close the stream for the others.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         """Pass everything on to `stream`; Python has None for a closed one."""
         self._stream = stream
 
-    def write(self, text: str) -> int:
-        """Write to the stream and to the record of the file being processed."""
+    def write(self, text: object) -> int:
+        """Write to the stream and to the record of the file being processed.
+
+        Raises:
+            TypeError: as any stream of text does for what is not text.
+        """
+        if not isinstance(text, str):
+            msg = f"write() argument must be str, not {type(text).__name__}"
+            raise TypeError(msg)
         current = _printed.get()
         if current is not None:
             current.add(text)
-        # A closed terminal, or a pipe whose reader has gone.
-        with contextlib.suppress(OSError):
+        with _nobody_reading():
             self._pass_on(text)
         return len(text)
 
-    def writelines(self, lines: Iterator[str]) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         """Write each line."""
         for line in lines:
             self.write(line)
@@ -170,8 +181,18 @@ class PrintRecorder:
     def flush(self) -> None:
         """Flush the stream."""
         if self._stream is not None:
-            with contextlib.suppress(OSError):
+            with _nobody_reading():
                 self._stream.flush()
+
+    def close(self) -> None:
+        """Flush the stream."""
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _pass_on(self, text: str) -> None:
         if self._stream is None:
@@ -186,6 +207,13 @@ class PrintRecorder:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _nobody_reading() -> Iterator[None]:
+    """Pass over a closed terminal, a pipe whose reader has gone, a closed stream."""
+    with contextlib.suppress(OSError, ValueError):
+        yield
 
 
 def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> None:
@@ -274,13 +302,25 @@ class Batch:
             # While what it has written still takes its room.
             _raise_if_blameless(this.job, failure)
             discard(this.temporary)
-            name, tail = this.job.input.name, self._printed.tail()
-            _fail(this, ErrorRecord.from_exception(self._task, name, failure, tail))
+            try:
+                _fail(this, self._record(this, failure))
+            except BaseException as exception:  # noqa: BLE001 -- a message too large to be stored, say
+                _raise_if_blameless(this.job, exception)
+                _fail(this, self._record(this, exception))
         # Not the time of day, which may jump meanwhile.
         this.finished = this.started + timedelta(
             seconds=time.monotonic() - this.start_s
         )
         self.settled.append(this)
+
+    def _record(self, this: Attempt, failure: BaseException) -> ErrorRecord:
+        name, tail = this.job.input.name, self._printed.tail()
+        record = ErrorRecord.from_exception(self._task, name, failure, tail)
+        if this.temporary.name in record.message and issubclass(
+            type(failure), FileExistsError | NotADirectoryError
+        ):
+            return replace(record, message=f"{record.message}; {_OCCUPIED}")
+        return record
 
     def _discard(self) -> None:
         """Remove the temporaries of files that are not settled."""
@@ -316,11 +356,19 @@ def _raise_if_blameless(job: FileJob, exception: BaseException) -> None:
     """Raise what is not the failure of the file that it came up with."""
     if _stops_the_process(exception):
         raise exception
-    if isinstance(exception, OSError) and exception.errno in _STORAGE_ERRNOS:
+    if _is_about_storage(exception):
         place = job.output.parent
         # It may be about another place, which the task uses.
-        if storage_problem(place) is not None:
-            raise OutputDirectoryError(place, exception) from exception
+        problem = storage_problem(place)
+        if problem is not None:
+            raise OutputDirectoryError(place, problem) from exception
+
+
+def _is_about_storage(exception: BaseException) -> bool:
+    try:
+        return isinstance(exception, OSError) and exception.errno in _STORAGE_ERRNOS
+    except Exception:  # noqa: BLE001 -- one of the task's own may have any errno
+        return False
 
 
 def _create_temporary(job: FileJob) -> Path:
@@ -353,9 +401,11 @@ def _fail(this: Attempt, failure: ErrorRecord) -> None:
 
 
 def _stops_the_process(exception: BaseException) -> bool:
-    if isinstance(exception, Interrupted | GeneratorExit | OutputDirectoryError):
+    # Not isinstance, which asks the exception as well.
+    kind = type(exception)
+    if issubclass(kind, Interrupted | GeneratorExit | OutputDirectoryError):
         return True
-    if isinstance(exception, asyncio.CancelledError):
+    if issubclass(kind, asyncio.CancelledError):
         return _is_being_cancelled()
     return False
 
@@ -369,18 +419,25 @@ def _is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def _class_name(exception: BaseException) -> str:
+    # Not by the attribute, for which a metaclass may have a property.
+    return printable(type.__dict__["__name__"].__get__(type(exception)))
+
+
 def _message(exception: BaseException) -> str:
     try:
-        return str(exception)
+        # As a plain str, whatever else it returns.
+        return str.__str__(str(exception))
     except BaseException:  # noqa: BLE001 -- an exception may fail to print in any way
-        return f"<unprintable {type(exception).__name__} object>"
+        return f"<unprintable {_class_name(exception)} object>"
 
 
 def _format(exception: BaseException) -> str:
-    trace = user_frames(exception.__traceback__)
-    if trace is None and not (exception.__cause__ or exception.__context__):
-        return ""
+    trace = None
     try:
+        trace = user_frames(exception.__traceback__)
+        if trace is None and _reason(exception) is None:
+            return ""
         return "".join(
             traceback.format_exception(type(exception), exception, trace),
         )
@@ -388,15 +445,27 @@ def _format(exception: BaseException) -> str:
         return "".join(traceback.format_tb(trace))
 
 
-# And the event loop's, between ours.
-_OWN_MODULES = ("tigerflow.tasks", "tigerflow.cli", "tigerflow.workers", "asyncio")
+def _reason(exception: BaseException) -> BaseException | None:
+    # Not `or`, which asks an exception for its truth.
+    cause = exception.__cause__
+    return exception.__context__ if cause is None else cause
+
+
+# The event loop's too, between ours. By file: a task's module may have any name.
+_OWN_DIRECTORIES = tuple(
+    f"{directory}{os.sep}"
+    for directory in (
+        Path(__file__).parent,
+        *(Path(__file__).parents[1] / name for name in ("cli", "workers")),
+        Path(asyncio.__file__).parent,
+    )
+)
 
 
 def user_frames(trace: TracebackType | None) -> TracebackType | None:
     """Leave out our own frames above the task's code; None if there is no other."""
     while trace is not None:
-        module = trace.tb_frame.f_globals.get("__name__", "")
-        if not module.startswith(_OWN_MODULES):
+        if not trace.tb_frame.f_code.co_filename.startswith(_OWN_DIRECTORIES):
             return trace
         trace = trace.tb_next
     return None

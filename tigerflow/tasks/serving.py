@@ -33,6 +33,9 @@ class JobSource(Protocol):
         None at all means that no more will come.
         """
 
+    def stop(self) -> None:
+        """Hand out no more files; from any thread."""
+
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Call `callback`, from any thread, as soon as no more files will come."""
 
@@ -191,7 +194,16 @@ class TaskServer:
 
         source.on_stop(stop)
         in_flight: set[asyncio.Task[None]] = set()
-        fetching = asyncio.create_task(self._fetch(context, source, in_flight))
+        broken: list[BaseException] = []
+
+        def end(task: asyncio.Task[None]) -> None:
+            in_flight.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                # Nothing will answer for its files: end, so that nobody waits for that.
+                broken.append(error)
+                source.stop()
+
+        fetching = asyncio.create_task(self._fetch(context, source, in_flight, end))
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait(
             {fetching, stopped},
@@ -205,7 +217,7 @@ class TaskServer:
         for task in late:
             task.cancel()
         results = await asyncio.gather(fetching, *late, return_exceptions=True)
-        for result in results:
+        for result in [*broken, *results]:
             if isinstance(result, Exception):
                 raise result
 
@@ -214,11 +226,12 @@ class TaskServer:
         context: SetupContext,
         source: JobSource,
         in_flight: set[asyncio.Task[None]],
+        end: Callable[[asyncio.Task[None]], None],
     ) -> None:
         slots = asyncio.Semaphore(self._limit)
 
         def release(task: asyncio.Task[None]) -> None:
-            in_flight.discard(task)
+            end(task)
             slots.release()
 
         while True:

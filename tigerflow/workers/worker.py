@@ -110,6 +110,12 @@ class PoolSource:
         self._ids[id(job)] = (request.id, job)
         return job
 
+    def stop(self) -> None:
+        """Hand out no more files."""
+        self.stopped = True
+        self._queue.put(None)
+        self._on_stop()
+
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the input ends."""
         self._on_stop = callback
@@ -175,9 +181,7 @@ class PoolSource:
                 call = []
 
     def _end_of_input(self) -> None:
-        self.stopped = True
-        self._queue.put(None)
-        self._on_stop()
+        self.stop()
         timer = threading.Timer(self._grace_s, self._end_at_once)
         timer.daemon = True
         timer.start()
@@ -364,8 +368,10 @@ def end_process(code: int, *, is_orphan: bool) -> NoReturn:
 
     Nobody is left to end what an orphan's task started and did not end.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # A task may have closed it, or put something else in its place.
+        with contextlib.suppress(Exception):
+            stream.flush()
     if is_orphan:
         os.killpg(0, signal.SIGKILL)
     os._exit(code)
