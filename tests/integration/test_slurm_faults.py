@@ -284,6 +284,47 @@ class Work(SlurmTask):
     assert "raise ValueError" in flow.worker_logs
 
 
+def test_node_on_which_setup_fails_is_avoided_while_others_work(flow):
+    code = """
+class Work(SlurmTask):
+    def setup(context):
+        note("setup " + os.environ["SLURMD_NODENAME"])
+        if os.environ["SLURMD_NODENAME"] == "n2":
+            wait_for("ready")
+            raise OSError("read-only file system")
+    def run(context, input_file, output_file):
+        pathlib.Path(os.environ["ROOT"], "ready").touch()
+        note(f"run {input_file.stem}")
+        wait_for("go")
+"""
+    flow.environment["ROOT"] = str(flow.root)
+    # Each worker has a whole node.
+    flow.serve(code, max_workers=2, resources={"cpus": 16})
+    flow.add_inputs("a", "b")
+    process = flow.watch("--once")
+    until(lambda: len(flow.in_order("run")) == 2, f"both run: {flow.said}")
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    assert "its setup failed on n2: OSError: read-only file system" in flow.said
+    assert sorted(flow.in_order("setup")) == ["setup n1", "setup n2", "setup n3"]
+    flow.check("a", "b")
+
+
+def test_file_whose_job_is_cancelled_again_and_again_is_done(flow, slurm):
+    flow.environment["TIGERFLOW_WORKER_ATTEMPTS"] = "1"
+    flow.serve()
+    flow.add_inputs("wait")
+    process = flow.watch("--once")
+    for times in (1, 2):
+        job, _ = flow.until_running("wait", times)
+        slurm.call("scancel", job)
+    flow.until_running("wait", 3)
+    flow.go()
+    assert flow.ended(process) == 0, flow.said
+    assert "its job is cancelled, preempted or requeued" in flow.said
+    flow.check("wait")
+
+
 def test_setup_takes_too_long(flow):
     flow.environment["TIGERFLOW_SLURM_TASK_WORKER_STARTUP_TIMEOUT"] = "3"
     code = """

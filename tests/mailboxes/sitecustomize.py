@@ -23,7 +23,7 @@ if sys.orig_argv[-2:-1] == ["tigerflow.workers.host"]:
     class Submission:
         """Jobs that are processes."""
 
-        def __init__(self, task, jobs):
+        def __init__(self, task, jobs, _avoided):
             self._places = {job: mailboxes(task) / job for job in jobs}
             self._processes = {}
             self._events = asyncio.Queue()

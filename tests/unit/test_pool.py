@@ -26,6 +26,7 @@ from tigerflow.workers.protocol import (
     Started,
     WorkerTask,
 )
+from tigerflow.workers.starts import MOST_EVICTIONS
 
 TASK = WorkerTask(
     name="work",
@@ -44,11 +45,16 @@ SETTINGS = Settings(worker_wall_time_grace=10)
 DEADLINE_S = 10
 
 CANCELLED = Ending("was lost: cancelled", is_killed=True)
+PREEMPTED = Ending("was lost (PREEMPTED)", is_killed=True, is_evicted=True)
 UNREACHABLE = Ending(
     "Unable to contact slurm controller",
     is_killed=False,
     is_outage=True,
     has_started=False,
+)
+
+ENDED_AT_ONCE = Ending(
+    "no such file", is_killed=False, has_started=False, was_taken=True, node="n4"
 )
 
 
@@ -143,6 +149,7 @@ class FakeLauncher:
     def __init__(self, directory):
         self._directory = directory
         self.links = []
+        self.avoided = []
         self.trouble = None
 
     async def launch(self):
@@ -150,6 +157,9 @@ class FakeLauncher:
             raise self.trouble
         self.links.append(FakeLink(self._directory))
         return self.links[-1]
+
+    def avoid(self, node):
+        self.avoided.append(node)
 
     async def close(self):
         pass
@@ -199,6 +209,14 @@ class Bench:
     async def let_timeout_pass(self):
         [timer] = self.timeouts()
         timer._run()
+        await settle()
+
+    async def let_start_pause_pass(self):
+        """Start workers as if the pause after a failed start were over."""
+        for timer in list(asyncio.get_running_loop()._scheduled):
+            if not timer.cancelled() and "_end_start_pause" in str(timer):
+                timer._run()
+                timer.cancel()
         await settle()
 
     async def let_patience_pass(self):
@@ -269,13 +287,43 @@ async def test_worker_takes_a_place_until_its_job_is_gone(bench):
 
 
 @in_loop
-async def test_file_whose_workers_are_cancelled_again_and_again_fails(bench):
+async def test_file_whose_workers_the_scheduler_ends_is_blamed_late(bench):
     [answer] = await bench.ask("a")
-    for number in range(3):
+    for number in range(MOST_EVICTIONS - 1):
         await bench.links[number].start()
-        await bench.links[number].leave(Reason.ENDED)
+        if number % 2:
+            await bench.links[number].end(PREEMPTED)
+        else:
+            await bench.links[number].leave(Reason.ENDED)
+    assert not answer.done()
+    await bench.links[-1].start()
+    await bench.links[-1].leave(Reason.ENDED)
     assert (await answer).fate is Fate.FAILED
-    assert bench.record("a")["exception_type"] == "WorkerDied"
+    record = bench.record("a")
+    assert record["exception_type"] == "WorkerEvicted"
+    assert "its job is cancelled, preempted or requeued" in record["message"]
+    assert "its scheduler has ended 20 jobs under this file" in record["message"]
+
+
+@in_loop
+async def test_evictions_of_a_file_do_not_add_to_its_deaths(bench):
+    [answer] = await bench.ask("a")
+    for ending in (PREEMPTED, CANCELLED, PREEMPTED, CANCELLED, PREEMPTED):
+        await bench.links[-1].start()
+        await bench.links[-1].end(ending)
+    await bench.links[-1].start()
+    await bench.links[-1].finish()
+    assert (await answer).fate is Fate.DONE
+
+
+@in_loop
+async def test_batch_under_which_the_job_is_cancelled_stays_one(bench):
+    bench = Bench(bench.directory, batch_size=4)
+    await bench.ask(*stems(3))
+    await bench.links[0].start()
+    await bench.links[0].leave(Reason.ENDED)
+    await bench.links[1].start()
+    assert bench.links[1].calls == [["f00", "f01", "f02"]]
 
 
 @in_loop
@@ -455,9 +503,129 @@ async def test_worker_that_never_started_is_told_in_one_sentence(bench):
 async def test_failed_setup_lets_those_go_that_are_still_to_start(bench):
     bench = Bench(bench.directory, workers=3)
     await bench.ask("a", "b", "c")
-    await bench.links[1].start()
     await bench.links[0].say(SetupFailed("ValueError: no model"))
-    assert [link.is_closed for link in bench.links] == [True, False, True]
+    assert [link.is_closed for link in bench.links] == [True] * 3
+
+
+@in_loop
+async def test_setup_that_fails_beside_a_ready_worker_counts_against_its_node(bench):
+    bench = Bench(bench.directory, workers=3)
+    answers = await bench.ask("a", "b", "c", "d")
+    bad, good, late = bench.links
+    await good.start()
+    await bad.say(Started("bad", 1, "1", None, "n4"), SetupFailed("OSError: read-only"))
+    await bad.leave(Reason.CANNOT_RUN)
+    assert bench.pool.failure is None
+    assert bench.launcher.avoided == ["n4"]
+    assert not late.is_closed
+    # Not at once, else one bad node would get job after job.
+    assert len(bench.links) == 3
+    await bench.let_start_pause_pass()
+    assert len(bench.links) == 4
+    for _ in answers:
+        await good.finish()
+    assert {(await answer).fate for answer in answers} == {Fate.DONE}
+
+
+@in_loop
+async def test_setup_that_fails_while_others_set_up_does_not_stop_the_task(bench):
+    bench = Bench(bench.directory, workers=2)
+    await bench.ask("a", "b")
+    bad, good = bench.links
+    await good.say(Started("n1", 1, "1", None))
+    await bad.say(Started("n4", 1, "1", None), SetupFailed("OSError: read-only"))
+    assert bench.pool.failure is None
+    await good.say(Ready())
+    await bad.leave(Reason.CANNOT_RUN)
+    assert bench.pool.failure is None
+
+
+@in_loop
+async def test_setup_that_fails_everywhere_stops_the_task(bench):
+    bench = Bench(bench.directory, workers=2)
+    await bench.ask("a", "b")
+    for link in bench.links:
+        await link.say(Started("n1", 1, "1", None))
+    for link in bench.links:
+        await link.say(SetupFailed("OSError: no model"))
+    assert "its setup failed on n1: OSError: no model" in bench.pool.failure
+
+
+@in_loop
+async def test_starts_that_fail_one_after_the_other_stop_a_task_without_workers(bench):
+    [answer] = await bench.ask("a")
+    await bench.links[0].start()
+    await bench.links[0].finish()
+    await bench.links[0].leave(Reason.WALL_TIME)
+    assert (await answer).fate is Fate.DONE
+    await bench.ask("b")
+    for number in range(3):
+        assert bench.pool.failure is None
+        await bench.links[-1].end(ENDED_AT_ONCE)
+        await bench.let_start_pause_pass()
+        assert len(bench.links) == min(number + 3, 4)
+    assert "its worker could not start on n4: no such file" in bench.pool.failure
+
+
+@in_loop
+async def test_starts_that_fail_beside_a_ready_worker_never_stop_the_task(bench):
+    bench = Bench(bench.directory, workers=2)
+    await bench.ask("a", "b")
+    await bench.links[0].start()
+    for _ in range(10):
+        await bench.links[-1].end(ENDED_AT_ONCE)
+        await bench.let_start_pause_pass()
+    assert bench.pool.failure is None
+    assert len(bench.links) == 12
+
+
+@in_loop
+async def test_job_that_ended_at_once_is_tried_on_other_nodes_first(bench):
+    [answer] = await bench.ask("a")
+    await bench.links[0].end(ENDED_AT_ONCE)
+    assert bench.launcher.avoided == ["n4"]
+    await bench.let_start_pause_pass()
+    await bench.links[1].start()
+    await bench.links[1].finish()
+    assert (await answer).fate is Fate.DONE
+
+
+@in_loop
+async def test_node_that_is_lost_under_several_setups_counts_once(bench):
+    bench = Bench(bench.directory, workers=3)
+    await bench.ask("a", "b", "c")
+    for link in bench.links[:3]:
+        await link.say(Started("n1", 1, "1", None))
+    for link in bench.links[:3]:
+        await link.end(CANCELLED)
+    assert bench.pool.failure is None
+    assert len(bench.links) == 6
+
+
+@in_loop
+async def test_setups_that_the_scheduler_ends_do_not_stop_the_task(bench):
+    [answer] = await bench.ask("a")
+    for _ in range(6):
+        await bench.links[-1].say(Started("n1", 1, "1", None))
+        await bench.links[-1].leave(Reason.ENDED)
+        await bench.let_start_pause_pass()
+    await bench.links[-1].start()
+    await bench.links[-1].finish()
+    assert (await answer).fate is Fate.DONE
+
+
+@in_loop
+async def test_worker_that_is_dismissed_before_it_started_is_not_expected(bench):
+    settings = replace(SETTINGS, worker_idle_timeout=0)
+    bench = Bench(bench.directory, settings, workers=3)
+    await bench.ask("a", "b")
+    await bench.links[0].start()
+    await bench.links[0].finish(seconds=10)
+    await asyncio.sleep(0.01)
+    assert bench.links[1].is_closed
+    await bench.ask("c")
+    # Its end is not known yet, which may take a minute.
+    assert len(bench.links) == 3
 
 
 @in_loop
@@ -514,7 +682,7 @@ async def test_short_files_are_sent_ahead_and_come_back_when_the_worker_dies(ben
     await bench.links[0].start()
     await bench.links[0].finish(seconds=0.1)
     assert len(bench.links[0].sent) == 20
-    await bench.links[0].leave(Reason.ENDED)
+    await bench.links[0].end(CANCELLED)
     await bench.links[1].start()
     # Only the one that was worked on may be to blame: it is alone now.
     assert [Path(each.input).stem for each in bench.links[1].sent] == ["f01"]

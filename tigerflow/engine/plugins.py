@@ -45,6 +45,9 @@ _KILLED = frozenset(
     }
 )
 
+#: Those of them in which the scheduler, or who runs it, has ended a job.
+_EVICTED = frozenset({"BOOT_FAIL", "CANCELLED", "NODE_FAIL", "PREEMPTED", "REVOKED"})
+
 #: How the Slurm plugin names the state of a job that failed.
 _STATE = re.compile(r"SLURM status is: '(\w+)")
 
@@ -165,6 +168,7 @@ class _Jobs:
                 text,
                 is_killed=state is not None and state[1] in _KILLED,
                 is_outage=state is None and _OUTAGE.search(text) is not None,
+                is_evicted=state is not None and state[1] in _EVICTED,
             )
         )
 
@@ -207,7 +211,7 @@ class _Jobs:
             self._connection.send_bytes(json.dumps(asdict(event)).encode())
 
 
-def tell_of_jobs(connection: Connection) -> None:
+def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     """Make executors tell what becomes of their jobs, and submit workers alone.
 
     By default a job starts Snakemake on its node to run the rule's command: two more
@@ -215,12 +219,22 @@ def tell_of_jobs(connection: Connection) -> None:
 
     Which jobs there are is remembered here: a plugin forgets those whose state it was
     not told, as while Slurm's database is down.
+
+    No job goes to nodes that are to be `avoided`, if the plugin can do that.
     """
     jobs = _Jobs(connection, _Programs().words)
     threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
+    begin = RemoteExecutor.__init__
     submitted = RealExecutor.report_job_submission
     succeeded = AbstractExecutor.report_job_success
     failed = AbstractExecutor.report_job_error
+
+    def prepare(self: Any, *words: Any, **more: Any) -> None:
+        begin(self, *words, **more)
+        # No public way at this time: the Slurm plugin excludes these from then on.
+        nodes = getattr(self, "_failed_nodes", None)
+        if isinstance(nodes, set):
+            nodes.update(avoided)
 
     def report_submission(self: Any, job_info: Any, **more: Any) -> None:
         # First: a later service finds it, whatever comes between.
@@ -240,6 +254,7 @@ def tell_of_jobs(connection: Connection) -> None:
     def cancel(self: Any) -> None:
         jobs.cancel_all(self)
 
+    RemoteExecutor.__init__ = prepare
     RealExecutor.report_job_submission = report_submission
     AbstractExecutor.report_job_success = report_success
     AbstractExecutor.report_job_error = report_error

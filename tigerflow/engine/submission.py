@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -21,6 +22,16 @@ from types import FrameType
 from tigerflow.engine.forks import ForkError, Forks, kill, until_parent_ends
 from tigerflow.layout import job_end, mailboxes
 from tigerflow.workers.scheduler import JobEvent, SubmitError
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be submitted."""
+
+    #: The directories of the jobs' mailboxes.
+    places: Sequence[str]
+    #: The nodes that no job is to go to.
+    avoided: Sequence[str]
 
 
 class Submitter:
@@ -33,22 +44,27 @@ class Submitter:
         self._arguments = (snakefile, run_dir, profile, log)
         self._forks = forks
 
-    def submit(self, task: str, jobs: Sequence[str]) -> "SnakemakeSubmission":
-        """Submit jobs of a task, by our names of them.
+    def submit(
+        self, task: str, jobs: Sequence[str], avoided: Sequence[str] = ()
+    ) -> "SnakemakeSubmission":
+        """Submit jobs of a task, by our names of them, to no node that is avoided.
 
         Raises:
             SubmitError: no process can be started just now.
         """
-        return self.submit_at([mailboxes(task) / job for job in jobs])
+        return self.submit_at([mailboxes(task) / job for job in jobs], avoided)
 
-    def submit_at(self, places: Sequence[Path]) -> "SnakemakeSubmission":
+    def submit_at(
+        self, places: Sequence[Path], avoided: Sequence[str] = ()
+    ) -> "SnakemakeSubmission":
         """Submit jobs, maybe of several tasks, by the directories of their mailboxes.
 
         Raises:
             SubmitError: no process can be started just now.
         """
         ours, theirs = Pipe()
-        arguments = (*self._arguments, [str(place) for place in places], theirs)
+        order = _Order([str(place) for place in places], avoided)
+        arguments = (*self._arguments, order, theirs)
         with theirs:
             try:
                 process = self._forks.start(_submit, arguments, "submission")
@@ -110,7 +126,7 @@ def _submit(
     run_dir: Path,
     profile: Path,
     log: Path,
-    places: Sequence[str],
+    order: "_Order",
     connection: Connection,
 ) -> None:
     # Ctrl-C at a terminal is for the service: it decides what becomes of the jobs.
@@ -125,9 +141,9 @@ def _submit(
 
     from tigerflow.engine.plugins import tell_of_jobs  # noqa: PLC0415 -- the same
 
-    tell_of_jobs(connection)
+    tell_of_jobs(connection, order.avoided)
 
-    targets = [str(job_end(place)) for place in places]
+    targets = [str(job_end(place)) for place in order.places]
     words = ["--snakefile", str(snakefile), "--directory", str(run_dir)]
     # Not also the profile that Snakemake would find beside the workflow.
     words += ["--profile", str(profile), "--workflow-profile", "none"]

@@ -2,8 +2,10 @@
 
 A file under which a worker died is tried again, alone on a worker, so that one that
 kills its worker takes no others with it. After the retries it fails, with an `.err`
-that names the signal or exit code. When there were several files in one call, each has
-one for itself first, and only what happens then is held against it.
+that names the signal or exit code. What the scheduler does is not held against it: a
+file whose worker's job was cancelled or preempted is tried again many times. When there
+were several files in one call, each has one for itself first, and only what happens
+then is held against it.
 """
 
 import time
@@ -21,6 +23,7 @@ from tigerflow.tasks.serving import timeout_message
 from tigerflow.workers.link import Ending, log_tail
 from tigerflow.workers.members import PoolFile, PoolWorker
 from tigerflow.workers.protocol import Answer, Fate, Reason, WorkerTask
+from tigerflow.workers.starts import MOST_EVICTIONS, Cause, FailedStart
 
 #: How often a file is begun whose worker's wall time is over before it is done.
 MOST_CUTS = 3
@@ -48,35 +51,34 @@ class Aftermath:
         self._settings = settings
         self._retries = retries
         self._put_back = put_back
-        #: How many workers were killed, one after the other, before they were ready.
-        self._early_deaths = 0
 
-    def note_ready(self) -> None:
-        """Note that a worker has set up: those before it were killed by chance."""
-        self._early_deaths = 0
+    def failed_start(self, worker: PoolWorker, ending: Ending) -> FailedStart | None:
+        """Return why a worker was never ready; None if there can be none just now.
 
-    def why_no_others(self, worker: PoolWorker, ending: Ending) -> str | None:
-        """Return why the task cannot run, if a worker's early end says so.
-
-        It ended in the setup commands, or died in setup.
+        It ended in the setup commands, or died in setup, or its job never ran.
         """
         if ending.is_outage:
             return None
+        node = worker.node or ending.node
         if worker.left and worker.left.why is Reason.WALL_TIME:
-            return "its setup was not done when the wall time of its worker was over"
-        is_killed = ending.is_killed or worker.left is not None
-        if is_killed and self._early_deaths < self._retries:
-            # Killed from outside, perhaps; the files that wait get a fresh one.
-            self._early_deaths += 1
-            return None
+            what = "its setup was not done when the wall time of its worker was over"
+            return FailedStart(what, "", node=node)
+        cause = Cause.REFUSED
+        if _is_evicted(worker, ending):
+            cause = Cause.EVICTED
+        elif ending.is_killed or worker.left:
+            cause = Cause.CHANCE
+        elif ending.was_taken:
+            cause = Cause.UNBORN
         if not ending.has_started:
-            return f"its worker could not start: {ending.how}"
+            return FailedStart("its worker could not start", ending.how, cause, node)
         *before, last = _last_lines(worker) or [""]
         if last.startswith(SETUP_COMMAND_FAILED):
             output = f"; last output: {before[-1]}" if before else ""
-            return f"its {last}{output}"
-        said = f": {last}" if last else ""
-        return f"its worker {ending.how} before it was ready{said}"
+            what, _, why = f"its {last}{output}".partition(": ")
+            return FailedStart(what, why, cause, node)
+        what = f"its worker {_how(worker, ending)} before it was ready"
+        return FailedStart(what, last, cause, node)
 
     def settle_files(self, worker: PoolWorker, ending: Ending) -> None:
         """Settle or put back the files that a worker had in hand when it ended."""
@@ -126,7 +128,9 @@ class Aftermath:
     ) -> None:
         if worker.leaving:
             file.settle(Answer(0, Fate.UNDONE, GIVEN_UP))
-        elif worker.left is None or worker.left.why is Reason.ENDED:
+        elif _is_evicted(worker, ending):
+            self._see_eviction(worker, file, ending)
+        elif worker.left is None:
             self._see_death(worker, file, ending)
         elif worker.left.why is Reason.WALL_TIME:
             self._see_cut(worker, file)
@@ -154,6 +158,21 @@ class Aftermath:
             "more time"
         )
         self._blame(worker, file, "WallTimeOver", message)
+
+    def _see_eviction(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
+        """Try a file again under which the scheduler ended the worker's job."""
+        name, how = printable(file.job.input.name), _how(worker, ending)
+        message = f"the worker {how} while processing {name}"
+        file.evictions += 1
+        if file.evictions < MOST_EVICTIONS:
+            logger.warning("[{}] {}; it is tried again", self._task.name, message)
+            self._put_back(file)
+            return
+        if file.call_size > 1:
+            self._single_out(file)
+            return
+        message += f"; its scheduler has ended {file.evictions} jobs under this file"
+        self._blame(worker, file, "WorkerEvicted", message)
 
     def _see_death(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
         if file.call_size > 1:
@@ -193,6 +212,23 @@ class Aftermath:
             message = f"{printable(job.input.name)} failed: {exception_type}: {message}"
         message = f"{message} (see {job.error})"
         file.settle(Answer(0, Fate.FAILED, message))
+
+
+def _is_evicted(worker: PoolWorker, ending: Ending) -> bool:
+    """Tell whether the scheduler has ended a worker's job, by what either says."""
+    was_told = worker.left is not None and worker.left.why is Reason.ENDED
+    return was_told or ending.is_evicted
+
+
+def _how(worker: PoolWorker, ending: Ending) -> str:
+    """Return how a worker ended; goes on "the worker "."""
+    if worker.left is not None and worker.left.why is Reason.ENDED:
+        # With exit code 0, which says nothing.
+        return (
+            "was told to end by SIGTERM, as when its job is cancelled, preempted or "
+            "requeued,"
+        )
+    return ending.how
 
 
 def _last_lines(worker: PoolWorker) -> list[str]:

@@ -42,6 +42,8 @@ class Job:
     log: Path
     links: list[MailboxLink] = field(default_factory=list)
     batch: Batch | None = None
+    #: The scheduler's, once it has taken the job.
+    number: str | None = None
     #: Set when it is in the queue no more.
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -49,6 +51,7 @@ class Job:
         """Note what has happened to it."""
         match event.kind:
             case "submitted":
+                self.number = event.text
                 self.status.submitted(self.name, event.text)
                 self.cancel_unneeded()
             case "failed" | "finished" | "ended" if not self.gone.is_set():

@@ -118,6 +118,7 @@ def _tell_of_start(mailbox: Path, pid: int, end: float | None) -> None:
         "pid": pid,
         "job": os.environ.get("SLURM_JOB_ID", ""),
         "ends_at": end,
+        "node": os.environ.get("SLURMD_NODENAME", ""),
     }
     # The worker does the same, but on the same host, where lines stay whole.
     with (mailbox / MAILBOX_OUTBOX).open("ab", buffering=0) as outbox:

@@ -26,6 +26,9 @@ COLLECT_S = 0.05
 PAUSE_S = 5.0
 LONGEST_PAUSE_S = 120.0
 
+#: How long no worker is submitted to a node on which one could not start.
+AVOID_S = 3600.0
+
 #: How much longer than a worker's teardown a submission may take to end.
 HANG_S = 30.0
 
@@ -70,6 +73,13 @@ class JobLauncher:
         #: For how long, and until when, nothing is submitted.
         self._pause_s = 0.0
         self._paused_until = 0.0
+        #: Until when no worker is submitted to a node.
+        self._avoided: dict[str, float] = {}
+
+    def avoid(self, node: str) -> None:
+        """Submit no worker to a node for a while."""
+        if node:
+            self._avoided[node] = asyncio.get_running_loop().time() + AVOID_S
 
     async def close(self) -> None:
         """Return when no job is left; their workers have been told to stop."""
@@ -146,7 +156,8 @@ class JobLauncher:
         try:
             # One by one: those that are made are discarded when another cannot be.
             jobs.extend(self._make_job(len(share)) for share in shares)
-            submission = self._submit(self._task.name, [job.name for job in jobs])
+            names = [job.name for job in jobs]
+            submission = self._submit(self._task.name, names, self._nodes_to_avoid())
         except (OSError, SubmitError) as error:
             for job in jobs:
                 job.discard()
@@ -161,6 +172,10 @@ class JobLauncher:
         follower = asyncio.create_task(self._follow(batch))
         self._followers.add(follower)
         follower.add_done_callback(self._followers.discard)
+
+    def _nodes_to_avoid(self) -> list[str]:
+        now = asyncio.get_running_loop().time()
+        return sorted(node for node, until in self._avoided.items() if now < until)
 
     def _reason(self, error: Exception) -> Exception:
         if not isinstance(error, OSError):
@@ -199,6 +214,9 @@ class JobLauncher:
                 )
             elif event.kind == "submitted":
                 self._pause_s = 0.0
+            elif event.job and by_name[event.job].number is None:
+                # Too few nodes may be left.
+                self._avoided.clear()
             for job in [by_name[event.job]] if event.job else batch.jobs:
                 job.take(event)
         self._batches.remove(batch)

@@ -31,6 +31,13 @@ class Ending:
     has_started: bool = True
     #: Whether there can be no others just now.
     is_outage: bool = False
+    #: Whether the scheduler ended its job, which is nobody's fault: it was cancelled,
+    #: preempted or requeued, or its node was lost.
+    is_evicted: bool = False
+    #: Whether the scheduler had taken its job, if it never started.
+    was_taken: bool = False
+    #: The host it was to start on, as far as that is known.
+    node: str = ""
 
 
 def ending_of(code: int) -> Ending:
@@ -94,6 +101,9 @@ class Launcher(Protocol):
         Raises:
             LaunchError: that is impossible.
         """
+
+    def avoid(self, node: str) -> None:
+        """Start no other on a host, where one failed to start, if it can choose."""
 
     async def close(self) -> None:
         """Return when nothing is left of the workers, which are told to stop."""

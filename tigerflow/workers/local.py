@@ -57,6 +57,9 @@ class LocalLauncher:
         link.send(self._task)
         return link
 
+    def avoid(self, node: str) -> None:
+        """Do nothing: there is only this host."""
+
     async def close(self) -> None:
         """Return: nothing is left of a process that has ended."""
 

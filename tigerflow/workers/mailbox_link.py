@@ -42,6 +42,10 @@ class Allocation(Protocol):
         """Where the prints of the task's workers are collected."""
 
     @property
+    def number(self) -> str | None:
+        """The scheduler's number, once it has taken the job."""
+
+    @property
     def gone(self) -> asyncio.Event:
         """Set when it is in the queue no more."""
 
@@ -146,7 +150,9 @@ class MailboxLink:
         that has lost touch with the others, or tearing down.
         """
         text = f" ({event.text})" if event.text else ""
-        self._lost = Ending(f"was lost{text}", is_killed=event.is_killed)
+        self._lost = Ending(
+            f"was lost{text}", is_killed=event.is_killed, is_evicted=event.is_evicted
+        )
         if self.has_started:
             self.send(Stop())
             return
@@ -154,6 +160,9 @@ class MailboxLink:
             event.text or "its job ended at once",
             is_killed=event.is_killed,
             is_outage=event.is_outage,
+            is_evicted=event.is_evicted,
+            was_taken=self._job.number is not None,
+            node=event.node,
             has_started=False,
         )
         asyncio.get_running_loop().call_later(FIRST_WORD_S, self._end_unborn, ending)

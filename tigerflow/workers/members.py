@@ -40,6 +40,8 @@ class PoolFile:
     #: How often a worker's wall time was over under it, and how long it ran then.
     cuts: int = 0
     cut_s: float = 0.0
+    #: How often the scheduler has ended a worker's job under it.
+    evictions: int = 0
     #: The call that a worker has it for, and how many files are in that.
     call: int = 0
     call_size: int = 1
@@ -77,7 +79,11 @@ class PoolWorker:
     #: How long its log was when it began what it has in hand.
     log_start: int
     started: bool = False
+    #: The host that it has started on, when that is another one.
+    node: str = ""
     ready: bool = False
+    #: Whether its start has failed; it ends by itself.
+    has_failed: bool = False
     #: Asked to end; gets no more files.
     leaving: bool = False
     #: Ended because a file took too long.
@@ -106,6 +112,21 @@ class PoolWorker:
     def is_open(self) -> bool:
         """Whether it takes files, if it has room."""
         return self.ready and not (self.leaving or self.left)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether its end is that of a start that fails."""
+        return not (self.ready or self.leaving or self.has_failed)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its process runs, as far as that is told."""
+        return self.started or self.link.pid is not None
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it is expected to be ready."""
+        return self.is_early and self.left is None
 
     def dismiss(self, grace_s: int) -> None:
         """End its input: it gives up what it has in hand, tears down and ends."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tigerflow.layout import RunLayout
+from tigerflow.log import logger
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers.aftermath import GIVEN_UP, Aftermath
@@ -33,6 +34,7 @@ from tigerflow.workers.protocol import (
     TeardownFailed,
     WorkerTask,
 )
+from tigerflow.workers.starts import Cause, FailedStart, Starts
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ def _nobody(_task: str, _worker: int, _state: WorkerState, _note: str) -> None:
 class TaskPool:
     """The workers of one task in one run directory.
 
-    A file under which a worker died is tried again: see `aftermath`. A setup that fails
-    stops the task: no file is blamed, and none is tried again in this pool.
+    A file under which a worker died is tried again: see `aftermath`. When no worker can
+    start, the task stops: no file is blamed, and none is tried again in this pool; see
+    `starts`.
     """
 
     def __init__(
@@ -82,13 +85,17 @@ class TaskPool:
         self._files: dict[Path, PoolFile] = {}
         self._workers: set[PoolWorker] = set()
         self._caretakers: set[asyncio.Task[None]] = set()
-        self._starting = 0
+        #: How many are being launched: these have no link yet.
+        self._launching = 0
         self._launched = 0
         self._next_id = 0
         #: Told what becomes of workers.
         self.on_worker: WorkerListener = _nobody
         self._pace = Pace(task, settings)
         self._aftermath = Aftermath(task, run_dir, settings, retries, self._put_back)
+        self._starts = Starts(attempts=retries + 1)
+        #: Runs while no worker is started, since the last one failed to.
+        self._start_pause: asyncio.TimerHandle | None = None
         self._stopped = False
         #: Why no more files are taken.
         self._refusal: str | None = None
@@ -221,7 +228,7 @@ class TaskPool:
         started = 0
         while self._needs_another() or (started % share and self._has_place):
             started += 1
-            self._starting += 1
+            self._launching += 1
             caretaker = asyncio.create_task(self._take_care())
             self._caretakers.add(caretaker)
             caretaker.add_done_callback(self._release)
@@ -255,7 +262,10 @@ class TaskPool:
         return call
 
     def _needs_another(self) -> bool:
-        expected = self._starting * self._pace.files_at_once
+        if self._start_pause is not None:
+            return False
+        coming = self._launching + sum(worker.is_coming for worker in self._workers)
+        expected = coming * self._pace.files_at_once
         return self._has_place and len(self._waiting) > expected
 
     @property
@@ -338,9 +348,10 @@ class TaskPool:
         try:
             link = await self._launcher.launch()
         except LaunchError as error:
-            self._starting -= 1
             self._see_no_start(error)
             return
+        finally:
+            self._launching -= 1
         self._launched += 1
         worker = PoolWorker(link, self._launched, link.log_start)
         self._workers.add(worker)
@@ -353,8 +364,6 @@ class TaskPool:
         self._tell(worker, WorkerState.ENDED, ending.how)
         worker.stop_timer()
         listening.cancel()
-        if not worker.ready:
-            self._starting -= 1
         self._see_off(worker, ending)
         self._dispatch()
         # Till then, it counts as one of the workers there may be.
@@ -381,8 +390,10 @@ class TaskPool:
             case Ready():
                 self._take_ready(worker)
             case SetupFailed(reason, trace):
-                self.failure_traceback = trace
-                self._fail(f"its setup failed: {reason}")
+                failed = FailedStart(
+                    "its setup failed", reason, node=worker.node, trace=trace
+                )
+                self._see_failed_start(worker, failed)
             case TeardownFailed(reason):
                 self.problems.append(
                     f"task {self._task.name!r}: teardown failed: {reason} "
@@ -401,7 +412,7 @@ class TaskPool:
 
     def _take_start(self, worker: PoolWorker, started: Started) -> None:
         worker.ends_at = started.ends_at
-        worker.started = True
+        worker.started, worker.node = True, started.node or started.host
         self._tell(worker, WorkerState.STARTED, started.host)
         if not worker.leaving:
             worker.stop_timer()
@@ -417,8 +428,7 @@ class TaskPool:
         worker.ready = True
         self._tell(worker, WorkerState.READY)
         worker.ready_at = time.time()
-        self._starting -= 1
-        self._aftermath.note_ready()
+        self._starts.note_ready()
 
     def _take_answer(self, worker: PoolWorker, answer: Answer) -> None:
         answered = worker.in_flight.pop(answer.id)
@@ -445,7 +455,8 @@ class TaskPool:
 
     def _end_slow_start(self, worker: PoolWorker) -> None:
         timeout_s = self._settings.slurm_task_worker_startup_timeout
-        self._fail(f"its setup took longer than {timeout_s} s")
+        what = f"its setup took longer than {timeout_s} s"
+        self._see_failed_start(worker, FailedStart(what, "", node=worker.node))
         worker.dismiss(self._settings.worker_grace)
 
     def _watch_idleness(self, worker: PoolWorker) -> None:
@@ -467,17 +478,58 @@ class TaskPool:
 
     def _see_off(self, worker: PoolWorker, ending: Ending) -> None:
         """Take note of how a worker has ended."""
-        if not (worker.ready or worker.leaving or self.failure):
-            reason = self._aftermath.why_no_others(worker, ending)
-            if reason is not None:
+        if worker.is_early and not self.failure:
+            failed = self._aftermath.failed_start(worker, ending)
+            if failed is not None:
                 is_unborn = self._task.remote and not ending.has_started
-                self._fail(reason, self._jobs_log if is_unborn else self._log)
+                log = self._jobs_log if is_unborn else self._log
+                self._see_failed_start(worker, failed, log)
         if worker.leaving and ending.is_killed:
             self.problems.append(
                 f"task {self._task.name!r}: a worker {ending.how} before its "
                 f"teardown was done; it has {self._settings.worker_grace} s for it",
             )
         self._aftermath.settle_files(worker, ending)
+
+    def _see_failed_start(
+        self, worker: PoolWorker, failed: FailedStart, log: Path | None = None
+    ) -> None:
+        """Have the task stop, or go on with others, when a worker cannot start."""
+        worker.has_failed = True
+        others = self._workers - {worker}
+        reason = self._starts.take(
+            failed, worker.number, self._launched, hope=any(map(self._is_hope, others))
+        )
+        if reason is not None:
+            self.failure_traceback = failed.trace
+            self._fail(reason, log)
+            return
+        if failed.cause is Cause.CHANCE:
+            # Another takes its place at once.
+            return
+        if failed.cause is not Cause.EVICTED:
+            self._launcher.avoid(failed.node)
+        self._pause_starts(failed, log)
+
+    def _is_hope(self, worker: PoolWorker) -> bool:
+        """Tell whether a worker shows that the task can run, or soon may."""
+        if self._starts.has_succeeded:
+            return worker.is_open
+        return worker.is_open or (worker.is_coming and worker.has_begun)
+
+    def _pause_starts(self, failed: FailedStart, log: Path | None) -> None:
+        pause_s = self._starts.pause_s
+        logger.warning(
+            "[{}] {} (see {}); no other worker is started for {:.0f} s",
+            *(self._task.name, failed.sentence_with_node, log or self._log, pause_s),
+        )
+        if self._start_pause is None:
+            loop = asyncio.get_running_loop()
+            self._start_pause = loop.call_later(pause_s, self._end_start_pause)
+
+    def _end_start_pause(self) -> None:
+        self._start_pause = None
+        self._dispatch()
 
     def _put_back(self, file: PoolFile) -> None:
         if file.waiters and not file.answer.done():

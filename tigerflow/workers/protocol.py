@@ -72,7 +72,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class SetupFailed:
-    """The task cannot run in this process, nor in another."""
+    """The task cannot run in this process."""
 
     message: str
     #: Of what its `setup` has raised.
@@ -139,6 +139,8 @@ class Started:
     job: str
     #: When the job must have ended, in seconds since the epoch; None is never.
     ends_at: float | None
+    #: How Slurm calls the host; empty where that is unknown.
+    node: str = ""
 
 
 class Reason(StrEnum):

@@ -23,6 +23,11 @@ class JobEvent:
     is_killed: bool = False
     #: Whether the scheduler takes no jobs just now.
     is_outage: bool = False
+    #: Whether the scheduler itself ended what failed, as when it is cancelled,
+    #: preempted, or its node lost.
+    is_evicted: bool = False
+    #: Where the job was, as far as that is known.
+    node: str = ""
 
 
 class Submission(Protocol):
@@ -38,5 +43,6 @@ class Submission(Protocol):
         """End it at once; its jobs stay."""
 
 
-#: Submits jobs of a task, by our names of them; may raise SubmitError.
-Submit = Callable[[str, Sequence[str]], Submission]
+#: Submits jobs of a task, by our names of them, to other nodes than these, where the
+#: scheduler lets one choose; may raise SubmitError.
+Submit = Callable[[str, Sequence[str], Sequence[str]], Submission]
