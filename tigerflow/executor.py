@@ -20,7 +20,7 @@ import shlex
 import shutil
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -87,6 +87,8 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         self._lock = threading.Lock()
         #: Output -> when its run was called, in seconds since the epoch.
         self._starts: dict[str, float] = {}
+        #: Output -> what tells the input that it is made of from any other.
+        self._sources: dict[str, tuple[object, ...]] = {}
         # No public way. Snakemake takes the time of the mark that it sets on an output
         # in the making: that would count the time that a file waits for its worker.
         persistence = self.workflow.persistence
@@ -113,6 +115,7 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         self.report_job_submission(info, register_job=False)
         number = str(job.jobid).encode()
         self._jobs[number] = info
+        self._sources[str(job.output[0])] = _state_of(job.input)
         try:
             self._send([b"run", number, *words])
         except (OSError, client.HostError) as error:
@@ -205,10 +208,16 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
 
         By `job_hash` its report tells jobs apart. Snakemake takes the job's address in
         memory, which jobs of other windows have as well: they are forks of one process.
+
+        Snakemake takes the input's checksum after the run: of an input that was
+        replaced meanwhile, it would vouch for a content that no worker has read.
         """
         if self._starts.pop(output, None) is not None:
             digest = hashlib.blake2b(os.fsencode(output), digest_size=7).digest()
             record.job_hash = int.from_bytes(digest)
+        source = self._sources.pop(output, None)
+        if source is not None and source != _state_of(record.input):
+            record.input_checksums = {}
         self._write_record(output, record)
 
     def _lose(self, reason: str) -> None:
@@ -216,6 +225,18 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         while self._jobs:
             _, info = self._jobs.popitem()
             self.report_job_error(info, msg=f"tigerflow: {reason}\n")
+
+
+def _state_of(paths: Iterable[str]) -> tuple[object, ...]:
+    """Return what changes with any change of files, or of links to them."""
+    found: list[object] = []
+    for path in map(str, paths):
+        for look in (os.stat, os.lstat):
+            with contextlib.suppress(OSError):
+                status = look(path)
+                found += (status.st_dev, status.st_ino, status.st_size)
+                found += (status.st_mtime_ns, status.st_ctime_ns)
+    return tuple(found)
 
 
 async def _prepare(jobs: list[Any]) -> None:

@@ -77,11 +77,19 @@ def date_not_before(path: Path, other: Path) -> None:
     or have its time in finer steps than the file system of the result.
     """
     with contextlib.suppress(OSError):
-        earliest = other.stat().st_mtime_ns
-        if path.stat().st_mtime_ns < earliest:
-            second = 1_000_000_000
-            whole = -(-earliest // second) * second
-            os.utime(path, ns=(whole, whole))
+        date_not_before_ns(path, other.stat().st_mtime_ns)
+
+
+def date_not_before_ns(path: Path, earliest: int) -> None:
+    """Date a file no earlier than that, in ns since the epoch.
+
+    Raises:
+        OSError: it is gone, or belongs to somebody else.
+    """
+    if path.stat().st_mtime_ns < earliest:
+        second = 1_000_000_000
+        whole = -(-earliest // second) * second
+        os.utime(path, ns=(whole, whole))
 
 
 def remove_abandoned_temporaries(directory: Path) -> None:

@@ -54,7 +54,11 @@ def read_history(events: Iterable[Event], versions: Mapping[str, str]) -> Histor
                     found.outdated[task].discard(stem)
                 else:
                     found.outdated[task].add(stem)
-            case {"event": "staged", "files": [*names], "signatures": [*signatures]}:
+            case {
+                "event": "staged" | "found",
+                "files": [*names],
+                "signatures": [*signatures],
+            }:
                 # Also when a crash came before its end.
                 pairs = zip(names, map(tuple, signatures), strict=False)
                 found.taken.update(pairs)
@@ -65,8 +69,6 @@ def read_history(events: Iterable[Event], versions: Mapping[str, str]) -> Histor
                 "mtime_ns": int(mtime_ns),
             }:
                 found.taken[name] = (size, mtime_ns)
-            case {"event": "file_forgotten", "file": str(name)}:
-                found.taken.pop(name, None)
             case _:
                 pass
     return found

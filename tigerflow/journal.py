@@ -11,6 +11,7 @@ Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
 | `run_started` | `pid`, `host`, `version`, `python`, `snakemake`, and by task: \
 `tasks` (its parent), `versions`, `kinds`, `modules`, `params` |
 | `staged` | `files`: names of input files; `signatures`: (size, mtime in ns) of each |
+| `found` | as `staged`: files whose results were there already |
 | `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds`, \
 `worker` |
 | `file_done`, `file_failed` | `file`, `size`, `mtime_ns` of the input |
@@ -39,6 +40,7 @@ KINDS = frozenset(
     {
         "run_started",
         "staged",
+        "found",
         "task_done",
         "task_failed",
         "file_done",

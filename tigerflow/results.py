@@ -5,12 +5,14 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from tigerflow.engine.metadata import checksum_of, forget_record, recorded_checksum
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.files import discard
+from tigerflow.files import date_not_before_ns, discard
 from tigerflow.inbox import Arrival
 from tigerflow.journal import now
+from tigerflow.layout import INPUT_LINK
 from tigerflow.ledger import StagedFile
-from tigerflow.naming import ERROR_EXT, stem_of
+from tigerflow.naming import ERROR_EXT, error_name, stem_of
 from tigerflow.targets import (
     Assessment,
     Mtime,
@@ -49,6 +51,48 @@ class Results:
         """Judge a file as if no task had failed on it."""
         return self.assess(arrival, self._without_errors)
 
+    def are_older(self, arrival: Arrival) -> bool:
+        """Tell whether an output of the file is there that is older than the file."""
+        since_ns = arrival.signature[2]
+        times = map(self._on_disk, self.targets.outputs(self.stem(arrival)))
+        return any(time is not None and time < since_ns for time in times)
+
+    def are_of(self, arrival: Arrival) -> bool:
+        """Tell whether outputs are known to be of this very content of the file.
+
+        By Snakemake's checksums: dates say nothing of a file that was only touched, or
+        copied once more.
+        """
+        source = str(INPUT_LINK / arrival.name)
+        noted = set()
+        for output in self.targets.first_outputs(self.stem(arrival)):
+            checksum = recorded_checksum(self._run_dir, output, source)
+            # What is not there was not kept, or never made.
+            if checksum is not None or self._on_disk(output) is not None:
+                noted.add(checksum)
+        if len(noted) != 1 or None in noted:
+            return False
+        return noted == {checksum_of(self._input_dir / arrival.name, arrival.signature)}
+
+    def redate(self, arrival: Arrival) -> bool:
+        """Date outputs that are of the file's content no earlier than the file.
+
+        Errors of an earlier date go: the file is tried again. False when a date cannot
+        be set.
+        """
+        stem = self.stem(arrival)
+        for path in self.targets.results(stem):
+            try:
+                if path.name == error_name(stem):
+                    (self._run_dir / path).unlink()
+                else:
+                    date_not_before_ns(self._run_dir / path, arrival.signature[2])
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return False
+        return True
+
     def within_reach(
         self, file: StagedFile, crowded: Collection[str], *, without_errors: bool
     ) -> Reach:
@@ -85,6 +129,7 @@ class Results:
     def discard(self, stem: str, since: Collection[str] | None = None) -> None:
         """Remove a file's results: all, or those of some tasks and what comes after."""
         for path in self.targets.results(stem, since):
+            forget_record(self._run_dir, str(path))
             # One that cannot be removed cannot be replaced either: that will be said.
             with contextlib.suppress(OSError):
                 (self._run_dir / path).unlink()

@@ -11,7 +11,7 @@ import os
 import shlex
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -237,7 +237,8 @@ class Runner:
                     # All that was there at the start is known.
                     all_known = True
                     self.screening.end_start()
-                tell(self._arrived, batch, self.screening.take_found(), all_known)
+                fresh = self.screening.review(batch)
+                tell(self._arrived, fresh, self.screening.take_found(), all_known)
         except InputDirectoryError as error:
             failures.append(error)
             tell(self._event.set)
@@ -245,23 +246,16 @@ class Runner:
     def _arrived(
         self,
         batch: list[Arrival],
-        found: Iterable[Found] = (),
+        found: Sequence[Found] = (),
         all_known: bool = True,  # noqa: FBT001, FBT002 -- call_soon has no keywords
     ) -> None:
-        for each in found:
-            name, assessment = each.arrival.name, each.assessment
-            self._found[assessment.status] += 1
-            self.ledger.settle(each.arrival, assessment.status)
-            self.tally.judge(name, assessment.done, assessment.failed)
+        self._take_found(found)
         # Again: the inbox's thread looked while the ledger was being written.
         for arrival in self.ledger.unknown(batch):
             name = arrival.name
             stem = stem_of(name, self.parts.targets.input_ext)
             problem = snakemake_problem(stem)
             if problem is None:
-                if name in self.ledger.settled or self.screening.is_replaced(arrival):
-                    # Its results are not of this content, whatever the times say.
-                    self._results.discard(stem)
                 self.ledger.forget(name)
                 self.ledger.waiting[name] = arrival
                 self.tally.judge(name, self.screening.take_begun(name), ())
@@ -274,6 +268,25 @@ class Runner:
             self.screening.report_outdated()
             self._report_found()
         self._event.set()
+
+    def _take_found(self, found: Sequence[Found]) -> None:
+        for each in found:
+            name, assessment = each.arrival.name, each.assessment
+            self._found[assessment.status] += 1
+            self.ledger.settle(each.arrival, assessment.status)
+            self.tally.judge(name, assessment.done, assessment.failed)
+        unrecorded = [each.arrival for each in found if each.is_unrecorded]
+        if unrecorded:
+            self._record("found", unrecorded)
+
+    def _record(self, event: str, arrivals: list[Arrival]) -> None:
+        """Note of which content the results of files are, or will be."""
+        self.parts.journal.append(
+            event,
+            files=[each.name for each in arrivals],
+            signatures=[each.signature[1:] for each in arrivals],
+        )
+        self.screening.record(arrivals)
 
     def _report_found(self) -> None:
         """Tell what earlier runs have left, if nothing else will be told of it."""
@@ -295,11 +308,6 @@ class Runner:
         chosen = self.parts.select(waiting, self.ledger.counts())
         if not chosen:
             return
-        self.parts.journal.append(
-            "staged",
-            files=[each.name for each in chosen],
-            signatures=[each.signature[1:] for each in chosen],
-        )
         for arrival in chosen:
             del self.ledger.waiting[arrival.name]
             stem = stem_of(arrival.name, self.parts.targets.input_ext)
@@ -307,6 +315,7 @@ class Runner:
             staged = StagedFile(arrival, stem, proven=proven)
             self.ledger.staged[arrival.name] = staged
             self._ready.append(staged)
+        self._record("staged", list(chosen))
         logger.info("Staged {} new {}", len(chosen), _files(len(chosen)))
 
     def _start_windows(self) -> None:

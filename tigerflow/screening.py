@@ -23,6 +23,8 @@ class Found:
 
     arrival: Arrival
     assessment: Assessment
+    #: Whether the journal has another signature of it, or none.
+    is_unrecorded: bool
 
 
 class Screening:
@@ -65,16 +67,45 @@ class Screening:
         """Leave out files that are in hand, settled, or finished by an earlier run."""
         for arrival in self._ledger.unknown(arrivals):
             listed = self._listed
-            if listed is None or self.is_replaced(arrival):
+            if listed is None or self._has_changed(arrival):
+                # It may still be arriving: see `review`.
                 yield arrival
-                continue
-            found = self._results.assess(arrival, listed)
-            is_outdated = self._is_outdated(arrival)
-            if is_outdated or self._is_unfinished(found):
-                self._begun[arrival.name] = () if is_outdated else found.done
+            elif not self._is_settled(arrival, self._results.assess(arrival, listed)):
                 yield arrival
-            else:
-                self._found.append(Found(arrival, found))
+
+    def review(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
+        """Leave out files that have arrived again as they were; for the inbox's thread.
+
+        Results of another content go, also when their dates are later than the file's:
+        copies keep dates. This must come before the journal has the new signature.
+        """
+        return [each for each in arrivals if not self._is_unchanged(each)]
+
+    def _is_unchanged(self, arrival: Arrival) -> bool:
+        has_changed = self._has_changed(arrival)
+        if not has_changed and not self._results.are_older(arrival):
+            return False
+        if not (self._results.are_of(arrival) and self._results.redate(arrival)):
+            # Where all is older than the file, Snakemake could see nothing to do.
+            self._results.discard(self._results.stem(arrival))
+            return False
+        is_settled = self._is_settled(arrival, self._results.assess(arrival))
+        self.record([arrival])
+        return is_settled
+
+    def _is_settled(self, arrival: Arrival, found: Assessment) -> bool:
+        """Note how far a file is; tell whether it is not to be taken up."""
+        is_outdated = self._is_outdated(arrival)
+        if is_outdated or self._is_unfinished(found):
+            self._begun[arrival.name] = () if is_outdated else found.done
+            return False
+        self._found.append(Found(arrival, found, not self.is_proven(arrival)))
+        return True
+
+    def record(self, arrivals: Iterable[Arrival]) -> None:
+        """Note of which content the results of files are, or will be."""
+        taken = self._history.taken
+        taken.update((each.name, each.signature[1:]) for each in arrivals)
 
     def take_found(self) -> list[Found]:
         """Return the files that earlier runs have settled, each once."""
@@ -85,13 +116,10 @@ class Screening:
         """Return the tasks that an earlier run has done for a file that passed."""
         return self._begun.pop(name, ())
 
-    def is_replaced(self, arrival: Arrival) -> bool:
-        """Tell whether an earlier run had other content, which times would not say."""
-        _, size, mtime_ns = arrival.signature
+    def _has_changed(self, arrival: Arrival) -> bool:
+        """Tell whether the file was last taken up with another signature."""
         before = self._history.taken.get(arrival.name)
-        if before is None or before == (size, mtime_ns):
-            return False
-        return mtime_ns <= before[1]
+        return before is not None and before != arrival.signature[1:]
 
     def is_proven(self, arrival: Arrival) -> bool:
         """Tell whether an earlier run had this content."""

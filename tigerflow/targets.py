@@ -148,6 +148,14 @@ class Targets:
         """The tasks, each after the one that it depends on."""
         return {task.name: task.parent for task in self._tasks}
 
+    def outputs(self, stem: str) -> tuple[str, ...]:
+        """Return the paths of all outputs that a file may have."""
+        return tuple(task.output(stem) for task in self._tasks)
+
+    def first_outputs(self, stem: str) -> tuple[str, ...]:
+        """Return those of the tasks that read the input file itself."""
+        return tuple(task.output(stem) for task in self._tasks if task.parent is None)
+
     def lineage(self, task: str) -> frozenset[str]:
         """Return the task and all that it depends on."""
         parents = self.parents

@@ -21,6 +21,12 @@ from snakemake.dag import DAG, PeriodicityDetector
 from snakemake.pathvars import PATHVAR_REGEX
 from snakemake_interface_storage_plugins.io import WILDCARD_REGEX
 
+from tigerflow.engine.metadata import (
+    LARGEST_CHECKED,
+    checksum_of,
+    recorded_checksum,
+)
+from tigerflow.inbox import signature_of
 from tigerflow.naming import snakemake_problem
 
 pytestmark = pytest.mark.snakemake
@@ -149,6 +155,27 @@ def test_metadata_has_the_time_that_a_run_took_without_that_before_it(tmp_path: 
         assert abs(record["starttime"] - began) < 0.1
         assert record["endtime"] >= began
         assert record["rule"] == "work"
+
+
+def test_checksum_of_an_input_is_read_as_snakemake_writes_it(tmp_path: Path):
+    world = World(tmp_path)
+    flow = Flow(world)
+    flow.add_module(TIMED)
+    # So long that its metadata is in a directory.
+    long = "-".join(map(str, range(70)))
+    (flow.inputs / f"{long}.txt").write_text("text")
+    (flow.inputs / "most.txt").write_text("x" * LARGEST_CHECKED)
+    (flow.inputs / "more.txt").write_text("x" * (LARGEST_CHECKED + 1))
+    flow.compile({"name": "work", "module": "tasks.py:Work"})
+    code, said = flow.snakemake()
+    world.close()
+    assert code == 0, said
+    for stem, is_noted in [(long, True), ("most", True), ("more", False)]:
+        path = flow.inputs / f"{stem}.txt"
+        source = f".tigerflow/input/{path.name}"
+        noted = recorded_checksum(flow.out, f"work/{stem}.out", source)
+        assert noted == checksum_of(path, signature_of(path.stat())), stem
+        assert (noted is not None) == is_noted, stem
 
 
 TIMED = """

@@ -24,9 +24,16 @@ def test_last_settled_content_of_each_file_is_known():
         settled("a", 3, 30),
         {"event": "file_done", "file": "old"},
         settled("c", 4, 40),
+        # It is tried again, and may still have some results.
         {"event": "file_forgotten", "file": "c"},
+        {"event": "found", "files": ["d"], "signatures": [[5, 50]]},
     ]
-    assert read_history(events, NOW).taken == {"a": (3, 30), "b": (2, 20)}
+    assert read_history(events, NOW).taken == {
+        "a": (3, 30),
+        "b": (2, 20),
+        "c": (4, 40),
+        "d": (5, 50),
+    }
 
 
 def test_content_of_a_file_is_known_when_a_crash_came_before_its_end():
