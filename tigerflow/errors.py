@@ -114,6 +114,14 @@ class TemporaryOutputMissingError(TigerflowError):
         )
 
 
+class UnfinishedResultError(TigerflowError):
+    """A method of a task has returned what still has to be run or waited for."""
+
+    def __init__(self, method: str, returned: object, why: str, advice: str) -> None:
+        kind = type(returned).__name__
+        super().__init__(f"{method} returned a value of type {kind}, {why}; {advice}")
+
+
 class BatchResultError(TigerflowError):
     """`run_batch` has returned what says nothing about its files."""
 

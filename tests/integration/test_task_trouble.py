@@ -67,6 +67,7 @@ def test_the_err_names_the_task_as_the_command_line_does(bench):
         ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
         ("raise type('Odd', (Exception,), {'__str__': None})", "Odd"),
         ("raise OSError([], 'odd')", "OSError"),
+        ("return (letter for letter in 'abc')", "UnfinishedResultError"),
         ("import sys; sys.stdout.write(b'bytes')", "TypeError"),
         ("output_file.unlink(); output_file.mkdir()", "TemporaryOutputMissingError"),
     ],
@@ -83,6 +84,17 @@ def test_no_exception_of_a_run_ends_the_service(bench, code, name, asynchronous)
     assert bench.results() == ["a.err", "b.out"]
     assert bench.error("a")["exception_type"] == name
     assert service.out == "torn down\n"
+
+
+@pytest.mark.parametrize("method", ["setup", "teardown"])
+def test_a_setup_or_teardown_that_returns_its_code_unrun_fails(bench, method):
+    bench.give(a="text")
+
+    service = bench.once(task(**{method: "return (letter for letter in 'abc')"}))
+
+    assert service.end() == 1
+    assert f"UnfinishedResultError: {method} returned a value of type " in service.log
+    assert bench.results() == ([] if method == "setup" else ["a.out"])
 
 
 def test_an_input_that_cannot_be_read_is_the_failure_of_that_file(bench):

@@ -5,7 +5,7 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tigerflow.errors import TaskDefinitionError
 from tigerflow.tasks.params import Field, read_fields
@@ -114,12 +114,25 @@ def _check_method(task: type[Task], method: str, arguments: str) -> None:
     except TypeError as error:
         msg = f"{task.__name__}.{method} does not take ({arguments}); write {shape}"
         raise TaskDefinitionError(msg) from error
+    _check_runs_when_called(task, method, function)
     if inspect.iscoroutinefunction(function) != asynchronous:
         other = "LocalTask or SlurmTask" if asynchronous else "LocalAsyncTask"
         found = "is not" if asynchronous else "is"
         msg = (
             f"{task.__name__}.{method} {found} 'async def'; "
             f"write {shape}, or derive from {other}"
+        )
+        raise TaskDefinitionError(msg)
+
+
+def _check_runs_when_called(task: type[Task], method: str, function: Any) -> None:
+    # Of `run_batch`, what it yields is what it returns.
+    if inspect.isasyncgenfunction(function) or (
+        inspect.isgeneratorfunction(function) and method != "run_batch"
+    ):
+        msg = (
+            f"{task.__name__}.{method} has a 'yield', so calling it runs nothing; "
+            "remove the 'yield'"
         )
         raise TaskDefinitionError(msg)
 

@@ -22,6 +22,7 @@ from tigerflow.tasks.execution import (
     Pairs,
     PrintRecorder,
 )
+from tigerflow.tasks.returned import check_has_run, check_is_finished
 
 
 class JobSource(Protocol):
@@ -118,7 +119,8 @@ class TaskServer:
     ) -> None:
         lifecycle.setting_up()
         with TaskCall():
-            self._task.setup(context)
+            returned = self._task.setup(context)
+        check_has_run("setup", returned)
         context.freeze()
         try:
             lifecycle.set_up()
@@ -128,7 +130,8 @@ class TaskServer:
         finally:
             lifecycle.shutting_down()
             with TaskCall():
-                self._task.teardown(context)
+                returned = self._task.teardown(context)
+            check_has_run("teardown", returned)
 
     def _process(
         self, context: SetupContext, source: JobSource, jobs: Sequence[FileJob]
@@ -138,7 +141,9 @@ class TaskServer:
             with batch.attempt() as pairs:
                 with TaskCall():
                     returned = self._call(context, pairs)
-                batch.returned = returned if self._is_batch(pairs) else None
+                batch.returned = self._checked(pairs, returned)
+                # With it go what may be its last references to open files.
+                del returned
         except OutputDirectoryError as error:
             _tell(source, batch, error)
         else:
@@ -158,6 +163,13 @@ class TaskServer:
     def _is_batch(self, pairs: Pairs) -> bool:
         return len(pairs) > 1 or not self._has_run
 
+    def _checked(self, pairs: Pairs, returned: object) -> object:
+        """Return what a call says of its files: that of `run` only that it is over."""
+        if self._is_batch(pairs):
+            return returned
+        check_is_finished(returned)
+        return None
+
     def _call(self, context: SetupContext, pairs: Pairs) -> Any:
         if self._is_batch(pairs):
             return self._task.run_batch(context, pairs)
@@ -170,14 +182,14 @@ class TaskServer:
         lifecycle: Lifecycle,
     ) -> None:
         lifecycle.setting_up()
-        await TaskSteps(self._task.setup(context))
+        check_has_run("setup", await TaskSteps(self._task.setup(context)))
         context.freeze()
         try:
             lifecycle.set_up()
             await self._run_concurrently(context, source)
         finally:
             lifecycle.shutting_down()
-            await TaskSteps(self._task.teardown(context))
+            check_has_run("teardown", await TaskSteps(self._task.teardown(context)))
 
     async def _run_concurrently(
         self,
@@ -256,7 +268,8 @@ class TaskServer:
         try:
             with batch.attempt() as pairs:
                 returned = await self._call_in_time(context, pairs)
-                batch.returned = returned if self._is_batch(pairs) else None
+                batch.returned = self._checked(pairs, returned)
+                del returned
         except OutputDirectoryError as error:
             _tell(source, batch, error)
         else:
