@@ -73,9 +73,13 @@ class Watched(Flow):
 
     def command(self, name: str, *words: object) -> "subprocess.Popen[str]":
         """Start a command of ours in a group of its own, as a terminal does."""
+        return self.launch(sys.executable, "-m", "tigerflow", name, *words)
+
+    def launch(self, *words: object) -> "subprocess.Popen[str]":
+        """Start any program, as `command` does."""
         with self.log.open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tigerflow", name, *map(str, words)],
+                [*map(str, words)],
                 cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

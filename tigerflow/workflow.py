@@ -12,7 +12,9 @@ from typing import Any
 
 from tigerflow.errors import ExitCode, PipelineError, TigerflowError, did_you_mean
 from tigerflow.naming import is_input_name, printable, snakemake_problem, stem_of
+from tigerflow.tasks.launch import carry_functions
 from tigerflow.workers import client
+from tigerflow.workers.slurm_plugin import adapt_slurm_plugin
 
 #: Set in a process that makes given targets only: it need not know the other files.
 targets_are_given = False
@@ -44,6 +46,8 @@ def run_command(workflow: Any, workflow_dir: str) -> str:
         # Snakemake would not find RUN there, nor call what stops the workers.
         _say("cannot be a module of another workflow; include its Snakefile there")
         sys.exit(ExitCode.USAGE)
+    carry_functions()
+    adapt_slurm_plugin()
     if workflow.remote_exec:
         _lead_job()
     words = [sys.executable, "-I", "-S", client.__file__, workflow_dir]

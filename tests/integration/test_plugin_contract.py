@@ -20,6 +20,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode
 
 from tigerflow.engine import plugins
+from tigerflow.workers.slurm_plugin import is_of_slurm
 
 pytestmark = pytest.mark.snakemake
 
@@ -124,6 +125,30 @@ def test_slurm_plugin_tells_what_sbatch_said_as_it_is_read():
     source = inspect.getsource(slurm.Executor.run_job)
     assert "The error message was '{e.output.strip()}'.\\n" in source
     assert plugins._SUBMITTING in source
+
+
+@pytest.mark.parametrize(
+    ("owner", "call"),
+    [
+        (slurm.Executor.__init__, "delete_slurm_environment()"),
+        (slurm.Executor.__post_init__, "get_max_array_size()"),
+        (slurm.Executor.get_partition_arg, "get_default_partition(job, self.logger)"),
+        (slurm.Executor.get_account_arg, "get_account(self.logger)"),
+    ],
+)
+def test_slurm_plugin_calls_what_is_replaced_in_it(owner, call):
+    assert call in inspect.getsource(owner)
+    assert callable(getattr(slurm, call.partition("(")[0]))
+
+
+def test_slurm_plugin_names_its_jobs_and_clusters_as_they_are_asked_for():
+    source = inspect.getsource(slurm.Executor.run_job)
+    assert '"run_uuid": self.run_uuid' in source
+    assert "self._submitted_job_clusters.add(cluster_val)" in source
+    assert "--job-name {safe_quote(params.run_uuid)}" in inspect.getsource(
+        slurm.get_submit_command
+    )
+    assert is_of_slurm(slurm.Executor.__new__(slurm.Executor))
 
 
 def test_text_that_is_taken_away_is_what_snakemake_adds():

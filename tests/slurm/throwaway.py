@@ -162,6 +162,22 @@ class Cluster:
             wait_until(lambda: not self.jobs(), "no job is left")
             self.call("scontrol", "delete", f"reservationname={name}")
 
+    @contextlib.contextmanager
+    def qos(self, name: str, *limits: str) -> Iterator[None]:
+        """Have a quality of service with limits, which all may use."""
+        self._administer("add", "qos", name, *limits)
+        self._administer("modify", "user", "root", "set", f"qos+={name}")
+        try:
+            # Slurm learns of it a moment later.
+            look = ("sbatch", "--test-only", f"--qos={name}", "--time=1", "--wrap=true")
+            wait_until(lambda: succeeds(self.call, *look), f"there is a QOS {name}")
+            yield
+        finally:
+            if jobs := self.jobs():
+                self.call("scancel", *jobs)
+            wait_until(lambda: not self.jobs(), "no job is left")
+            self._administer("delete", "qos", name)
+
     def state(self, job: str) -> str:
         """Return the state of a job as the database has it; "" when it has none."""
         words = ["sacct", "--noheader", "--parsable2", "--allocations"]

@@ -29,7 +29,15 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from tigerflow.layout import MAILBOX_EXIT, job_begun, job_number
 from tigerflow.log import configure, logger
 from tigerflow.settings import Settings
+from tigerflow.tasks.launch import carry_functions
+from tigerflow.workers.reasons import Refusal, never_starts, refusal_by_limit
 from tigerflow.workers.scheduler import JobEvent
+from tigerflow.workers.slurm_plugin import (
+    adapt_slurm_plugin,
+    drop_options_of_others,
+    is_of_slurm,
+    reasons_of_pending,
+)
 
 #: Slurm's states of jobs that were ended from outside: squeue(1), "job state codes".
 _KILLED = frozenset(
@@ -65,7 +73,8 @@ _SPEAKER = re.compile(r"^sbatch: (?:error: )?", re.MULTILINE)
 #: What sbatch says when it may take the same job later: slurm_strerror(3).
 _OUTAGE = re.compile(
     r"unable to contact|connect failure|connection refused|timed out"
-    r"|temporarily|try again|in standby|job submit limit|zero bytes",
+    r"|temporarily|try again|in standby|job submit limit|zero bytes"
+    r"|not available \((?:inactive|down)",
     re.IGNORECASE,
 )
 
@@ -167,7 +176,7 @@ class _Jobs:
                 kind,
                 text,
                 is_killed=state is not None and state[1] in _KILLED,
-                is_outage=state is None and _OUTAGE.search(text) is not None,
+                is_outage=state is None and _passes(text),
                 is_evicted=state is not None and state[1] in _EVICTED,
             )
         )
@@ -222,6 +231,10 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
 
     No job goes to nodes that are to be `avoided`, if the plugin can do that.
     """
+    adapt_slurm_plugin()
+    carry_functions()
+    for name in drop_options_of_others():
+        logger.warning("{} has no effect on workers; unset it", name)
     jobs = _Jobs(connection, _Programs().words)
     threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
     begin = RemoteExecutor.__init__
@@ -281,6 +294,7 @@ async def _follow(executor: Any, jobs: _Jobs) -> None:
     """Have a plugin ask again and again how its jobs are."""
     common = executor.workflow.executor_plugin.common_settings
     pause_s = common.init_seconds_before_status_checks
+    stuck: dict[str, str] = {}
     while executor.wait:
         end = time.monotonic() + min(pause_s, _LONGEST_PAUSE_S)
         while time.monotonic() < end and not jobs.cancelled.is_set():
@@ -289,6 +303,8 @@ async def _follow(executor: Any, jobs: _Jobs) -> None:
                 return
         jobs.cancelled.clear()
         await _look(executor.check_active_jobs(jobs.of(executor)))
+        if is_of_slurm(executor):
+            stuck = await _end_stuck(executor, jobs, stuck)
         pause_s = executor.next_seconds_between_status_checks or pause_s
 
 
@@ -299,6 +315,31 @@ async def _look(active: AsyncIterator[Any]) -> None:
             pass
     except Exception as error:  # noqa: BLE001 -- any plugin's
         logger.warning("Cannot ask how the jobs are: {!r}", error)
+
+
+async def _end_stuck(
+    executor: Any, jobs: _Jobs, before: dict[str, str]
+) -> dict[str, str]:
+    """Cancel jobs that Slurm has taken, but will never start, and tell why.
+
+    Returns the reasons of those that were not yet so at the look before: while Slurm
+    itself starts, it does not know all accounts.
+    """
+    waiting = [
+        info for info in jobs.of(executor) if not job_begun(_place(info)).exists()
+    ]
+    reasons = await reasons_of_pending(executor) if waiting else {}
+    stuck = {}
+    for info in waiting:
+        number = str(info.external_jobid)
+        reason = reasons.get(number, "")
+        if not never_starts(reason):
+            continue
+        stuck[number] = reason
+        if before.get(number) == reason:
+            _try(executor.cancel_jobs, [info])
+            executor.report_job_error(info, f"Slurm never starts its job: {reason}")
+    return stuck
 
 
 def _place(info: Any) -> Path:
@@ -342,6 +383,14 @@ def _plain(text: str) -> str:
         )
     text = text.partition(_ADDED)[0].removeprefix(_SUBMITTING)
     return " ".join(text.split())[:_LONGEST].removesuffix(".")
+
+
+def _passes(said: str) -> bool:
+    """Tell whether the scheduler may take the same job later."""
+    refusal = refusal_by_limit(said)
+    if refusal is None:
+        return _OUTAGE.search(said) is not None
+    return refusal is Refusal.FOR_NOW
 
 
 def _said_on_node(logs: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tigerflow.tasks.launch import launch_environment
+from tigerflow.tasks.launch import bash, launch_environment
 
 #: Commands that take longer than this together are taken for ones that hang.
 TIMEOUT_S = 60
@@ -85,15 +85,17 @@ def check_syntax(command: str) -> str:
         message = f"{command!r} has a null character, which no command can have"
         raise ValueError(message)
     # As it will be run, see `setup_script`.
-    words = ["bash", "-O", "extglob", "-n", "-c", f"{{\n{command}\n}}"]
+    words = bash(f"{{\n{command}\n}}", "-O", "extglob", "-n")
     environment = os.environ | {"LC_ALL": "C"}
     try:
-        bash = subprocess.run(words, capture_output=True, env=environment, check=False)
+        reader = subprocess.run(
+            words, capture_output=True, env=environment, check=False
+        )
     except OSError:
         # Without a bash nothing is known of it.
         return command
-    if bash.returncode != 0:
-        _, *reasons = _SPEAKER.split(bash.stderr.decode(errors="replace"))
+    if reader.returncode != 0:
+        _, *reasons = _SPEAKER.split(reader.stderr.decode(errors="replace"))
         reason = reasons[0].strip() if reasons else "it is not complete"
         message = f"bash cannot read {command!r}: {reason}"
         raise ValueError(message)
@@ -148,9 +150,8 @@ def _words(look: Look) -> list[str]:
 
 def _run(script: str, directory: Path) -> str:
     """Run a script in bash; return how it ended if that was not by itself."""
-    words = ["bash", "-c", script]
     process = subprocess.Popen(
-        words,
+        bash(script),
         cwd=directory,
         env=launch_environment(),
         stdin=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
 """The command line and environment of a process that runs after setup commands."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,13 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
+
+#: What every shell passes on. Bash exports the function `module` under another kind of
+#: name, `BASH_FUNC_module%%`, and dash, which is `/bin/sh` on Debian, drops that.
+_NAME_FOR_ALL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+#: Begins the name under which a variable passes such a shell; the rest is its own name.
+_CARRIED = "_TIGERFLOW_CARRIED_"
 
 #: Begins the line on standard error that names a setup command that has failed.
 SETUP_COMMAND_FAILED = "setup command failed: "
@@ -37,7 +45,22 @@ def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
         report = f"code=$?; printf '%s (exit code %s)\\n' {words} \"$code\" >&2"
         # The command is on lines of its own: it may end in a comment.
         steps.append(f'{{\n{command}\n}} || {{ {report}; exit "$code"; }}')
-    return ["bash", "-c", "\n".join([*steps, f"exec {shlex.join(program)}"])]
+    return bash("\n".join([*steps, f"exec {shlex.join(program)}"]))
+
+
+def bash(script: str, *options: str) -> list[str]:
+    """Return the command that runs setup commands, wherever they run or are checked.
+
+    It is no login shell: the environment is that of `launch_environment`.
+    """
+    return ["bash", *options, "-c", script]
+
+
+def carry_functions() -> None:
+    """Have functions that bash has exported reach workers that `/bin/sh` starts."""
+    for name, value in list(os.environ.items()):
+        if not _NAME_FOR_ALL.fullmatch(name):
+            os.environ[_CARRIED + os.fsencode(name).hex()] = value
 
 
 def launch_environment(threads: int | None = None) -> dict[str, str]:
@@ -47,7 +70,7 @@ def launch_environment(threads: int | None = None) -> dict[str, str]:
     are told how many `threads` to start: with 0 nothing, with None what they were told
     here.
     """
-    environment = dict(os.environ)
+    environment = _without_carrier(dict(os.environ))
     ours = str(Path(sys.executable).parent)
     path = environment.get("PATH", os.defpath)
     environment["PATH"] = os.pathsep.join([ours, path])
@@ -56,3 +79,13 @@ def launch_environment(threads: int | None = None) -> dict[str, str]:
         if threads:
             environment[variable] = str(threads)
     return environment
+
+
+def _without_carrier(environment: dict[str, str]) -> dict[str, str]:
+    """Return an environment in which what was carried has its own names again."""
+    carried = {
+        os.fsdecode(bytes.fromhex(name.removeprefix(_CARRIED))): environment.pop(name)
+        for name in list(environment)
+        if name.startswith(_CARRIED)
+    }
+    return carried | environment

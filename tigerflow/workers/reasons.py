@@ -1,0 +1,67 @@
+"""Slurm's own words for why a job does not start, and which of them pass with time.
+
+They are those of `enum job_state_reason` in slurm.h, as `squeue` and `sbatch` print
+them; Slurm's pages "Job Reason Codes" and "Resource Limits" explain them.
+"""
+
+import re
+from enum import Enum, auto
+
+#: Limits on one job alone: `QOSMaxWallDurationPerJobLimit`, `AssocMaxGRESPerNode`,
+#: `QOSMinGRES`, … They exist for each of the resources that Slurm counts.
+_OWN_SIZE = re.compile(
+    r"(QOS|Assoc)(Max\w+Per(Job|Node)(Limit)?|Min\w+)|MaxMemPerLimit", re.ASCII
+)
+
+#: Limits on how many jobs there are, or on what those of a group have used so far.
+_OF_OTHERS = re.compile(r"\w*(Jobs|SubmitJob|Grp\w*Minutes)\w*", re.ASCII)
+
+#: What a job asks for does not exist, or is not for this user.
+_IMPOSSIBLE = frozenset(
+    {
+        "AccountNotAllowed",
+        "BadConstraints",
+        "DependencyNeverSatisfied",
+        "InvalidAccount",
+        "InvalidQOS",
+        "PartitionTimeLimit",
+        "QOSNotAllowed",
+        "ReservationDeleted",
+    }
+)
+
+#: What sbatch calls a limit, on a line of its own: a single word.
+_LIMIT = re.compile(
+    r"(?:^|[\s;])((?:QOS|Assoc(?:Grp|Max))\w+|Max\w+Per(?:Account|User|Limit))(?=[\s;]|$)",
+    re.ASCII,
+)
+
+
+class Refusal(Enum):
+    """Whether a job that is refused now would be taken later."""
+
+    #: As it is, never.
+    FOR_GOOD = auto()
+    #: Once other jobs have ended.
+    FOR_NOW = auto()
+
+
+def refusal_by_limit(said: str) -> Refusal | None:
+    """Return what a limit that sbatch names means; None when it names none.
+
+    But for the number of jobs, Slurm looks at this job alone then: one that asks for
+    more than all jobs of a user together may have is not taken later either.
+    """
+    words = {match[1] for match in _LIMIT.finditer(said)}
+    if not words:
+        return None
+    passes = any(map(_OF_OTHERS.fullmatch, words))
+    return Refusal.FOR_NOW if passes else Refusal.FOR_GOOD
+
+
+def never_starts(reason: str) -> bool:
+    """Tell whether a job that waits for this reason waits in vain.
+
+    Limits on all jobs of a user or an account pass when others of these have ended.
+    """
+    return reason in _IMPOSSIBLE or _OWN_SIZE.fullmatch(reason) is not None
