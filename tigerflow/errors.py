@@ -114,6 +114,19 @@ class TemporaryOutputMissingError(TigerflowError):
         )
 
 
+class StrayOutputError(TigerflowError):
+    """A run has left something else than the `output_file` that it was given."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        listed = ", ".join(repr(name) for name in names[:3])
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 -- enough to see
+        super().__init__(
+            f"run left {listed}{more} beside its output_file; only output_file is "
+            "kept. If a library appends a suffix of its own, give it an open file, or "
+            "rename what it wrote to output_file before run returns"
+        )
+
+
 class UnfinishedResultError(TigerflowError):
     """A method of a task has returned what still has to be run or waited for."""
 

@@ -68,6 +68,7 @@ def test_the_err_names_the_task_as_the_command_line_does(bench):
         ("raise type('Odd', (Exception,), {'__str__': None})", "Odd"),
         ("raise OSError([], 'odd')", "OSError"),
         ("return (letter for letter in 'abc')", "UnfinishedResultError"),
+        ("output_file.with_suffix('.srt').touch()", "StrayOutputError"),
         ("import sys; sys.stdout.write(b'bytes')", "TypeError"),
         ("output_file.unlink(); output_file.mkdir()", "TemporaryOutputMissingError"),
     ],

@@ -13,6 +13,7 @@ from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask, execution
 from tigerflow.tasks.base import check_definition
 from tigerflow.tasks.execution import Batch, FileJob, Interrupted
 from tigerflow.tasks.serving import TaskServer
+from tigerflow.tasks.strays import Strays
 
 
 class Source:
@@ -283,9 +284,10 @@ def test_a_returned_exception_is_the_failure_of_its_pair(desk, calls, base, body
     ],
 )
 def test_a_result_that_says_nothing_is_no_success(desk, returned, found):
-    batch = Batch("work", [desk.job("a"), desk.job("b")])
-    with batch.attempt():
-        batch.returned = returned
+    with Strays() as strays:
+        batch = Batch("work", [desk.job("a"), desk.job("b")], strays)
+        with batch.attempt():
+            batch.returned = returned
 
     assert str(batch.raised) == (
         f"run_batch returned {found}; it returns nothing, or a list that has None or "
@@ -301,6 +303,23 @@ def test_what_is_wrong_with_a_result_is_told(desk, calls):
     assert source.failed["a"].startswith(start)
     # Raised by us, at no place in the task's code.
     assert desk.record("a")["traceback"] == ""
+
+
+@pytest.mark.parametrize("base", [LocalTask, LocalAsyncTask])
+def test_an_output_under_another_name_fails_its_pair_alone(desk, calls, base):
+    def write(pairs):
+        copy_all(pairs)
+        pairs[1][1].with_suffix(".srt").touch()
+
+    async def write_async(pairs):
+        write(pairs)
+
+    body = write if base is LocalTask else write_async
+    source = desk.serve(batch_task(calls, body, base), ["a", "b", "c"])
+
+    assert source.done == ["a", "c"]
+    assert source.failed["b"].startswith("StrayOutputError: run left '.~tf_")
+    assert desk.left() == ["a.out", "b.err", "c.out"]
 
 
 def test_an_output_that_was_taken_away_fails_its_pair_alone(desk, calls):

@@ -11,6 +11,7 @@ from tigerflow.errors import (
 )
 from tigerflow.log import add_levels
 from tigerflow.tasks.execution import Batch
+from tigerflow.tasks.strays import Strays
 
 
 @pytest.fixture
@@ -46,9 +47,10 @@ def fail(_job, _output):
 
 
 def process(source, job, run=succeed):
-    batch = Batch("embed", [job])
-    with batch.attempt() as [(_input, output)]:
-        run(job, output)
+    with Strays() as strays:
+        batch = Batch("embed", [job], strays)
+        with batch.attempt() as [(_input, output)]:
+            run(job, output)
     source.finished(job, batch.settled[0])
 
 

@@ -22,6 +22,7 @@ from tigerflow.tasks.execution import (
     Interrupted,
     PrintRecorder,
 )
+from tigerflow.tasks.strays import Strays
 
 
 @pytest.fixture
@@ -36,10 +37,15 @@ def job(weird_tmp_path):
 
 def process(job, run):
     """Do what a server does with a file."""
-    batch = Batch("embed", [job])
-    with batch.attempt() as [(source, output)]:
+    with batch_of(job) as batch, batch.attempt() as [(source, output)]:
         run(source, output)
     return batch.settled[0]
+
+
+@contextlib.contextmanager
+def batch_of(job):
+    with Strays() as strays:
+        yield Batch("embed", [job], strays)
 
 
 def fail_with(job, exception):
@@ -116,6 +122,79 @@ def test_an_output_may_be_replaced_by_run_with_a_rename(job):
     process(job, run)
 
     assert job.output.read_text() == "made elsewhere"
+
+
+def with_npy(output):
+    """Return the path that a library writes to which appends a suffix of its own."""
+    return output.with_name(f"{output.name}.npy")
+
+
+def leave(change):
+    """Return a run that writes under a name like that of its output."""
+
+    def run(_input, output):
+        change(output).write_text("text")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "change",
+    [with_npy, lambda output: output.with_suffix(".srt")],
+    ids=["appended", "replaced"],
+)
+def test_a_run_that_writes_under_another_name_fails_and_is_told_which(job, change):
+    names = []
+
+    def run(_input, output):
+        leave(change)(_input, output)
+        names.append(change(output).name)
+
+    this = process(job, run)
+
+    assert this.failure.summary == (
+        f"StrayOutputError: run left '{names[0]}' beside its output_file; only "
+        "output_file is kept. If a library appends a suffix of its own, give it an "
+        "open file, or rename what it wrote to output_file before run returns"
+    )
+    assert this.failure.traceback == ""
+    assert left(job) == ["a.b.err"]
+
+
+def test_a_run_that_leaves_a_file_beside_what_it_wrote_fails_too(job):
+    def run(_input, output):
+        output.write_text("text")
+        for number in range(5):
+            output.with_suffix(f".{number}").mkdir()
+
+    this = process(job, run)
+
+    assert " and 2 more beside its output_file" in this.failure.message
+    assert left(job) == ["a.b.err"]
+
+
+def test_a_run_that_writes_to_the_final_name_itself_loses_nothing_silently(job):
+    this = process(job, lambda *_: job.output.write_text("text"))
+
+    assert this.failure.message.startswith("run left 'a.b.tar.gz' beside its output_f")
+    assert left(job) == ["a.b.err"]
+
+
+def test_a_run_that_fails_leaves_nothing_under_its_own_names(job):
+    def run(_input, output):
+        leave(with_npy)(_input, output)
+        raise ValueError
+
+    this = process(job, run)
+
+    assert this.failure.exception_type == "ValueError"
+    assert left(job) == ["a.b.err"]
+
+
+def test_a_run_may_leave_files_of_other_names(job):
+    process(job, lambda _input, output: output.with_name("words.duckdb").touch())
+
+    assert left(job) == ["a.b.tar.gz", "words.duckdb"]
 
 
 def test_an_output_is_newer_than_its_input_whatever_run_does_to_its_times(job):
@@ -331,7 +410,7 @@ def test_frames_of_a_task_are_kept_whatever_its_module_is_called(job):
 
 def test_a_coroutine_that_raises_cancelled_error_itself_fails_its_file(job):
     async def run():
-        with Batch("embed", [job]).attempt():
+        with batch_of(job) as batch, batch.attempt():
             raise asyncio.CancelledError
 
     asyncio.run(run())
@@ -341,7 +420,7 @@ def test_a_coroutine_that_raises_cancelled_error_itself_fails_its_file(job):
 
 def test_a_coroutine_that_is_cancelled_leaves_its_file_undone(job):
     async def run():
-        with Batch("embed", [job]).attempt() as [(_input, output)]:
+        with batch_of(job) as batch, batch.attempt() as [(_input, output)]:
             output.write_text("half")
             await asyncio.Event().wait()
 
@@ -360,8 +439,12 @@ def test_a_coroutine_that_is_cancelled_leaves_its_file_undone(job):
 def test_an_interrupt_of_the_process_leaves_the_file_undone(job):
     job.output.write_text("of an earlier run")
 
-    with pytest.raises(Interrupted), Batch("embed", [job]).attempt():
+    def run(_input, output):
+        with_npy(output).touch()
         raise Interrupted(15)
+
+    with pytest.raises(Interrupted):
+        process(job, run)
 
     assert left(job) == ["a.b.tar.gz"]
 
@@ -504,7 +587,7 @@ def test_prints_of_files_in_flight_at_once_are_told_apart(job, stream):
     async def run(name):
         error = job.error.with_name(f"{name}.err")
         one = FileJob(job.input, job.output, error)
-        with Batch("embed", [one]).attempt():
+        with batch_of(one) as batch, batch.attempt():
             for _ in range(3):
                 print(name)
                 await asyncio.sleep(0)

@@ -106,8 +106,10 @@ def test_temporaries_of_another_host_are_abandoned_after_a_day(tmp_path):
 
 def test_the_temporaries_of_one_process_are_removed_and_no_others(tmp_path):
     other = temporary_of(1)
-    for name in (other, temporary_of(NO_PID)):
+    # What a task has left under names of its own making goes too.
+    for name in (other, temporary_of(NO_PID), f"{temporary_of(NO_PID)}.npy"):
         (tmp_path / name).touch()
+    (tmp_path / temporary_of(NO_PID)).with_suffix(".zarr").mkdir()
 
     remove_temporaries_of(tmp_path, NO_PID)
 

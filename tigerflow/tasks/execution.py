@@ -22,6 +22,7 @@ from typing import Any, Self, TextIO
 from tigerflow.errors import (
     BatchResultError,
     OutputDirectoryError,
+    StrayOutputError,
     TemporaryOutputMissingError,
 )
 from tigerflow.files import (
@@ -32,6 +33,7 @@ from tigerflow.files import (
     write_json,
 )
 from tigerflow.naming import ERROR_EXT, printable
+from tigerflow.tasks.strays import Strays
 
 #: How much of what a file's run printed stands in its `.err`, in characters.
 PRINTED_TAIL = 4000
@@ -239,9 +241,10 @@ def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> No
 class Batch:
     """The files of one call of a task, most often a single one; and one try at them."""
 
-    def __init__(self, task: str, jobs: Sequence[FileJob]) -> None:
-        """Try these files of `task`."""
+    def __init__(self, task: str, jobs: Sequence[FileJob], strays: Strays) -> None:
+        """Try these files of `task`; `strays` knows what it leaves beside outputs."""
         self._task = task
+        self._strays = strays
         self._begun: list[Attempt] = []
         self._printed = _Printed()
         self.jobs = jobs
@@ -267,7 +270,7 @@ class Batch:
         token = _printed.set(self._printed)
         try:
             for job in self.jobs:
-                self._begun.append(_begin(job))
+                self._begun.append(self._begin(job))
             yield [(this.job.input, this.temporary) for this in self._begun]
             failures = _failures(self.returned, len(self.jobs))
         except BaseException as exception:  # noqa: BLE001 -- the task may raise anything
@@ -278,14 +281,14 @@ class Batch:
             for this, failure in zip(self._begun, failures, strict=False):
                 self._settle(this, failure)
         finally:
-            self._discard()
+            self._discard_unsettled()
 
     def _take(self, exception: BaseException) -> list[BaseException | None]:
         """Return what an exception of the call means for each of the files."""
         try:
             _raise_if_blameless(self.jobs[0], exception)
         except BaseException:
-            self._discard()
+            self._discard_unsettled()
             raise
         if len(self.jobs) == 1:
             return [exception]
@@ -295,13 +298,13 @@ class Batch:
     def _settle(self, this: Attempt, failure: BaseException | None) -> None:
         if failure is None:
             try:
-                _keep(this)
+                self._keep(this)
             except BaseException as exception:  # noqa: BLE001 -- what is there to keep is the task's
                 failure = exception
         if failure is not None:
             # While what it has written still takes its room.
             _raise_if_blameless(this.job, failure)
-            discard(this.temporary)
+            self._discard(this)
             try:
                 _fail(this, self._record(this, failure))
             except BaseException as exception:  # noqa: BLE001 -- a message too large to be stored, say
@@ -311,6 +314,7 @@ class Batch:
         this.finished = this.started + timedelta(
             seconds=time.monotonic() - this.start_s
         )
+        self._strays.forget(this.temporary, this.job.output)
         self.settled.append(this)
 
     def _record(self, this: Attempt, failure: BaseException) -> ErrorRecord:
@@ -322,15 +326,28 @@ class Batch:
             return replace(record, message=f"{record.message}; {_OCCUPIED}")
         return record
 
-    def _discard(self) -> None:
-        """Remove the temporaries of files that are not settled."""
+    def _begin(self, job: FileJob) -> Attempt:
+        started, start_s = datetime.now(UTC), time.monotonic()
+        temporary = _create_temporary(job)
+        self._strays.expect(temporary, job.output)
+        return Attempt(job, started, start_s, temporary)
+
+    def _keep(self, this: Attempt) -> None:
+        strays = self._strays.left_by(this.temporary)
+        if strays:
+            raise StrayOutputError([stray.name for stray in strays])
+        _keep(this)
+
+    def _discard_unsettled(self) -> None:
         for this in self._begun[len(self.settled) :]:
-            discard(this.temporary)
+            self._discard(this)
+            self._strays.forget(this.temporary, this.job.output)
 
-
-def _begin(job: FileJob) -> Attempt:
-    started, start_s = datetime.now(UTC), time.monotonic()
-    return Attempt(job, started, start_s, _create_temporary(job))
+    def _discard(self, this: Attempt) -> None:
+        """Remove the temporary, and what else its run has left."""
+        for stray in self._strays.left_by(this.temporary):
+            discard(stray)
+        discard(this.temporary)
 
 
 def _failures(returned: object, count: int) -> Sequence[BaseException | None]:

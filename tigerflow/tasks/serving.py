@@ -23,6 +23,7 @@ from tigerflow.tasks.execution import (
     PrintRecorder,
 )
 from tigerflow.tasks.returned import check_has_run, check_is_finished
+from tigerflow.tasks.strays import Strays
 
 
 class JobSource(Protocol):
@@ -94,6 +95,7 @@ class TaskServer:
         self._batch_size = batch_size if has_method(task, "run_batch") else 1
         self._has_run = has_method(task, "run")
         self._timeout_s = timeout_s
+        self._strays = Strays()
 
     def serve(self, source: JobSource, lifecycle: Lifecycle) -> None:
         """Set up, run the source's files until it has no more, tear down.
@@ -102,7 +104,7 @@ class TaskServer:
         (`Interrupted`, an error of the source) is raised after the teardown.
         """
         context = SetupContext(**self._params)
-        with _recorded_prints():
+        with _recorded_prints(), self._strays:
             if self._kind is TaskKind.LOCAL_ASYNC:
                 asyncio.run(self._serve_async(context, source, lifecycle))
             else:
@@ -153,7 +155,7 @@ class TaskServer:
     def _start(self, source: JobSource, jobs: Sequence[FileJob]) -> Batch:
         for job in jobs:
             source.started(job)
-        return Batch(self._name, jobs)
+        return Batch(self._name, jobs, self._strays)
 
     def _calls(self, jobs: Sequence[FileJob]) -> Iterator[Sequence[FileJob]]:
         """Yield the files of each call."""

@@ -1,0 +1,167 @@
+"""What a run leaves beside its temporary output, under a name made from that.
+
+Libraries append a suffix of their own to the path they are given, and tasks replace
+one. To list the directory after each file would cost more with each result in it, so
+the kernel tells which names appear there.
+"""
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from tigerflow.naming import temporary_root
+
+# From inotify(7): a name is made in a directory, or moved into it.
+_IN_MOVED_TO = 0x80
+_IN_CREATE = 0x100
+_IN_Q_OVERFLOW = 0x4000
+_IN_ONLYDIR = 0x1000000
+
+#: Watch, mask and cookie of an event, and the size of its name, which follows.
+_EVENT = struct.Struct("iIII")
+
+
+@dataclass
+class _Seen:
+    """What is known of one run."""
+
+    #: The names that have appeared, of those that belong to it.
+    names: set[str] = field(default_factory=set)
+    #: Whether some may have been missed.
+    is_unsure: bool = False
+
+
+class Strays:
+    """Knows what the runs of this process leave behind; for one thread."""
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        self._new_names: _NewNames | None = None
+        #: By both names that a run may write to: the root of its temporary's, and that
+        #: of its output, which would be replaced by the temporary.
+        self._runs: dict[str, _Seen] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._new_names is not None:
+            self._new_names.close()
+
+    def expect(self, temporary: Path, output: Path) -> None:
+        """Watch for what a run leaves that is to write to `temporary`."""
+        seen = _Seen()
+        self._runs[_root(temporary)] = self._runs[output.name] = seen
+        try:
+            if self._new_names is None:
+                self._new_names = _NewNames()
+            # For each file, because somebody may have replaced the directory.
+            self._new_names.watch(temporary.parent)
+        except OSError:
+            # The kernel has limits to that, which others may have used up.
+            seen.is_unsure = True
+
+    def left_by(self, temporary: Path) -> list[Path]:
+        """Return what a run has left that is there now, `temporary` aside.
+
+        Where names may have been missed, this lists the directory, but only for an
+        empty temporary: then something may stand in its place.
+        """
+        self._take_names()
+        seen = self._runs[_root(temporary)]
+        if seen.is_unsure and _is_empty(temporary):
+            seen.names.update(_listed(temporary))
+        places = (temporary.with_name(name) for name in seen.names - {temporary.name})
+        return sorted(place for place in places if os.path.lexists(place))
+
+    def forget(self, temporary: Path, output: Path) -> None:
+        """Watch no more for what a run leaves."""
+        self._runs.pop(_root(temporary), None)
+        self._runs.pop(output.name, None)
+
+    def _take_names(self) -> None:
+        if self._new_names is None:
+            return
+        try:
+            for name, was_moved in self._new_names.read():
+                root = temporary_root(name)
+                if root is None and was_moved:
+                    # An output, by another worker that was taken for lost.
+                    continue
+                if seen := self._runs.get(root or name):
+                    seen.names.add(name)
+        except OSError:
+            # Too many at once, or the task has closed what it has not opened.
+            for seen in self._runs.values():
+                seen.is_unsure = True
+
+
+def _root(temporary: Path) -> str:
+    return temporary_root(temporary.name) or temporary.name
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        # Gone: what stands in its place is all there is.
+        return True
+
+
+def _listed(temporary: Path) -> Iterator[str]:
+    try:
+        with os.scandir(temporary.parent) as entries:
+            names = [entry.name for entry in entries]
+    except OSError:
+        return
+    for name in names:
+        if temporary_root(name) == _root(temporary):
+            yield name
+
+
+class _NewNames:
+    """The names that appear in directories, as the kernel tells of them."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._descriptor = self._call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def watch(self, directory: Path) -> None:
+        """Tell of names in a directory, too; again is no error."""
+        mask = _IN_CREATE | _IN_MOVED_TO | _IN_ONLYDIR
+        self._call("inotify_add_watch", self._descriptor, os.fsencode(directory), mask)
+
+    def read(self) -> Iterator[tuple[str, bool]]:
+        """Yield the names that have appeared since the last time: moved, or made.
+
+        Raises:
+            OSError: some have been missed.
+        """
+        while True:
+            try:
+                events = os.read(self._descriptor, 2**16)
+            except BlockingIOError:
+                return
+            start = 0
+            while start < len(events):
+                _, mask, _, size = _EVENT.unpack_from(events, start)
+                if mask & _IN_Q_OVERFLOW:
+                    msg = "more names have appeared than were read"
+                    raise OSError(msg)
+                start += _EVENT.size + size
+                name = os.fsdecode(events[start - size : start].rstrip(b"\0"))
+                yield name, bool(mask & _IN_MOVED_TO)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _call(self, function: str, *arguments: Any) -> int:
+        result: int = getattr(self._libc, function)(*arguments)
+        if result < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return result
