@@ -85,7 +85,7 @@ class SlurmServer:
         # Its inputs matter to a container alone, which it has not.
         text = worker_text(self._pipeline, task, self._output_dir, self._output_dir)
         told = WorkerTask(**json.loads(text))
-        # There, the paths start that setup commands and params may have.
+        # There, setup commands and the task start, and relative paths among params.
         return replace(told, working_dir=str(Path.cwd()))
 
     async def _serve(

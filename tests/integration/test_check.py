@@ -517,7 +517,7 @@ def test_environment_of_a_file_comes_with_how_it_is_made(site, software):
 
 
 def doubts_of(given):
-    return find_doubts([look_at(command) for command in given])
+    return find_doubts([look_at(command) for command in given], Path.cwd())
 
 
 def test_commands_are_looked_up_behind_those_before_them(tmp_path, monkeypatch):

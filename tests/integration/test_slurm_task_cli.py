@@ -286,7 +286,7 @@ class Job(SlurmTask):
     assert values == repr(
         [
             ("flag", True),
-            ("model", Path("m.pt")),
+            ("model", at.path / "m.pt"),
             ("names", ["a;b", "it's"]),
             ("share", 0.5),
             ("upper", False),

@@ -308,9 +308,11 @@ def test_two_output_directories_run_at_the_same_time(world, flow):
     other = Flow(world, "other")
     flow.add_module("""
         class Work(LocalTask):
-            def setup(context): note(f"setup {pathlib.Path.cwd().name}")
+            class Params:
+                out: pathlib.Path = pathlib.Path("{output_dir}")
+            def setup(context): note(f"setup {context.out.name}")
             def run(context, input_file, output_file):
-                note(f"run {pathlib.Path.cwd().name}")
+                note(f"run {context.out.name}")
                 wait_for("go")
     """)
     flow.add_inputs("a", "b")

@@ -1,6 +1,7 @@
 import datetime as dt
 import enum
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -8,17 +9,20 @@ import pytest
 import typer
 
 from tigerflow.errors import ParamError, ReservedParamError
-from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask
+from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask, params
 from tigerflow.tasks.params import (
     FieldDescription,
+    Places,
     build_command,
-    convert,
     describe_fields,
     read_fields,
     record_texts,
 )
 
 NOTHING = object()
+
+#: With paths as they are written.
+convert = partial(params.convert, places=Places(Path()))
 
 
 class Colour(enum.Enum):

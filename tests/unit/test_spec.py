@@ -1,13 +1,14 @@
 """Pipeline files: what is understood, and every mistake with its place and line."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from pipelines import Typed, ask_here, mistakes_in, write_pipeline
 
 from tigerflow.errors import PipelineError
 from tigerflow.pipeline.spec import load_pipeline
-from tigerflow.tasks.params import convert
+from tigerflow.tasks.params import Places, convert
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def one_task(**changes):
 
 def reason(name, text):
     """Return what a param of Typed says of a text; test_params.py is about that."""
-    return convert(Typed.fields(), {name: text})[1][name]
+    return convert(Typed.fields(), {name: text}, Places(Path()))[1][name]
 
 
 SLURM = """

@@ -23,7 +23,7 @@ from tigerflow.process import StopSignals
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition, has_method
 from tigerflow.tasks.execution import Interrupted, user_frames
-from tigerflow.tasks.params import ParamText, build_command, record_texts
+from tigerflow.tasks.params import ParamText, Places, build_command, record_texts
 from tigerflow.tasks.serving import Lifecycle, TaskServer
 
 
@@ -231,6 +231,8 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
             if task.kind is TaskKind.SLURM:
                 server: _Server = _SlurmServer(task, name, directories, options, texts)
             else:
+                places = Places(Path.cwd(), directories.output_dir)
+                params = {key: places.locate(each) for key, each in params.items()}
                 limit = options.get("concurrency_limit", 1)
                 size = options.get("batch_size", 1)
                 server = TaskServer(task, name, params, limit, batch_size=size)

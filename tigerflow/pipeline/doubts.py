@@ -45,7 +45,7 @@ def task_doubts(spec: TaskSpec, pipeline: Path) -> Iterator[tuple[Place, str, bo
         yield ("conda",), _MADE_LATER.format(pipeline=quote(str(pipeline))), False
     where = _ELSEWHERE if isinstance(spec, SlurmTaskSpec) else ""
     looks = list(_looks(spec))
-    for doubt in find_doubts([look for _, look in looks]):
+    for doubt in find_doubts([look for _, look in looks], pipeline.resolve().parent):
         place, _ = looks[doubt.index]
         yield place, f"{doubt.sentence}{where}", doubt.is_certain and not where
 

@@ -111,17 +111,17 @@ def look_at(command: str) -> Look:
     return Look(command, is_run=is_shell_only(command))
 
 
-def find_doubts(looks: Sequence[Look]) -> list[Doubt]:
+def find_doubts(looks: Sequence[Look], home: Path) -> list[Doubt]:
     """Tell which commands would fail on this machine, as far as one can know.
 
-    Each command's program is looked up in a bash that has run those before it, as far
-    as they may be run.
+    They start in `home`. Each command's program is looked up in a bash that has run
+    those before it, as far as they may be run.
     """
     with tempfile.TemporaryDirectory() as directory:
         notes = Path(directory)
         script = "\n".join(_script(looks, notes))
         (notes / "notes").touch()
-        ending = _run(script, notes)
+        ending = _run(script, home)
         return list(_read(looks, notes, ending))
 
 

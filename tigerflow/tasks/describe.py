@@ -20,7 +20,13 @@ from tigerflow.errors import TigerflowError
 from tigerflow.tasks import kinds
 from tigerflow.tasks.base import Task, check_definition, has_method
 from tigerflow.tasks.loader import Reference, load_task
-from tigerflow.tasks.params import FieldDescription, ParamText, convert, describe_fields
+from tigerflow.tasks.params import (
+    FieldDescription,
+    ParamText,
+    Places,
+    convert,
+    describe_fields,
+)
 
 _KINDS = (kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask)
 
@@ -59,7 +65,9 @@ def describe_task(
     task = load_task(reference, directory)
     fields = task.fields()
     check_definition(task)
-    mistakes = {} if params is None else convert(fields, params)[1]
+    mistakes: dict[str, str] = {}
+    if params is not None:
+        _, mistakes = convert(fields, params, Places(directory))
     module = sys.modules.get(task.__module__)
     return TaskDescription(
         class_name=task.__name__,

@@ -27,7 +27,7 @@ _CONTAINERS = ("apptainer", "singularity")
 
 _ENTER = (
     f'exec "$(command -v {_CONTAINERS[0]} || command -v {_CONTAINERS[1]} '
-    f'|| echo {_CONTAINERS[0]})" "$@"'
+    f'|| echo {_CONTAINERS[0]})" exec --pwd "$PWD" "$@"'
 )
 
 
@@ -82,14 +82,12 @@ def container_options(
     return [*binds, *(["--nv"] if has_gpus else []), image]
 
 
-def in_container(
-    options: Sequence[str], program: Sequence[str], run_dir: Path
-) -> list[str]:
+def in_container(options: Sequence[str], program: Sequence[str]) -> list[str]:
     """Return the command that runs a program in a container; as it is without one.
 
-    The executable is looked for when setup commands have run: one may be a module.
+    It starts there in the directory to which setup commands may have gone. The
+    executable is looked for when they have run: one may be a module.
     """
     if not options:
         return list(program)
-    words = ["exec", "--pwd", str(run_dir), *options, *program]
-    return ["sh", "-c", _ENTER, "sh", *words]
+    return ["sh", "-c", _ENTER, "sh", *options, *program]

@@ -58,12 +58,13 @@ def ask_task(
         TaskLoadError: there is no description; with the reason in a sentence.
     """
     request = {"module": module, "directory": str(directory), "params": params}
-    answer = _ask([sys.executable, *_DESCRIBE], request)
+    # There, as a worker: relative paths start at the pipeline file's directory.
+    answer = _ask([sys.executable, *_DESCRIBE], request, directory)
     if "error" in answer and surroundings != HERE:
         options = container_options(surroundings.container, [directory], has_gpus=False)
-        program = in_container(options, ["python", *_DESCRIBE], directory)
+        program = in_container(options, ["python", *_DESCRIBE])
         script = setup_script(surroundings.commands, program)
-        other = _ask(script, request)
+        other = _ask(script, request, directory)
         answer = answer if "error" in other else other
     if "error" in answer:
         raise TaskLoadError(answer["error"])
@@ -71,7 +72,9 @@ def ask_task(
     return TaskDescription(**answer, fields=fields)
 
 
-def _ask(command: Sequence[str], request: Mapping[str, Any]) -> dict[str, Any]:
+def _ask(
+    command: Sequence[str], request: Mapping[str, Any], directory: Path
+) -> dict[str, Any]:
     # A file, not a pipe: a child that the module leaves behind may hold it open.
     with tempfile.TemporaryFile() as errors:
         try:
@@ -80,6 +83,7 @@ def _ask(command: Sequence[str], request: Mapping[str, Any]) -> dict[str, Any]:
                 input=json.dumps(request).encode(),
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                cwd=directory,
                 env=launch_environment(),
                 timeout=TIMEOUT_S,
                 check=False,

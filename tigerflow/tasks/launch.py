@@ -63,6 +63,15 @@ def carry_functions() -> None:
             os.environ[_CARRIED + os.fsencode(name).hex()] = value
 
 
+def starting_directory(home: str, run_dir: Path) -> Path:
+    """Return where a process of a task starts: in `home`, where that exists.
+
+    A node may not have the directory of the pipeline file; but then, no relative path
+    can be meant to start there.
+    """
+    return Path(home) if Path(home).is_dir() else run_dir
+
+
 def launch_environment(threads: int | None = None) -> dict[str, str]:
     """Return this process's environment, in which `python` is this interpreter.
 

@@ -4,12 +4,15 @@ Typer does the work for the command line and for the pipeline file alike, so tha
 take the same types, check the same limits, and complain in the same words.
 """
 
+import contextlib
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import typer
@@ -27,8 +30,67 @@ BASE_OPTIONS = frozenset(
     {"input_dir", "input_ext", "output_dir", "output_ext", "task_name", "once", "help"},
 )
 
+#: In a value, it stands for the output directory.
+OUTPUT_DIR = "{output_dir}"
+
+#: Types of options whose text names a file.
+_FILE_TYPES = (
+    PurePath,
+    typer.FileText,
+    typer.FileBinaryRead,
+    typer.FileBinaryWrite,
+)
+
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the paths among params start."""
+
+    #: That of relative ones.
+    directory: Path
+    #: What `{output_dir}` stands for; None when a pipeline is checked for any.
+    output_dir: Path | None = None
+
+    def locate(self, value: Any) -> Any:
+        """Return a value with its paths made absolute; of a list, each item.
+
+        A text keeps what it is, but for `{output_dir}`.
+        """
+        match value:
+            case list():
+                return [self.locate(each) for each in value]
+            case tuple():
+                return tuple(self.locate(each) for each in value)
+            case Path():
+                return type(value)(self.locate_text(str(value)))
+            case str() if type(value) is str:
+                return self.fill_in(value)
+            case _:
+                return value
+
+    def locate_text(self, text: str) -> str:
+        """Return the text of a path made absolute; `-` is for standard input."""
+        text = self.fill_in(text)
+        if text == "-":
+            return text
+        with contextlib.suppress(RuntimeError):
+            # There may be no such user; then it is a name like any other.
+            text = str(Path(text).expanduser()) if text.startswith("~") else text
+        return os.path.join(self.directory, text)  # noqa: PTH118 -- keeps a "/" at the end
+
+    def leave_open(self, value: ParamText) -> bool:
+        """Tell whether nothing can be said of a value yet: it has `{output_dir}`."""
+        texts = [value] if isinstance(value, str) else value or ()
+        return self.output_dir is None and any(OUTPUT_DIR in text for text in texts)
+
+    def fill_in(self, text: str) -> str:
+        """Return a text with the output directory in its place."""
+        if self.output_dir is None:
+            return text
+        return text.replace(OUTPUT_DIR, str(self.output_dir))
 
 
 @dataclass(frozen=True)
@@ -42,6 +104,17 @@ class Field:
     def is_flag(self) -> bool:
         """Whether it is a bool, given by the presence of `--x` or `--no-x`."""
         return _bare(self.parameter.annotation) is bool
+
+    def names_file(self, index: int) -> bool:
+        """Tell whether the text at an index is the path of a file or directory."""
+        bare = _bare(self.parameter.annotation)
+        items = typing.get_args(bare)
+        if typing.get_origin(bare) is tuple and index < len(items):
+            bare = items[index]
+        elif items:
+            bare = items[0]
+        bare = _bare(bare)
+        return isinstance(bare, type) and issubclass(bare, _FILE_TYPES)
 
 
 @dataclass(frozen=True)
@@ -154,6 +227,7 @@ def _as_text(value: Any) -> ParamText:
 def convert(
     fields: Sequence[Field],
     values: Mapping[str, ParamText],
+    places: Places,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Turn texts of a pipeline file into typed values, defaults included.
 
@@ -182,11 +256,26 @@ def convert(
         try:
             if field.name in given and value is None:
                 result[field.name] = _convert_null(field)
+            elif places.leave_open(value):
+                result[field.name] = value
             else:
-                result[field.name] = _convert_one(field, value)
+                text = _located(field, value, places)
+                result[field.name] = places.locate(_convert_one(field, text))
         except ParamError as error:
             mistakes[key] = str(error)
     return result, mistakes
+
+
+def _located(field: Field, value: ParamText, places: Places) -> ParamText:
+    """Return the texts of a field, with those of paths made absolute."""
+
+    def locate(text: str, index: int = 0) -> str:
+        is_path = field.names_file(index)
+        return places.locate_text(text) if is_path else places.fill_in(text)
+
+    if value is None or isinstance(value, str):
+        return value and locate(value)
+    return [locate(text, index) for index, text in enumerate(value)]
 
 
 def _option_names(field: Field) -> list[str]:

@@ -11,7 +11,6 @@ when the dispatcher is gone; one that cannot, in a setup command for one, is kil
 import contextlib
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -37,7 +36,11 @@ from tigerflow.layout import (
 from tigerflow.settings import Settings
 from tigerflow.tasks.children import heed_interrupts
 from tigerflow.tasks.environment import in_container
-from tigerflow.tasks.launch import launch_environment, setup_script
+from tigerflow.tasks.launch import (
+    launch_environment,
+    setup_script,
+    starting_directory,
+)
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
 #: What CUDA and ROCm read to find which GPUs a process may use.
@@ -84,24 +87,25 @@ def _refuse(why: str) -> int:
 def _start(
     mailbox: Path, variables: Mapping[str, str], umask: int
 ) -> "subprocess.Popen[bytes]":
-    run_dir, task = mailbox.parents[4], _read_task(mailbox)
-    commands, python = [*task["setup_commands"]], sys.executable
+    task = _read_task(mailbox)
+    commands, python = task["setup_commands"], sys.executable
     if commands or task["container"]:
         # That of the environment they activate, and ours when they activate none.
         python = "python"
-        commands.append(f"cd {shlex.quote(str(run_dir))}")
     program = [python, "-P", "-m", "tigerflow.workers.remote", str(mailbox)]
     end = _end_of_job(task["wall_time"])
     if end is not None:
         program.append(str(end))
-    program = in_container(task["container"], program, run_dir)
+    program = in_container(task["container"], program)
     with (mailbox / MAILBOX_LOG).open("ab") as log:
         worker = subprocess.Popen(
             setup_script(commands, program),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=task["working_dir"] or run_dir,
+            cwd=starting_directory(
+                task["working_dir"] or task["directory"], mailbox.parents[4]
+            ),
             env={**launch_environment(task["threads"]), **variables},
             start_new_session=True,
             umask=umask,

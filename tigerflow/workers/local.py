@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -14,7 +13,11 @@ from typing import BinaryIO
 from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import RunLayout
 from tigerflow.tasks.environment import in_container
-from tigerflow.tasks.launch import launch_environment, setup_script
+from tigerflow.tasks.launch import (
+    launch_environment,
+    setup_script,
+    starting_directory,
+)
 from tigerflow.workers.link import Ending, LaunchError, ending_of
 from tigerflow.workers.protocol import Message, WorkerTask, decode, encode
 
@@ -79,18 +82,17 @@ class LocalLauncher:
         log: BinaryIO,
         descriptor: int,
     ) -> asyncio.subprocess.Process:
-        commands, python = [*self._task.setup_commands], sys.executable
+        commands, python = self._task.setup_commands, sys.executable
         container = [*self._task.container]
         if commands or container:
             # That of the environment they activate, and ours when they activate none.
             python = "python"
-            # The files' paths start here, wherever the commands went.
-            commands.append(f"cd {shlex.quote(str(self._run_dir))}")
         module = ["-P", "-m", "tigerflow.workers.worker"]
         program = [python, *module, str(descriptor), str(self._alive)]
+        program.append(str(self._run_dir))
         if container:
             container = ["--bind", str(self._alive.parent), *container]
-        program = in_container(container, program, self._run_dir)
+        program = in_container(container, program)
         return await asyncio.create_subprocess_exec(
             *setup_script(commands, program),
             # Not the messages: setup commands may read and print what they like.
@@ -98,7 +100,7 @@ class LocalLauncher:
             stdout=log,
             stderr=log,
             pass_fds=[descriptor],
-            cwd=self._run_dir,
+            cwd=starting_directory(self._task.home, self._run_dir),
             env=launch_environment(self._task.threads),
             start_new_session=True,
         )

@@ -49,8 +49,14 @@ class WorkerTask:
     container: Sequence[str] = ()
     #: Up to how many files there are in one call.
     batch_size: int = 1
-    #: Where the setup commands and the task run, in a job; None: in the run directory.
+    #: Where setup commands and the task start, and relative paths among the params;
+    #: None: in `directory`.
     working_dir: str | None = None
+
+    @property
+    def home(self) -> str:
+        """The directory where setup commands and the task start."""
+        return self.working_dir or self.directory
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,6 @@ class Correspondence:
 def main(mailbox: Path, end: float | None) -> None:
     """Serve one task for the dispatcher of the mailbox."""
     prepare_process()
-    os.chdir(mailbox.parents[4])
     settings = Settings.from_environment()
     leave_at = None if end is None else end - settings.worker_wall_time_grace
     post = Correspondence(mailbox, settings, leave_at)
@@ -116,9 +115,8 @@ def main(mailbox: Path, end: float | None) -> None:
     told = next(requests, None)
     code = 0
     if isinstance(told, WorkerTask):
-        source = PoolSource(requests, post.tell, settings.worker_grace)
-        if told.working_dir is not None:
-            os.chdir(told.working_dir)
+        run_dir = mailbox.parents[4]
+        source = PoolSource(requests, post.tell, settings.worker_grace, run_dir)
         code = serve_pool(told, source)
     post.close(code)
     end_process(code, is_orphan=False)

@@ -1,11 +1,13 @@
 """A worker process: load a task, set it up, serve files until no more can come.
 
-    python -P -m tigerflow.workers.worker DESCRIPTOR ALIVE_FILE
+    python -P -m tigerflow.workers.worker DESCRIPTOR ALIVE_FILE RUN_DIR
 
 The descriptor is a socket that belongs to the protocol; what the task prints goes to
-the task's log. When the socket's other side ends, whoever started the worker wants no
-more of it or is dead: a file in hand is given up, so that no other worker can be on the
-same file meanwhile, teardown runs, and after a grace time the process ends anyway.
+the task's log. The process starts where the task's relative paths do, or where a setup
+command went; none of its own paths depends on that. When the socket's other side ends,
+whoever started the worker wants no more of it or is dead: a file in hand is given up,
+so that no other worker can be on the same file meanwhile, teardown runs, and after a
+grace time the process ends anyway.
 """
 
 import contextlib
@@ -31,8 +33,9 @@ from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition
 from tigerflow.tasks.children import OwnHandlers, keep_from_children
 from tigerflow.tasks.execution import Attempt, ErrorRecord, FileJob, Interrupted
+from tigerflow.tasks.launch import starting_directory
 from tigerflow.tasks.loader import Reference, load_task
-from tigerflow.tasks.params import convert
+from tigerflow.tasks.params import Places, convert
 from tigerflow.tasks.serving import TaskServer
 from tigerflow.workers.protocol import (
     Answer,
@@ -67,13 +70,14 @@ class PoolSource:
         requests: Iterator[Message],
         tell: Callable[[Message], None],
         grace_s: int,
+        run_dir: Path,
     ) -> None:
         """Read requests and `tell` answers; end the process `grace_s` after the end.
 
-        `tell` is called from several threads, and never raises.
+        `tell` is called from several threads, and never raises. The requests' paths
+        start at `run_dir`.
         """
-        # A task may change the directory; the requests' paths start at this one.
-        self._run_dir = Path.cwd()
+        self.run_dir = run_dir
         self._requests = requests
         self.tell = tell
         self._grace_s = grace_s
@@ -106,7 +110,7 @@ class PoolSource:
 
     def _take(self, request: FileRequest) -> FileJob:
         paths = (request.input, request.output, request.error)
-        job = FileJob(*(self._run_dir / path for path in paths))
+        job = FileJob(*(self.run_dir / path for path in paths))
         self._ids[id(job)] = (request.id, job)
         return job
 
@@ -140,7 +144,7 @@ class PoolSource:
             self._answer(job, Fate.DONE, result=result)
             return
         name, summary = printable(job.input.name), _summary(result.failure)
-        place = job.error.relative_to(self._run_dir)
+        place = job.error.relative_to(self.run_dir)
         logger.error("Failed processing: {}: {}", name, summary)
         message = f"{name} failed: {summary} (see {place})"
         self._answer(job, Fate.FAILED, message, result)
@@ -295,7 +299,8 @@ def main() -> None:
         return
     assert isinstance(told, WorkerTask)  # noqa: S101 -- the protocol says so
     host = os.getppid()
-    source = PoolSource(requests, wire.tell, Settings.from_environment().worker_grace)
+    grace_s = Settings.from_environment().worker_grace
+    source = PoolSource(requests, wire.tell, grace_s, Path(sys.argv[3]))
     code = serve_pool(told, source)
     end_process(code, is_orphan=os.getppid() != host or _is_ending(host))
 
@@ -312,18 +317,21 @@ def _is_ending(pid: int) -> bool:
 def serve_pool(told: WorkerTask, source: PoolSource) -> int:
     """Load the task and serve it; return the exit code. The pool is told all else."""
     try:
-        task, params = _load(told)
+        task, params = _load(told, source.run_dir)
     except TigerflowError as error:
         source.tell(SetupFailed(str(error)))
         return 1
     return _serve(told, task, params, source)
 
 
-def _load(told: WorkerTask) -> tuple[type[Task], dict[str, Any]]:
+def _load(told: WorkerTask, run_dir: Path) -> tuple[type[Task], dict[str, Any]]:
     directory = Path(told.directory)
     task = load_task(Reference.parse(told.module, directory), directory)
     check_definition(task)
-    values, mistakes = convert(task.fields(), told.params)
+    places = Places(Path(told.home), run_dir)
+    # A default may be checked where it is: before it can be made absolute.
+    with contextlib.chdir(starting_directory(told.home, run_dir)):
+        values, mistakes = convert(task.fields(), told.params, places)
     for name, sentence in mistakes.items():
         msg = f"params.{name}: {sentence}"
         raise TigerflowError(msg)
