@@ -44,8 +44,6 @@ starts_host = True
 #: The command of a rule of ours.
 _COMMAND = re.compile(r"\{RUN\} (?P<task>\S+) \{input:q\} \{output:q\}")
 
-_LOST = "the worker host died; see .tigerflow/logs/host.log"
-
 #: The host that submits workers as jobs.
 _SUBMITTING = "tigerflow.engine.hosting"
 
@@ -113,13 +111,14 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         info = SubmittedJobInfo(job=job)
         # Not marked as being made: an output of ours is there whole or not at all.
         self.report_job_submission(info, register_job=False)
-        number = str(job.jobid).encode()
-        self._jobs[number] = info
+        request = client.RunRequest(str(job.jobid).encode(), words)
         self._sources[str(job.output[0])] = _state_of(job.input)
         try:
-            self._send([b"run", number, *words])
+            self._send(request, info)
         except (OSError, client.HostError) as error:
-            self._lose(str(error) or _LOST)
+            # The thread that listens may have ended the job already.
+            if self._take(request.number) is not None:
+                self._fail(info, str(error))
 
     async def _mend_output_mtime(self, job: Any, outputs: Sequence[str]) -> None:
         """Redate outputs that Snakemake would refuse as older than their inputs.
@@ -141,13 +140,16 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         self._disconnect()
         super().cancel()
 
-    def _send(self, request: client.Fields) -> None:
+    def _send(self, request: client.RunRequest, info: SubmittedJobInfo) -> None:
         with self._lock:
+            # With the connection: the jobs are those that it has to answer.
+            self._jobs[request.number] = info
             if self._connection is not None:
-                client.send(self._connection, request)
+                client.send(self._connection, request.fields())
                 return
-            host = self._host(os.fsdecode(request[2])) if starts_host else None
-            self._connection = client.open_session(request, host)
+            workflow_dir = os.fsdecode(request.words[0])
+            host = self._host(workflow_dir) if starts_host else None
+            self._connection = client.open_session(request.fields(), host)
         listener = threading.Thread(
             target=self._listen,
             args=(self._connection,),
@@ -170,34 +172,59 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
     def _disconnect(self) -> None:
         with self._lock:
             if self._connection is not None:
-                # Not only close: that would not wake the thread that listens.
-                self._connection.shutdown(socket.SHUT_RDWR)
+                # Not only close: that would not wake the thread that listens, which
+                # may be closing it just now.
+                with contextlib.suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RDWR)
 
     def _listen(self, connection: socket.socket) -> None:
-        with connection:
-            try:
+        """End jobs as they are answered; fail those that nobody will answer."""
+        reason = "its answer was lost"
+        try:
+            with connection:
                 while True:
-                    self._end(*client.receive_answer(connection))
-            except (OSError, client.HostError):
-                pass
+                    self._end(client.receive_reply(connection))
+        except client.HostError as error:
+            reason = str(error)
+        except Exception as error:  # whatever it is, no job may wait for ever
+            reason = f"internal error: {error!r}"
+            self.logger.exception("tigerflow: the executor cannot hear its workers")
+        finally:
             with self._lock:
                 self._connection = None
-        self._lose(_LOST)
+                lost, self._jobs = self._jobs, {}
+            for info in lost.values():
+                self._fail(info, reason)
 
-    def _end(self, fate: bytes, number: bytes, message: bytes, started: bytes) -> None:
-        info = self._jobs.pop(number)
-        if fate == b"done":
-            moment = datetime.fromisoformat(started.decode("ascii")).timestamp()
-            output = str(info.job.output[0])
-            self._starts[output] = moment
-            if not os.path.lexists(output):
-                # Made on another host: by nfs(5), the directory is looked at anew.
-                with contextlib.suppress(OSError):
-                    os.listdir(os.path.dirname(output))  # noqa: PTH208, PTH120
-            self.report_job_success(info)
-        else:
-            text = message.decode(errors="backslashreplace")
-            self.report_job_error(info, msg=f"tigerflow: {text}\n")
+    def _end(self, reply: client.Reply) -> None:
+        info = self._take(reply.number)
+        if info is None:
+            # Nobody here waits for it.
+            return
+        try:
+            if reply.fate == "done":
+                self._note_done(info.job, reply)
+                self.report_job_success(info)
+                return
+            reason = reply.message
+        except Exception as error:  # noqa: BLE001 -- the job must end
+            reason = f"internal error: {error!r}"
+        self._fail(info, reason)
+
+    def _take(self, number: bytes) -> SubmittedJobInfo | None:
+        with self._lock:
+            return self._jobs.pop(number, None)
+
+    def _note_done(self, job: Any, reply: client.Reply) -> None:
+        output = str(job.output[0])
+        self._starts[output] = datetime.fromisoformat(reply.started).timestamp()
+        if not os.path.lexists(output):
+            # Made on another host: by nfs(5), the directory is looked at anew.
+            with contextlib.suppress(OSError):
+                os.listdir(os.path.dirname(output))  # noqa: PTH208, PTH120
+
+    def _fail(self, info: SubmittedJobInfo, reason: str) -> None:
+        self.report_job_error(info, msg=f"tigerflow: {reason}\n")
 
     def _start_of(self, output: str) -> float | None:
         start = self._starts.get(output)
@@ -219,12 +246,6 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         if source is not None and source != _state_of(record.input):
             record.input_checksums = {}
         self._write_record(output, record)
-
-    def _lose(self, reason: str) -> None:
-        """Fail all jobs that nobody will answer."""
-        while self._jobs:
-            _, info = self._jobs.popitem()
-            self.report_job_error(info, msg=f"tigerflow: {reason}\n")
 
 
 def _state_of(paths: Iterable[str]) -> tuple[object, ...]:

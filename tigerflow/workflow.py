@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tigerflow.errors import ExitCode, PipelineError, TigerflowError, did_you_mean
+from tigerflow.layout import STATE
 from tigerflow.naming import is_input_name, printable, snakemake_problem, stem_of
 from tigerflow.tasks.launch import carry_functions
 from tigerflow.workers import client
@@ -156,6 +157,19 @@ def keep_apart(workflow: Any) -> None:
     # Without a host, the first client starts one, or says why not.
     with contextlib.suppress(client.HostError):
         _kept.append(client.attend())
+
+
+def refuse_beside_service() -> None:
+    """End before the first job if a service is at work in the run directory.
+
+    Its host would refuse each of the files, one by one.
+    """
+    from tigerflow.lock import find_running  # noqa: PLC0415 -- once a run, if it has jobs
+
+    holder = find_running(STATE)
+    if holder is not None:
+        _say(f"{client.BESIDE} (pid {holder.pid} on {holder.host})")
+        sys.exit(ExitCode.FAILED)
 
 
 def stop_workers() -> None:

@@ -1,6 +1,12 @@
 # Made from 'my\npipeline \xe9.yaml' by `tigerflow compile`: change that
 # file and compile again; what is changed here is lost then.
-from tigerflow.workflow import find_stems, limit_files, run_command, stop_workers
+from tigerflow.workflow import (
+    find_stems,
+    limit_files,
+    refuse_beside_service,
+    run_command,
+    stop_workers,
+)
 
 
 workdir: '/data/it\'s "$(x)" & {y} é\\n%s\n 😀'
@@ -27,6 +33,10 @@ localrules:
     all,
     first,
     second_one,
+
+
+onstart:
+    refuse_beside_service()
 
 
 onsuccess:

@@ -4,6 +4,7 @@ from tigerflow.workflow import (
     allow_local_jobs,
     find_stems,
     limit_files,
+    refuse_beside_service,
     run_command,
     stop_workers,
 )
@@ -34,6 +35,7 @@ localrules:
 
 
 onstart:
+    refuse_beside_service()
     # Files that only wait hold no core, but a place among the jobs.
     allow_local_jobs(workflow, 32)
 

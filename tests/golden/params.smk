@@ -1,6 +1,12 @@
 # Made from pipeline.yaml by `tigerflow compile`: change that
 # file and compile again; what is changed here is lost then.
-from tigerflow.workflow import find_stems, limit_files, run_command, stop_workers
+from tigerflow.workflow import (
+    find_stems,
+    limit_files,
+    refuse_beside_service,
+    run_command,
+    stop_workers,
+)
 
 
 workdir: "/data/results"
@@ -25,6 +31,10 @@ wildcard_constraints:
 localrules:
     all,
     a,
+
+
+onstart:
+    refuse_beside_service()
 
 
 onsuccess:

@@ -4,6 +4,7 @@ from tigerflow.workflow import (
     find_stems,
     keep_apart,
     limit_files,
+    refuse_beside_service,
     run_command,
     stop_workers,
 )
@@ -35,6 +36,7 @@ localrules:
 
 
 onstart:
+    refuse_beside_service()
     # Workers have their task's software by themselves, whatever --sdm says.
     keep_apart(workflow)
 

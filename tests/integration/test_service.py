@@ -255,9 +255,12 @@ def test_only_one_service_or_snakemake_works_in_a_directory(flow):
     wait_until(lambda: flow.noted("run"))
     assert flow.once() == 1
     assert f"Error: Pipeline is already running (pid {process.pid} on " in flow.said
-    code, said = flow.snakemake()
-    assert code == 1
-    assert "a TigerFlow service is at work in the output directory" in said
+    for options in ((), ("--executor", "tigerflow")):
+        code, said = flow.snakemake(*options)
+        assert code == 1
+        # Not for each of the files.
+        assert said.count("a TigerFlow service is at work in the output directory") == 1
+        assert f"stop it first (pid {process.pid} on " in said
     (flow.root / "go").touch()
     flow.until("work/a.out", "work/b.out")
     assert flow.command("stop", flow.out).wait(DEADLINE_S) == 0

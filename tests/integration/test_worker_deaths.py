@@ -379,8 +379,9 @@ def test_client_killed_while_its_file_waits_takes_the_file_with_it(world):
         waiting = thin_client.connect()
     (run.path / "b.in").touch()
     words = [".tigerflow/workflow", str(run.owner.pid), "work", "b.in", "work/b.out"]
-    thin_client.send(waiting, [b"run", b"", *map(os.fsencode, words)])
-    assert thin_client.receive(waiting) == [b"accepted"]
+    request = thin_client.RunRequest(b"", [os.fsencode(word) for word in words])
+    thin_client.send(waiting, request.fields())
+    assert thin_client.receive(waiting) == [thin_client.ACCEPTED]
     waiting.close()
     # The host has seen that by the time it has served another.
     run.add_task(WAITING, "other")

@@ -28,8 +28,14 @@ def render_snakefile(
         workflow_dir: where the Snakefile is, as seen from the run directory.
     """
     parallel = sum(rule.limit for rule in rules if rule.threads == 0)
-    helpers = ["find_stems", "limit_files", "run_command", "stop_workers"]
-    onstart = []
+    helpers = [
+        "find_stems",
+        "limit_files",
+        "refuse_beside_service",
+        "run_command",
+        "stop_workers",
+    ]
+    onstart = ["refuse_beside_service()"]
     if parallel:
         helpers.append("allow_local_jobs")
         onstart += [
@@ -53,9 +59,8 @@ def render_snakefile(
         _block("wildcard_constraints:", ['stem="[^/]*",']),
         _local_rules(rules),
     ]
-    if onstart:
-        parts.append(_block("onstart:", onstart))
     parts += [
+        _block("onstart:", onstart),
         _block("onsuccess:", ["stop_workers()"]),
         _block("onerror:", ["stop_workers()"]),
         _rule_all(rules),

@@ -6,6 +6,10 @@ Runs in the run directory, starts the run's worker host when there is none, and 
 with 0 or 1. It is started once a file, so it imports the least it can, nothing of the
 package, and speaks a protocol that needs no parser: a frame is four bytes of length
 (big endian), then fields separated by NUL, the one byte that no argument can hold.
+
+All who talk to a host, and the host itself, write and read frames by what is here. A
+host first says `accepted` or `refused`, with the reason. Then each `RunRequest` of a
+connection gets a `Reply`, in any order.
 """
 
 # pathlib takes longer to import than all the rest:
@@ -30,6 +34,31 @@ HOST = ("tigerflow.workers.host",)
 #: In a scheduler's job: the process that it lasts for, a Snakemake.
 JOB = "TIGERFLOW_JOB"
 
+#: Bytes of a frame before its payload.
+HEAD = 4
+
+#: No frame of ours is as long: paths have 4096 bytes each, and messages are cut.
+FRAME_LIMIT = 1 << 20
+
+#: Characters of a message that go over a connection.
+MESSAGE_LIMIT = 20_000
+
+#: Of a process id, which is below 2**31.
+PID_DIGITS = 10
+
+#: The first word of a host that takes a request, and of one that does not.
+ACCEPTED, REFUSED = b"accepted", b"refused"
+
+#: Why a Snakemake of the user's is refused.
+BESIDE = "a TigerFlow service is at work in the output directory; stop it first"
+
+_DIED = "the worker host died; see .tigerflow/logs/host.log"
+
+_OTHER_FORM = (
+    "the worker host answers in an unknown form: it is of another version of "
+    "TigerFlow; wait until it has ended, then run this again"
+)
+
 Fields = list[bytes]
 
 
@@ -37,19 +66,88 @@ class HostError(Exception):
     """The worker host cannot be reached or started; the text says why."""
 
 
+class RefusedError(HostError):
+    """The worker host serves somebody else; the text says who."""
+
+
+class FrameError(Exception):
+    """What came over a connection is not of the form that it should have."""
+
+
+class RunRequest:
+    """One file to be run: its workflow, Snakemake's process id, its task, its paths."""
+
+    # Not a dataclass: that takes longer to import than all the rest.
+
+    def __init__(self, number: bytes, words: Fields) -> None:
+        """Number a file; `words` are the arguments of this program."""
+        self.number = number
+        self.words = words
+
+    def fields(self) -> Fields:
+        """Return the fields of its frame."""
+        return [b"run", self.number, *self.words]
+
+    @classmethod
+    def of(cls, fields: Fields) -> "RunRequest":
+        """Return the request of a frame.
+
+        Raises:
+            FrameError: it is none.
+        """
+        kind, number, *words = fields if len(fields) == 7 else (b"", b"")  # noqa: PLR2004 -- those of `fields`
+        if kind != b"run" or not is_process_id(words[1]):
+            msg = f"not a request to run a file: {fields[:2]!r}"
+            raise FrameError(msg)
+        return cls(number, words)
+
+
+class Reply:
+    """What became of the file of one request."""
+
+    def __init__(
+        self, number: bytes, fate: str, message: str = "", started: str = ""
+    ) -> None:
+        """Tell the fate, a message, and when `run` was called if it was."""
+        self.number = number
+        self.fate = fate
+        self.message = message
+        self.started = started
+
+    def fields(self) -> Fields:
+        """Return the fields of its frame."""
+        message = self.message[:MESSAGE_LIMIT].encode(errors="backslashreplace")
+        texts = [self.fate.encode(), message.replace(b"\0", b""), self.started.encode()]
+        return [texts[0], self.number, *texts[1:]]
+
+    @classmethod
+    def of(cls, fields: Fields) -> "Reply":
+        """Return the reply of a frame.
+
+        Raises:
+            FrameError: it is none.
+        """
+        if len(fields) != 4:  # noqa: PLR2004 -- those of `fields`
+            msg = f"not a reply: {fields[:2]!r}"
+            raise FrameError(msg)
+        fate, message, started = (
+            fields[place].decode(errors="backslashreplace") for place in (0, 2, 3)
+        )
+        return cls(fields[1], fate, message, started)
+
+
 def main(arguments: list[str]) -> int:
     """Process one file; return the exit code."""
-    words = [os.fsencode(word) for word in arguments]
+    request = RunRequest(b"", [os.fsencode(word) for word in arguments])
     try:
-        with open_session([b"run", b"", *words]) as connection:
-            answer = receive_answer(connection)
+        with open_session(request.fields()) as connection:
+            reply = receive_reply(connection)
     except HostError as error:
         print(f"tigerflow: {error}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
         return 1
-    if answer[0] == b"done":
+    if reply.fate == "done":
         return 0
-    message = answer[2].decode(errors="backslashreplace")
-    print(f"tigerflow: {message}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
+    print(f"tigerflow: {reply.message}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
     return 1
 
 
@@ -71,7 +169,10 @@ def stop() -> list[str]:
         if connection is None:
             return []
         with connection:
-            answer = receive_answer(connection)
+            answer = _receive(connection)
+    except RefusedError:
+        # Its workers are not those of this run.
+        return []
     except HostError as error:
         return [str(error)]
     return [field.decode(errors="replace") for field in answer[1:]]
@@ -95,20 +196,29 @@ def open_session(request: Fields, host: tuple[str, ...] | None = HOST) -> socket
     return connection
 
 
-def receive_answer(connection: socket.socket) -> Fields:
-    """Return the next answer: the fate, the number, a message, when `run` was called.
+def receive_reply(connection: socket.socket) -> Reply:
+    """Return the next reply of a host.
 
     Raises:
-        HostError: the host died.
+        HostError: the host died, or is of another version.
     """
+    fields = _receive(connection)
     try:
-        answer = receive(connection)
-    except ConnectionResetError:
-        answer = []
-    if not answer:
-        msg = "the worker host died; see .tigerflow/logs/host.log"
-        raise HostError(msg)
-    return answer
+        return Reply.of(fields)
+    except FrameError as error:
+        raise HostError(_OTHER_FORM) from error
+
+
+def _receive(connection: socket.socket) -> Fields:
+    try:
+        fields = receive(connection)
+    except FrameError as error:
+        raise HostError(_OTHER_FORM) from error
+    except OSError:
+        fields = []
+    if not fields:
+        raise HostError(_DIED)
+    return fields
 
 
 def _try_session(request: Fields, host: tuple[str, ...] | None) -> socket.socket | None:
@@ -118,13 +228,28 @@ def _try_session(request: Fields, host: tuple[str, ...] | None) -> socket.socket
             return None
         try:
             send(connection, request)
-            if receive(connection):
+            if _is_accepted(receive(connection)):
                 return connection
         except OSError:
             pass
+        except FrameError as error:
+            connection.close()
+            raise HostError(_OTHER_FORM) from error
+        except HostError:
+            connection.close()
+            raise
         # It was just closing down: the next one starts afresh.
         connection.close()
     return None
+
+
+def _is_accepted(answer: Fields) -> bool:
+    """Tell whether a host takes a request; False for one that closes down."""
+    if answer[:1] == [REFUSED]:
+        raise RefusedError(b" ".join(answer[1:]).decode(errors="backslashreplace"))
+    if answer and answer[0] != ACCEPTED:
+        raise HostError(_OTHER_FORM)
+    return bool(answer)
 
 
 def connect() -> socket.socket | None:
@@ -183,15 +308,46 @@ def runtime_directory() -> str:
 
 def send(connection: socket.socket, fields: Fields) -> None:
     """Send one frame."""
-    payload = b"\0".join(fields)
-    connection.sendall(len(payload).to_bytes(4, "big") + payload)
+    connection.sendall(frame(fields))
 
 
 def receive(connection: socket.socket) -> Fields:
-    """Return the next frame's fields, or none when the other side has closed."""
-    head = _receive_exactly(connection, 4)
-    payload = _receive_exactly(connection, int.from_bytes(head, "big")) if head else b""
+    """Return the next frame's fields, or none when the other side has closed.
+
+    Raises:
+        FrameError: what comes is no frame.
+    """
+    head = _receive_exactly(connection, HEAD)
+    return fields_of(_receive_exactly(connection, payload_size(head))) if head else []
+
+
+def frame(fields: Fields) -> bytes:
+    """Return a frame as it is sent."""
+    payload = b"\0".join(fields)
+    return len(payload).to_bytes(HEAD, "big") + payload
+
+
+def payload_size(head: bytes) -> int:
+    """Return how many bytes follow the first ones of a frame.
+
+    Raises:
+        FrameError: no frame has so many.
+    """
+    size = int.from_bytes(head, "big")
+    if size > FRAME_LIMIT:
+        msg = f"not a frame: it begins with {head!r}"
+        raise FrameError(msg)
+    return size
+
+
+def fields_of(payload: bytes) -> Fields:
+    """Return the fields of a frame."""
     return payload.split(b"\0") if payload else []
+
+
+def is_process_id(field: bytes) -> bool:
+    """Tell whether a field is a process id, as Linux has them."""
+    return field.isdigit() and len(field) <= PID_DIGITS and 0 < int(field) < 1 << 31
 
 
 def _receive_exactly(connection: socket.socket, size: int) -> bytes:

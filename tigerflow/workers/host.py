@@ -44,8 +44,6 @@ from tigerflow.workers.status import FAILED, TaskStatus
 #: Where the kernel cannot tell of a process's end (before Linux 5.3).
 RUN_POLL_S = 0.5
 
-_BESIDE = "a TigerFlow service is at work in the output directory; stop it first"
-
 
 @dataclass(frozen=True)
 class Patron:
@@ -195,42 +193,49 @@ class Host:
         self._talks.add(current)
         try:
             pid, uid = _peer(writer)
-            if uid != os.getuid():
-                return
-            if self._patron is None or self._patron.admits(pid):
-                await self._answer(reader, writer)
-            else:
-                await _refuse(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+            if uid == os.getuid():
+                await self._answer(pid, reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, client.FrameError):
             pass
+        except Exception:  # noqa: BLE001 -- the client sees the end of its connection
+            logger.exception("Ended the connection of a client")
         finally:
             self._talks.discard(current)
             writer.close()
 
     async def _answer(
         self,
+        pid: int,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         request = await _receive(reader)
-        stop = request[0] == b"stop"
-        if self._over.is_set() and not stop:
-            return
-        _send(writer, [b"accepted"])
-        if stop:
+        stop = request[:1] == [b"stop"]
+        if self._patron is not None and not self._patron.admits(pid):
+            # The Snakemake of a user, who has a service here.
+            _send(writer, [client.REFUSED, client.BESIDE.encode()])
+            await writer.drain()
+        elif stop:
+            _send(writer, [client.ACCEPTED])
             self._over.set()
             await self._ended.wait()
             _send(writer, [b"stopped", *map(os.fsencode, self._problems)])
             await writer.drain()
-        elif request[0] == b"attend":
+        elif self._over.is_set():
+            # The client starts the next host.
+            return
+        elif request[:1] == [b"attend"] and client.is_process_id(request[-1]):
+            _send(writer, [client.ACCEPTED])
             self._watch_run(int(request[1]))
             await self._over.wait()
         else:
-            await self._serve_session(request, reader, writer)
+            first = client.RunRequest.of(request)
+            _send(writer, [client.ACCEPTED])
+            await self._serve_session(first, reader, writer)
 
     async def _serve_session(
         self,
-        request: client.Fields,
+        request: client.RunRequest,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -241,24 +246,26 @@ class Host:
                 work = asyncio.create_task(self._run(request, writer))
                 works.add(work)
                 work.add_done_callback(works.discard)
-                request = await _receive(reader)
+                request = client.RunRequest.of(await _receive(reader))
         finally:
             # Nobody waits for these any more.
             for work in works:
                 work.cancel()
 
-    async def _run(self, request: client.Fields, writer: asyncio.StreamWriter) -> None:
-        number, *words = request[1:]
-        workflow_dir, run, task, *paths = map(os.fsdecode, words)
-        self._watch_run(int(run))
+    async def _run(
+        self, request: client.RunRequest, writer: asyncio.StreamWriter
+    ) -> None:
+        workflow_dir, run, task, *paths = map(os.fsdecode, request.words)
         try:
+            self._watch_run(int(run))
             answer = await self._process(Path(workflow_dir) / worker_file(task), paths)
         except Exception as error:  # noqa: BLE001 -- whatever it is, somebody waits for an answer
             logger.exception("No answer for {}", printable(paths[0]))
             answer = Answer(0, Fate.UNDONE, f"internal error: {error!r}")
-        message = answer.message.encode(errors="backslashreplace").replace(b"\0", b"")
-        started = answer.started.encode()
-        _send(writer, [answer.fate.value.encode(), number, message, started])
+        reply = client.Reply(
+            request.number, answer.fate.value, answer.message, answer.started
+        )
+        _send(writer, reply.fields())
 
     async def _process(self, told_file: Path, paths: list[str]) -> Answer:
         try:
@@ -380,27 +387,13 @@ def _peer(writer: asyncio.StreamWriter) -> tuple[int, int]:
     return pid, uid
 
 
-async def _refuse(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-) -> None:
-    """Fail the files of a Snakemake that runs beside a service."""
-    request = await _receive(reader)
-    _send(writer, [b"accepted"])
-    while request[0] != b"stop":
-        _send(writer, [Fate.UNDONE.value.encode(), request[1], _BESIDE.encode()])
-        request = await _receive(reader)
-    _send(writer, [b"stopped"])
-
-
 async def _receive(reader: asyncio.StreamReader) -> client.Fields:
-    size = int.from_bytes(await reader.readexactly(4), "big")
-    return (await reader.readexactly(size)).split(b"\0")
+    size = client.payload_size(await reader.readexactly(client.HEAD))
+    return client.fields_of(await reader.readexactly(size))
 
 
 def _send(writer: asyncio.StreamWriter, fields: client.Fields) -> None:
-    payload = b"\0".join(fields)
-    writer.write(len(payload).to_bytes(4, "big") + payload)
+    writer.write(client.frame(fields))
 
 
 def _job(told: WorkerTask, input_file: str, output_file: str) -> FileJob:
