@@ -231,23 +231,13 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
 
     No job goes to nodes that are to be `avoided`, if the plugin can do that.
     """
-    adapt_slurm_plugin()
-    carry_functions()
-    for name in drop_options_of_others():
-        logger.warning("{} has no effect on workers; unset it", name)
+    _set_environment()
+    _avoid(avoided)
     jobs = _Jobs(connection, _Programs().words)
     threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
-    begin = RemoteExecutor.__init__
     submitted = RealExecutor.report_job_submission
     succeeded = AbstractExecutor.report_job_success
     failed = AbstractExecutor.report_job_error
-
-    def prepare(self: Any, *words: Any, **more: Any) -> None:
-        begin(self, *words, **more)
-        # No public way at this time: the Slurm plugin excludes these from then on.
-        nodes = getattr(self, "_failed_nodes", None)
-        if isinstance(nodes, set):
-            nodes.update(avoided)
 
     def report_submission(self: Any, job_info: Any, **more: Any) -> None:
         # First: a later service finds it, whatever comes between.
@@ -267,7 +257,6 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     def cancel(self: Any) -> None:
         jobs.cancel_all(self)
 
-    RemoteExecutor.__init__ = prepare
     RealExecutor.report_job_submission = report_submission
     AbstractExecutor.report_job_success = report_success
     AbstractExecutor.report_job_error = report_error
@@ -275,6 +264,28 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     # No public way.
     RemoteExecutor._wait_for_jobs = lambda self: _follow(self, jobs)  # noqa: SLF001
     RemoteExecutor.cancel = cancel
+
+
+def _set_environment() -> None:
+    """Have what is submitted get of the user's environment what is good for it."""
+    adapt_slurm_plugin()
+    carry_functions()
+    for name in drop_options_of_others():
+        logger.warning("{} has no effect on workers; unset it", name)
+
+
+def _avoid(avoided: Sequence[str]) -> None:
+    """Have executors begin with nodes that no job is to go to."""
+    begin = RemoteExecutor.__init__
+
+    def prepare(self: Any, *words: Any, **more: Any) -> None:
+        begin(self, *words, **more)
+        # No public way at this time: the Slurm plugin excludes these from then on.
+        nodes = getattr(self, "_failed_nodes", None)
+        if isinstance(nodes, set):
+            nodes.update(avoided)
+
+    RemoteExecutor.__init__ = prepare
 
 
 def _command(executor: Any, job: Any) -> str:
