@@ -9,7 +9,6 @@ A scan in full asks for each file's state, which takes long where there are very
 between two of these, quick ones only list the names and find the new ones.
 """
 
-import contextlib
 import itertools
 import logging
 import os
@@ -28,7 +27,7 @@ from watchdog.observers.inotify import InotifyObserver
 
 from tigerflow.errors import TigerflowError
 from tigerflow.log import logger
-from tigerflow.naming import is_input_name
+from tigerflow.naming import is_input_name, link_problem, printable
 
 #: Between the two looks at a file that nobody was seen writing.
 SETTLE_S = 0.15
@@ -128,6 +127,8 @@ class Inbox:
         or in hand; so the inbox itself remembers only files that are arriving.
         """
         self._mounts = mounts
+        #: Names that were told of: links that lead nowhere.
+        self._bad_links: set[str] = set()
         self._directory = directory
         self._extension = extension
         self._wanted = wanted
@@ -305,12 +306,21 @@ class Inbox:
 
     def _stat(self, names: Iterable[str]) -> Iterator[Arrival]:
         for name in names:
-            with contextlib.suppress(OSError):
+            try:
                 status = os.stat(f"{self._directory}/{name}")  # noqa: PTH116 -- thousands
                 if stat.S_ISREG(status.st_mode):
                     yield Arrival(name, signature_of(status))
                     continue
+            except OSError as error:
+                self._see_bad_link(name, error)
             self._writing.pop(name, None)
+
+    def _see_bad_link(self, name: str, error: OSError) -> None:
+        """Name a link that is wrong, once."""
+        problem = link_problem(error)
+        if problem is not None and name not in self._bad_links:
+            self._bad_links.add(name)
+            logger.warning("Skipping {}: {}", printable(name), problem)
 
     def _forget_old_writing(self) -> None:
         # A done file that is touched would be remembered for ever.

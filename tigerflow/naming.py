@@ -1,5 +1,6 @@
 """File name <-> stem <-> output, error and temporary names, and the rules for them."""
 
+import errno
 import os
 import re
 import secrets
@@ -122,6 +123,19 @@ def temporary_owner(name: str, host: str | None = None) -> tuple[bool, int] | No
     if found is None:
         return None
     return found["host"] == _host_tag(host), int(found["pid"])
+
+
+def link_problem(error: OSError) -> str | None:
+    """Return why a name leads to no file, as a link does that is wrong, or None."""
+    return _LINK_PROBLEMS.get(error.errno or 0)
+
+
+_LINK_PROBLEMS = {
+    errno.ELOOP: "it is a link that leads back to itself",
+    errno.ENOTDIR: "it is a link through a file that is no directory",
+    errno.ENAMETOOLONG: "it is a link to a name that is too long",
+    errno.EACCES: "it is a link into a directory that you may not enter",
+}
 
 
 def snakemake_problem(stem: str) -> str | None:

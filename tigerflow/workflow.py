@@ -12,7 +12,13 @@ from typing import Any
 
 from tigerflow.errors import ExitCode, PipelineError, TigerflowError, did_you_mean
 from tigerflow.layout import STATE
-from tigerflow.naming import is_input_name, printable, snakemake_problem, stem_of
+from tigerflow.naming import (
+    is_input_name,
+    link_problem,
+    printable,
+    snakemake_problem,
+    stem_of,
+)
 from tigerflow.tasks.launch import carry_functions
 from tigerflow.workers import client
 from tigerflow.workers.slurm_plugin import adapt_slurm_plugin
@@ -85,33 +91,41 @@ def find_stems(directory: str, extension: str) -> list[str]:
     if targets_are_given:
         return []
     stems, skipped = [], []
-    for name in _input_names(directory, extension):
-        stem = stem_of(name, extension)
-        problem = snakemake_problem(stem)
+    for name, problem in _inputs(directory, extension):
         if problem is None:
-            stems.append(stem)
+            stems.append(stem_of(name, extension))
         else:
-            skipped.append((printable(name), problem))
-    for name, problem in sorted(skipped)[:NAMED_AT_MOST]:
-        _say(f"skipping {name}: {problem}; rename it")
+            skipped.append(f"skipping {printable(name)}: {problem}")
+    for sentence in sorted(skipped)[:NAMED_AT_MOST]:
+        _say(sentence)
     if len(skipped) > NAMED_AT_MOST:
         _say(f"skipping {len(skipped) - NAMED_AT_MOST} more files like these")
     return sorted(stems)
 
 
-def _input_names(directory: str, extension: str) -> list[str]:
+def _inputs(directory: str, extension: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the names of input files, with what keeps Snakemake from each."""
     try:
         with os.scandir(directory) as entries:
-            return [
-                entry.name
-                for entry in entries
-                if is_input_name(entry.name, extension) and entry.is_file()
-            ]
+            for entry in entries:
+                if is_input_name(entry.name, extension):
+                    yield from _input(entry, extension)
     except OSError as error:
-        place = str(Path(directory).resolve())
+        place = os.path.realpath(directory)
         _say(f"cannot read the input directory {place!r}: {error.strerror}")
         # Snakemake would print a traceback of this file.
         sys.exit(ExitCode.USAGE)
+
+
+def _input(entry: os.DirEntry[str], extension: str) -> Iterator[tuple[str, str | None]]:
+    try:
+        if not entry.is_file():
+            return
+    except OSError as error:
+        yield entry.name, link_problem(error) or error.strerror
+        return
+    problem = snakemake_problem(stem_of(entry.name, extension))
+    yield entry.name, f"{problem}; rename it" if problem else None
 
 
 def limit_files(workflow: Any, **limits: int) -> None:

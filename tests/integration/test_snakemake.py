@@ -380,6 +380,25 @@ def test_awkward_names_are_done_or_named_and_skipped(either):
     assert (code, DONE in said) == (0, True)
 
 
+def test_links_that_lead_to_no_file_are_named_and_skipped(either):
+    either.add_module(TREE)
+    either.add_inputs("a")
+    links = {
+        "loop.txt": ("loop.txt", "it is a link that leads back to itself"),
+        "through.txt": ("a.txt/b.txt", "it is a link through a file that is no direct"),
+        "long.txt": ("x" * 300, "it is a link to a name that is too long"),
+        "gone.txt": ("nowhere.txt", None),
+    }
+    for name, (target, _) in links.items():
+        (either.inputs / name).symlink_to(target)
+    either.compile(HEAD)
+    code, said = either.snakemake()
+    assert code == 0, said
+    assert either.names("head") == ["a.out"]
+    for name, (_, reason) in links.items():
+        assert said.count(f"tigerflow: skipping {name}: {reason}") == bool(reason)
+
+
 def test_retries_of_snakemake_process_the_file_again(either):
     either.add_module("""
         class Work(LocalTask):

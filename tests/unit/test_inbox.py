@@ -7,6 +7,7 @@ import pytest
 
 from tigerflow import inbox as inbox_module
 from tigerflow.inbox import Inbox, InputDirectoryError, signature_of
+from tigerflow.log import logger
 from tigerflow.naming import temporary_name
 
 DEADLINE_S = 60
@@ -352,3 +353,23 @@ def test_without_a_list_of_mounts_events_are_tried(directory):
 
     with Inbox(directory, ".txt", everything, SOON_S, mounts=nowhere) as inbox:
         assert inbox._observer is not None
+
+
+def test_links_that_lead_to_no_file_are_named_once(directory):
+    said = []
+    handler = logger.add(lambda message: said.append(message.record["message"]))
+    (directory / "a.txt").touch()
+    (directory / "loop.txt").symlink_to("loop.txt")
+    (directory / "through.txt").symlink_to("a.txt/b.txt")
+    (directory / "long.txt").symlink_to("x" * 300)
+    (directory / "gone.txt").symlink_to("nowhere.txt")
+    with Inbox(directory, ".txt", everything, SOON_S) as inbox:
+        for _ in range(2):
+            inbox.scan_now()
+            assert names(inbox.batch(wait=False)) == ["a.txt"]
+    logger.remove(handler)
+    assert sorted(said) == [
+        "Skipping long.txt: it is a link to a name that is too long",
+        "Skipping loop.txt: it is a link that leads back to itself",
+        "Skipping through.txt: it is a link through a file that is no directory",
+    ]
