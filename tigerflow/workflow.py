@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import functools
 import os
 import shlex
 import socket
@@ -55,10 +56,35 @@ def run_command(workflow: Any, workflow_dir: str) -> str:
         sys.exit(ExitCode.USAGE)
     carry_functions()
     adapt_slurm_plugin()
+    _isolate_jobs()
     if workflow.remote_exec:
         _lead_job()
     words = [sys.executable, "-I", "-S", client.__file__, workflow_dir]
     return f"{shlex.join(words)} {os.environ.get(client.JOB, '$PPID')}"
+
+
+@functools.cache
+def _isolate_jobs() -> None:
+    """Have a scheduler's jobs of ours take no module from the run directory.
+
+    They run `python -m snakemake` there, and any file may be named as a module is.
+    """
+    # In a process that reads a Snakefile, it is imported already.
+    from snakemake_interface_executor_plugins.executors.real import (  # noqa: PLC0415
+        RealExecutor,
+    )
+
+    format_command = RealExecutor.format_job_exec
+
+    def format_isolated(executor: Any, job: Any) -> str:
+        command: str = format_command(executor, job)
+        jobs = job.jobs if job.is_group() else [job]
+        if not any("{RUN} " in (each.rule.shellcmd or "") for each in jobs):
+            return command
+        start = f"{executor.get_python_executable()} -m snakemake "
+        return command.replace(start, start.replace(" -m", " -P -m", 1))
+
+    RealExecutor.format_job_exec = format_isolated
 
 
 def _lead_job() -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ class Forks:
 
     def __enter__(self) -> Self:
         """Start the server, which imports Snakemake while other things happen."""
+        _keep_current_directory_out()
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(mode=0o700)
         # No public way: by default it makes a directory that a SIGKILL would leave.
@@ -74,6 +75,17 @@ class Forks:
         if pid is not None:
             kill(pid)
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _keep_current_directory_out() -> None:
+    """Have the Pythons that `multiprocessing` starts take no module from there.
+
+    The server's is the run directory, where any file may be named as a module is.
+    """
+    # No public way. It returns what they get of this Python's own options.
+    options = util._args_from_interpreter_flags  # type: ignore[attr-defined] # noqa: SLF001
+    if "-P" not in (words := options()):
+        util._args_from_interpreter_flags = lambda: [*words, "-P"]  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def kill(pid: int, signum: int = signal.SIGKILL) -> None:

@@ -14,6 +14,9 @@ from tigerflow.tasks.base import Task
 from tigerflow.tasks.children import TaskCall
 from tigerflow.tasks.registry import find_registered, registered_names
 
+#: The name that the main module of a program has in its child processes.
+MAIN = "__mp_main__"
+
 _KINDS = frozenset({kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask})
 
 
@@ -77,16 +80,15 @@ def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         msg = f"there is no file {str(path)!r}"
         raise TaskLoadError(msg)
-    _search_first(path.resolve().parent)
-    name = path.stem
+    file = path.resolve()
+    _search_first(file.parent)
+    name = file.stem
     loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path.resolve()):
+    if loaded is not None and getattr(loaded, "__file__", None) == str(file):
         return loaded
-    # Under its own name, so that child processes which import what they are sent
-    # find it by the search path; unless that name is taken.
-    if loaded is not None or not name.isidentifier() or name in sys.stdlib_module_names:
-        name = f"tigerflow_task_{name}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if not _is_found(name, file):
+        name = MAIN
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         msg = f"{str(path)!r} cannot be imported"
         raise TaskLoadError(msg)
@@ -101,6 +103,28 @@ def _import_file(path: Path) -> ModuleType:
             raise
         raise TaskLoadError(_reason(path.name, error, str(path))) from error
     return module
+
+
+def _is_found(name: str, file: Path) -> bool:
+    """Tell whether an import of `name` leads to the file, in child processes too."""
+    is_taken = name in sys.modules or name in sys.stdlib_module_names
+    # With a dot, it would be that of a module in a package.
+    if is_taken or "." in name:
+        return False
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin == str(file)
+
+
+def lead_children_to(task: type[Task]) -> None:
+    """Have processes that `multiprocessing` starts find what this module sends them.
+
+    A file whose name leads to no module, or to another, they run first, as those of the
+    program `python file.py` do.
+    """
+    module = sys.modules.get(task.__module__)
+    if module is not None and module.__name__ == MAIN:
+        main = sys.modules["__main__"]
+        main.__spec__, main.__file__ = None, module.__file__
 
 
 def _import_name(name: str) -> ModuleType:

@@ -34,7 +34,7 @@ from tigerflow.tasks.base import Task, TaskKind, check_definition
 from tigerflow.tasks.children import OwnHandlers, keep_from_children
 from tigerflow.tasks.execution import Attempt, ErrorRecord, FileJob, Interrupted
 from tigerflow.tasks.launch import starting_directory
-from tigerflow.tasks.loader import Reference, load_task
+from tigerflow.tasks.loader import Reference, lead_children_to, load_task
 from tigerflow.tasks.params import Places, convert
 from tigerflow.tasks.serving import TaskServer
 from tigerflow.workers.protocol import (
@@ -328,6 +328,7 @@ def _load(told: WorkerTask, run_dir: Path) -> tuple[type[Task], dict[str, Any]]:
     directory = Path(told.directory)
     task = load_task(Reference.parse(told.module, directory), directory)
     check_definition(task)
+    lead_children_to(task)
     places = Places(Path(told.home), run_dir)
     # A default may be checked where it is: before it can be made absolute.
     with contextlib.chdir(starting_directory(told.home, run_dir)):
