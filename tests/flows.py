@@ -129,4 +129,4 @@ class Flow:
 
     def runtime_files(self) -> list[Path]:
         """Return what the run's host left outside the output directory."""
-        return runtime_files(self.out) if self.out.exists() else []
+        return runtime_files(self.out) if (self.out / ".tigerflow").exists() else []

@@ -55,6 +55,8 @@ class Watched(Flow):
         super().__init__(world, name, **environment)
         self.world = world
         self.log = self.root / f"{name}.log"
+        #: Words that have a command run on another host.
+        self.host: list[str] = []
 
     def write(self, *tasks: dict[str, Any], steps: list[Any] | None = None) -> None:
         """Write the pipeline file."""
@@ -79,7 +81,7 @@ class Watched(Flow):
         """Start any program, as `command` does."""
         with self.log.open("a") as log:
             process = subprocess.Popen(
-                [*map(str, words)],
+                [*self.host, *map(str, words)],
                 cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

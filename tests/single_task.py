@@ -174,6 +174,8 @@ class Bench:
         self.inputs.mkdir()
         self.outputs.mkdir()
         self.module = path / "my task.py"
+        #: Words that have a command run on another host.
+        self.host = []
         self.environment = os.environ | {
             "TIGERFLOW_TASK_POLL_INTERVAL": "1",
             "PYTHONUNBUFFERED": "1",
@@ -194,7 +196,7 @@ class Bench:
             "output-ext": ".out",
         } | {name.replace("_", "-"): value for name, value in changed.items()}
         given = [f"--{name}={value}" for name, value in options.items()]
-        return [sys.executable, str(self.module), *given, *more]
+        return [*self.host, sys.executable, str(self.module), *given, *more]
 
     def start(self, code, *more, **changed):
         self.module.write_text(code)

@@ -218,10 +218,6 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
     def _note_done(self, job: Any, reply: client.Reply) -> None:
         output = str(job.output[0])
         self._starts[output] = datetime.fromisoformat(reply.started).timestamp()
-        if not os.path.lexists(output):
-            # Made on another host: by nfs(5), the directory is looked at anew.
-            with contextlib.suppress(OSError):
-                os.listdir(os.path.dirname(output))  # noqa: PTH208, PTH120
 
     def _fail(self, info: SubmittedJobInfo, reason: str) -> None:
         self.report_job_error(info, msg=f"tigerflow: {reason}\n")

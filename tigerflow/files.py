@@ -92,6 +92,28 @@ def date_not_before_ns(path: Path, earliest: int) -> None:
         os.utime(path, ns=(whole, whole))
 
 
+def see_anew(*paths: Path) -> None:
+    """Have this host see what others have made of these files, or that they are gone.
+
+    It may remember their absence, or what they were before. By nfs(5), opening a file
+    asks the server about it, and opening a directory about the entries in it.
+    """
+    missing = [path for path in paths if not _can_be_opened(path)]
+    for directory in {path.parent for path in missing}:
+        # The first of the entries: to list thousands for each of them takes long.
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
+            next(entries, None)
+
+
+def _can_be_opened(path: Path) -> bool:
+    try:
+        # What is no regular file might wait for somebody at its other end.
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def remove_abandoned_temporaries(directory: Path) -> None:
     """Remove the temporary files of processes that are gone.
 

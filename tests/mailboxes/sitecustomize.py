@@ -2,55 +2,36 @@
 
 Their jobs are processes of this host, without a scheduler. A host is started by a
 client, deep inside what is tested; so it is here that its local workers are replaced.
+So is the scheduler of a service whose test has a second host: its jobs run there.
 """
 
 import asyncio
-import contextlib
-import signal
+import os
 import sys
 from dataclasses import replace
 
+
+def _is_service():
+    words = sys.orig_argv[1:]
+    return words[:2] == ["-m", "tigerflow"] or "--input-dir=in" in words
+
+
+if "TEST_SECOND_HOST" in os.environ and _is_service():
+    from jobs_as_processes import Submitter
+
+    from tigerflow.engine import submission
+
+    submission.Submitter = Submitter
+
 if sys.orig_argv[-2:-1] == ["tigerflow.workers.host"]:
-    from tigerflow.layout import mailboxes
+    from jobs_as_processes import Submission
+
     from tigerflow.settings import Settings
     from tigerflow.workers import local
     from tigerflow.workers.earlier import see_off_earlier
     from tigerflow.workers.jobs import JobLauncher, JobService
     from tigerflow.workers.postman import Postman
-    from tigerflow.workers.scheduler import JobEvent
     from tigerflow.workers.status import TaskStatus
-
-    class Submission:
-        """Jobs that are processes."""
-
-        def __init__(self, task, jobs, _avoided):
-            self._places = {job: mailboxes(task) / job for job in jobs}
-            self._processes = {}
-            self._events = asyncio.Queue()
-            self._runs = [asyncio.create_task(self._run(job)) for job in jobs]
-
-        async def _run(self, job):
-            words = ("-P", "-m", "tigerflow.workers.job", str(self._places[job]))
-            process = await asyncio.create_subprocess_exec(sys.executable, *words)
-            self._processes[job] = process
-            self._events.put_nowait(JobEvent(job, "submitted", str(process.pid)))
-            code = await process.wait()
-            kind = "failed" if code else "finished"
-            self._events.put_nowait(JobEvent(job, kind, f"exit code {code}"))
-
-        async def events(self):
-            ends = 0
-            while ends < len(self._places):
-                event = await self._events.get()
-                ends += event.kind != "submitted"
-                yield event
-            yield JobEvent("", "ended", "")
-
-        def cancel(self, jobs=()):
-            for job in jobs or self._places:
-                if job in self._processes:
-                    with contextlib.suppress(ProcessLookupError):
-                        self._processes[job].send_signal(signal.SIGTERM)
 
     class Launcher(JobLauncher):
         """Starts workers as such jobs."""

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tigerflow.files import see_anew
 from tigerflow.layout import RunLayout
 from tigerflow.log import logger
 from tigerflow.settings import Settings
@@ -76,6 +77,7 @@ class TaskPool:
         self._task = task
         self._launcher = launcher
         self._settings = settings
+        self._run_dir = run_dir
         layout = RunLayout(run_dir)
         self._log = layout.task_log(task.name)
         #: Of submissions: what a job is about that never started is told there.
@@ -122,7 +124,12 @@ class TaskPool:
         file.waiters += 1
         try:
             # Its window may have died: then it is asked for again, and is done once.
-            return await asyncio.shield(file.answer)
+            answer = await asyncio.shield(file.answer)
+            if self._task.remote:
+                # Whoever is told of it looks for them on this host.
+                results = (self._run_dir / job.output, self._run_dir / job.error)
+                await asyncio.to_thread(see_anew, *results)
+            return answer
         finally:
             file.waiters -= 1
             if not (file.waiters or file.answer.done()) and file in self._waiting:
