@@ -214,7 +214,9 @@ class Bench:
             (self.inputs / f"{name}.txt").write_text(text)
 
     def results(self):
-        return sorted(path.name for path in self.outputs.iterdir())
+        """The names of all that is in the output directory, but for the state."""
+        names = (path.name for path in self.outputs.iterdir())
+        return sorted(name for name in names if name != ".tigerflow")
 
     def error(self, stem):
         return json.loads((self.outputs / f"{stem}.err").read_text())

@@ -23,6 +23,7 @@ from tigerflow.inbox import (
     Signature,
     signature_of,
 )
+from tigerflow.layout import signatures_file
 from tigerflow.log import METRICS, logger
 from tigerflow.naming import (
     check_extension,
@@ -31,7 +32,11 @@ from tigerflow.naming import (
     printable,
     stem_of,
 )
-from tigerflow.tasks.execution import Attempt, FileJob
+from tigerflow.signatures import Entry, Signatures
+from tigerflow.tasks.execution import Attempt, FileJob, is_error_of
+
+#: How long after it has written a file a copying tool may set its date.
+COPYING_NS = 10 * 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ class Outcome:
 class DirectorySource:
     """The undone files of a directory, as they arrive, in order of their names.
 
-    A file is done when its output or its `.err` is there and not older than it.
+    A file is done when its output, or the `.err` of this task, is there and not older
+    than it. One that has another size or date than when it was processed is undone.
     """
 
     def __init__(
@@ -109,11 +115,21 @@ class DirectorySource:
         poll_interval_s: float,
         grace_s: float,
         *,
+        task: str,
         once: bool,
         progress: Callable[[str], None],
     ) -> None:
-        """Offer what is there and what arrives, or with `once` only what is there."""
+        """Offer to `task` what is there and what arrives.
+
+        With `once`, only what is there.
+        """
         self._directories = directories
+        self._task = task
+        self._signatures = Signatures(
+            directories.output_dir / signatures_file(directories.output_ext)
+        )
+        #: By `.err`: its date, and whether it is of this task.
+        self._errors: dict[Path, tuple[int, bool]] = {}
         self._grace_s = grace_s
         self._once = once
         self._progress = progress
@@ -178,10 +194,23 @@ class DirectorySource:
             if signature is not None:
                 # It may have changed while it waited.
                 self._in_hand[name] = Arrival(name, signature)
+                self._note_taken(job, signature)
                 return job
             # It went away while it waited.
             del self._in_hand[name]
         return None
+
+    def _note_taken(self, job: FileJob, signature: Signature) -> None:
+        """Note of which content the results of a file will be; older ones are not."""
+        name = job.input.name
+        if self._is_other(name, signature):
+            self._make_older(job, signature[2])
+        self._signatures.put({name: signature[1:]})
+
+    def _is_other(self, name: str, signature: Signature) -> bool:
+        """Tell whether a file was last processed with another size or date."""
+        noted = self._signatures.get(name)
+        return noted is not None and noted != signature[1:]
 
     def _refill(self) -> bool:
         try:
@@ -261,13 +290,13 @@ class DirectorySource:
         Leave one in peace whose result can never be newer than itself.
         """
         arrival = self._in_hand.pop(job.input.name)
-        now = _signature(job.input)
+        now = _stat(job.input)
         if now is not None and _has_new_content(arrival.signature, now):
-            _make_older(job, now[2])
+            self._make_older(job, now.st_mtime_ns)
             self.inbox.scan_now()
             return
         try:
-            newest = max(_times(job))
+            newest = max(self._times(job))
         except ValueError:
             # Neither could be stored: a name that is too long for an `.err`.
             if outcome.failure is not None:
@@ -275,51 +304,75 @@ class DirectorySource:
             newest = 0
         if newest < arrival.signature[2]:
             self._done_anyway[arrival.name] = arrival.signature
+        if now is not None:
+            # Its date may have been set since it was taken.
+            self._signatures.put({arrival.name: signature_of(now)[1:]})
 
     def _undone(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
+        unknown: dict[str, Entry] = {}
         for arrival in arrivals:
-            if arrival.name in self._in_hand:
+            name, signature = arrival.name, arrival.signature
+            if name in self._in_hand or self._done_anyway.get(name) == signature:
                 continue
-            if self._done_anyway.get(arrival.name) == arrival.signature:
-                continue
-            job = self._directories.job(arrival.name)
-            if all(time_ns < arrival.signature[2] for time_ns in _times(job)):
+            job = self._directories.job(name)
+            is_other = self._is_other(name, signature)
+            if is_other or all(time < signature[2] for time in self._times(job)):
                 yield arrival
-            elif not self.inbox.first_scan_is_over:
+                continue
+            # By its dates alone, as earlier versions did.
+            unknown[name] = signature[1:]
+            if not self.inbox.first_scan_is_over:
                 has_output = job.output.is_file()
                 self.succeeded_earlier += has_output
                 self.failed_earlier += not has_output
+        self._signatures.put(unknown)
+
+    def _times(self, job: FileJob) -> Iterator[int]:
+        """Return the dates of a file's results, without the error of another task."""
+        output, error = _stat(job.output), _stat(job.error)
+        if output is not None and stat.S_ISREG(output.st_mode):
+            yield output.st_mtime_ns
+        if error is not None and stat.S_ISREG(error.st_mode):
+            time_ns = error.st_mtime_ns
+            known = self._errors.get(job.error)
+            if known is None or known[0] != time_ns:
+                known = time_ns, is_error_of(job, self._task)
+                self._errors[job.error] = known
+            if known[1]:
+                yield time_ns
+
+    def _make_older(self, job: FileJob, than_ns: int) -> None:
+        """Mark a result as one of an earlier content, also for the next start."""
+        paths = [job.output]
+        if is_error_of(job, self._task):
+            paths.append(job.error)
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.utime(path, ns=(than_ns - 1, than_ns - 1))
 
 
 def _files(count: int) -> str:
     return "file" if count == 1 else "files"
 
 
-def _times(job: FileJob) -> Iterator[int]:
-    for path in (job.output, job.error):
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            if stat.S_ISREG(status.st_mode):
-                yield status.st_mtime_ns
-
-
-def _signature(path: Path) -> Signature | None:
+def _stat(path: Path) -> os.stat_result | None:
     try:
-        return signature_of(path.stat())
+        return path.stat()
     except OSError:
         return None
 
 
-def _has_new_content(before: Signature, now: Signature) -> bool:
-    # Copying tools set an older time once they have closed the file: no new content.
-    return before[:2] != now[:2] or before[2] < now[2]
+def _signature(path: Path) -> Signature | None:
+    status = _stat(path)
+    return None if status is None else signature_of(status)
 
 
-def _make_older(job: FileJob, than_ns: int) -> None:
-    """Mark a result as one of an earlier content, also for the next start."""
-    for path in (job.output, job.error):
-        with contextlib.suppress(OSError):
-            os.utime(path, ns=(than_ns - 1, than_ns - 1))
+def _has_new_content(before: Signature, now: os.stat_result) -> bool:
+    inode, size, mtime_ns = signature_of(now)
+    if (inode, size) != before[:2] or mtime_ns > before[2]:
+        return True
+    # Copying tools set an older date once they have closed the file: no new content.
+    return mtime_ns < before[2] and now.st_ctime_ns - before[2] > COPYING_NS
 
 
 def _metrics(job: FileJob, outcome: Outcome) -> str:

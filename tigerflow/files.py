@@ -30,6 +30,23 @@ def create_temporary(target: Path, extension: str | None = None) -> Path:
     return path
 
 
+def break_hard_links(path: Path) -> None:
+    """Make a file one of its own: to date or change it touches no other name of it.
+
+    Raises:
+        OSError: it cannot be copied; then it is as it was.
+    """
+    if path.stat().st_nlink == 1:
+        return
+    copy = create_temporary(path)
+    try:
+        shutil.copyfile(path, copy)
+        copy.replace(path)
+    except BaseException:
+        discard(copy)
+        raise
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file that is there whole or not at all, also after a crash."""
     temporary = create_temporary(path)

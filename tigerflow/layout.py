@@ -8,6 +8,8 @@ OUT/.tigerflow/pipeline.json        what the pipeline makes of each file; see `p
 OUT/.tigerflow/tasks/<task>/        outputs with keep_output: false
 OUT/.tigerflow/run.log              what the service logs
 OUT/.tigerflow/logs/<task>.log      what the task's workers print and log
+OUT/.tigerflow/inputs<output_ext>.jsonl
+                                    what a task by itself notes of its inputs
 OUT/.tigerflow/mailboxes/<task>/<job>/<number>/
                                     messages between the service and a worker elsewhere
 """
@@ -35,6 +37,14 @@ MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG = "inbox", "outbox", "log"
 MAILBOX_PULSE = "pulse"
 #: Made when its worker's process has ended, with the exit code, as of `Popen`.
 MAILBOX_EXIT = "exit"
+
+
+def signatures_file(output_ext: str) -> Path:
+    """Return what a task by itself notes of its inputs, below its output directory.
+
+    Programs that share the directory differ in the extension of their outputs.
+    """
+    return STATE / f"inputs{output_ext}.jsonl"
 
 
 @dataclass(frozen=True)

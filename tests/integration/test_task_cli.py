@@ -617,6 +617,46 @@ def test_setting_only_the_times_of_an_input_back_does_not_process_it_again(bench
     assert service.stop() == 143
 
 
+def test_a_version_with_an_older_date_is_processed_while_running_and_after(bench):
+    copy = task(run="output_file.write_text(input_file.read_text())")
+
+    def replace(text, date_s):
+        path = bench.path / "a.part"
+        path.write_text(text)
+        os.utime(path, (date_s, date_s))
+        path.replace(bench.inputs / "a.txt")
+
+    def has(text):
+        return (bench.outputs / "a.out").read_text() == text
+
+    replace("one", 10**9)
+    service = bench.start(copy)
+    service.wait_for("Successfully processed: a.txt")
+    replace("two", 10**9 + 1)
+    wait_until(lambda: has("two"), service.log)
+    assert service.stop() == 143
+
+    replace("ten", 10**9 - 1)
+    assert bench.once(copy).end() == 0
+
+    assert has("ten")
+
+
+def test_programs_with_one_output_directory_have_errors_of_their_own(bench):
+    bench.give(a="1", b="x")
+    fails = task(run="int(input_file.read_text())")
+    works = task(run="output_file.write_text('x')")
+
+    first = bench.once(fails, output_ext=".one")
+    second = bench.once(works, output_ext=".two")
+    third = bench.once(fails, output_ext=".one")
+
+    assert [each.end() for each in (first, second, third)] == [1, 0, 1]
+    assert bench.results() == ["a.one", "a.two", "b.err", "b.two"]
+    assert "Failed earlier" not in second.log
+    assert "Failed earlier: 1 file" in third.log
+
+
 def test_an_input_that_goes_while_it_waits_gets_no_error(bench):
     bench.give(a="text", b="text", c="text")
     service = bench.start(

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import pytest
@@ -23,7 +24,9 @@ def directories(weird_tmp_path):
 
 def make_source(directories):
     add_levels()
-    return DirectorySource(directories, 1, 30, once=True, progress=lambda _text: None)
+    return DirectorySource(
+        directories, 1, 30, task="embed", once=True, progress=lambda _text: None
+    )
 
 
 @pytest.fixture
@@ -96,6 +99,101 @@ def test_a_file_that_is_newer_than_its_result_is_undone(source, directories):
     os.utime(result, (1, 1))
 
     assert process_all(source) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_done"),
+    [
+        ('{"task": "embed", "output": "a.out"}', True),
+        ('{"task": "embed"}', True),
+        ("Traceback (most recent call last):", True),
+        ("", True),
+        ('{"task": "ingest"}', False),
+        ('{"task": "ingest", "output": "a.out"}', False),
+        ('{"task": "embed", "output": "a.other"}', False),
+    ],
+)
+def test_only_the_error_of_this_task_keeps_it_from_a_file(directories, error, is_done):
+    give(directories, "a.txt")
+    (directories.output_dir / "a.err").write_text(error)
+
+    with (source := make_source(directories)).inbox:
+        assert process_all(source) == ([] if is_done else ["a.txt"])
+    assert source.failed_earlier == is_done
+
+
+def replace(directories, text, date_s):
+    """Replace an input as `rsync -t` does."""
+    path = directories.input_dir / "a.part"
+    path.write_text(text)
+    os.utime(path, (date_s, date_s))
+    path.replace(directories.input_dir / "a.txt")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("date_s", [10**9 - 1, 10**9 + 1])
+def test_a_version_that_is_older_than_the_result_of_another_is_undone(
+    directories, fails, date_s
+):
+    replace(directories, "one", 10**9)
+    run = fail if fails else succeed
+    with (first := make_source(directories)).inbox:
+        process_all(first, run)
+    with (second := make_source(directories)).inbox:
+        assert process_all(second, run) == []
+
+    replace(directories, "two", date_s)
+
+    with (third := make_source(directories)).inbox:
+        assert process_all(third) == ["a.txt"]
+    with (last := make_source(directories)).inbox:
+        assert process_all(last) == []
+
+
+def test_a_version_is_noticed_that_replaces_one_done_by_an_earlier_release(directories):
+    replace(directories, "one", 10**9)
+    # Which has noted nothing.
+    (directories.output_dir / "a.out").touch()
+    with (first := make_source(directories)).inbox:
+        assert process_all(first) == []
+
+    replace(directories, "two", 10**9 + 1)
+
+    with (second := make_source(directories)).inbox:
+        assert process_all(second) == ["a.txt"]
+
+
+def test_a_version_that_was_taken_and_never_finished_is_undone(directories):
+    replace(directories, "one", 10**9)
+    with (first := make_source(directories)).inbox:
+        process_all(first)
+    replace(directories, "two", 10**9 + 1)
+    with (killed := make_source(directories)).inbox:
+        assert killed.next().input.name == "a.txt"
+
+    with (second := make_source(directories)).inbox:
+        assert process_all(second) == ["a.txt"]
+
+
+def test_a_version_that_replaces_another_meanwhile_is_offered(source, directories):
+    replace(directories, "one", 10**9)
+    job = source.next()
+    process(source, job, lambda *_: replace(directories, "two", 10**9 - 1))
+
+    assert process_all(source) == ["a.txt"]
+
+
+def test_programs_whose_outputs_differ_note_their_inputs_apart(directories):
+    replace(directories, "one", 10**9)
+    other = dataclasses.replace(directories, output_ext=".other")
+    for each in (directories, other):
+        with (source := make_source(each)).inbox:
+            process_all(source)
+    replace(directories, "two", 10**9 + 1)
+
+    for each in (directories, other):
+        with (source := make_source(each)).inbox:
+            assert process_all(source) == ["a.txt"]
 
 
 def test_a_directory_with_the_name_of_a_result_is_no_result(source, directories):

@@ -203,6 +203,62 @@ def test_an_output_is_newer_than_its_input_whatever_run_does_to_its_times(job):
     assert job.output.stat().st_mtime_ns >= job.input.stat().st_mtime_ns
 
 
+def test_an_output_that_is_linked_to_its_input_becomes_a_copy(job):
+    os.utime(job.input, (10**9, 10**9))
+
+    def run(source, output):
+        output.unlink()
+        os.link(source, output)
+
+    process(job, run)
+
+    assert left(job) == ["a.b.tar.gz"]
+    assert job.output.read_text() == "text"
+    assert not job.output.samefile(job.input)
+    assert job.output.stat().st_mtime > job.input.stat().st_mtime == 10**9
+
+
+def test_an_output_may_be_the_input_itself_moved(job):
+    process(job, lambda source, output: source.replace(output))
+
+    assert left(job) == ["a.b.tar.gz"]
+    assert job.output.read_text() == "text"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"task": "embed", "output": "a.b.other"},
+        {"task": "ingest"},
+        {"task": "ingest", "output": "a.b.other"},
+    ],
+)
+def test_a_success_keeps_the_error_of_another_task(job, record):
+    job.error.write_text(json.dumps(record))
+
+    process(job, lambda *_: None)
+
+    assert left(job) == ["a.b.err", "a.b.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"task": "embed"}',
+        # Its class has got another name since.
+        '{"task": "ingest", "output": "a.b.tar.gz"}',
+        "Traceback (most recent call last):",
+        "[" * 10**6,
+    ],
+)
+def test_a_success_removes_an_error_that_may_be_its_own(job, text):
+    job.error.write_text(text)
+
+    process(job, lambda *_: None)
+
+    assert left(job) == ["a.b.tar.gz"]
+
+
 def test_a_success_removes_the_error_of_an_earlier_try(job):
     job.error.write_text("{}")
 
@@ -226,11 +282,13 @@ def test_a_failure_leaves_an_err_and_neither_output_nor_temporary(job):
         "traceback",
         "task",
         "printed",
+        "output",
     ]
     assert record["file"] == "a.b.txt"
     assert record["exception_type"] == "ValueError"
     assert record["message"] == "no speech in it"
     assert record["task"] == "embed"
+    assert record["output"] == "a.b.tar.gz"
     moment = dt.datetime.fromisoformat(record["timestamp"])
     assert moment.utcoffset() == dt.timedelta(0)
 

@@ -238,7 +238,7 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
                 server = TaskServer(task, name, params, limit, batch_size=size)
             remove_abandoned_temporaries(directories.output_dir)
         # Outside: what the task's own code raises is shown with its traceback.
-        code = _serve(server, directories, settings, once=once)
+        code = _serve(server, directories, settings, task=name, once=once)
         _flush_prints()
         sys.exit(code)
 
@@ -287,6 +287,7 @@ def _serve(
     directories: Directories,
     settings: Settings,
     *,
+    task: str,
     once: bool,
 ) -> int:
     progress = _Progress()
@@ -294,6 +295,7 @@ def _serve(
         directories,
         settings.task_poll_interval,
         settings.worker_grace,
+        task=task,
         once=once,
         progress=progress,
     )

@@ -8,6 +8,7 @@ and a stale output go, then the `.err` appears. Until then the file counts as un
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import time
 import traceback
@@ -26,6 +27,7 @@ from tigerflow.errors import (
     TemporaryOutputMissingError,
 )
 from tigerflow.files import (
+    break_hard_links,
     create_temporary,
     date_not_before,
     discard,
@@ -87,6 +89,8 @@ class ErrorRecord:
     task: str
     #: The last of what `run` printed for this file, `PRINTED_TAIL` characters at most.
     printed: str
+    #: Name of the output that the file does not have.
+    output: str = ""
 
     @classmethod
     def from_exception(
@@ -231,11 +235,44 @@ def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> No
         if job.error.parent != job.output.parent:
             # A directory for errors alone is made with the first of them.
             path.parent.mkdir(exist_ok=True)
-        write_json(path, asdict(record))
+        write_json(path, asdict(replace(record, output=job.output.name)))
         date_not_before(path, run_dir / job.input)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise OutputDirectoryError(path.parent, error) from error
+
+
+def is_error_of(job: FileJob, task: str) -> bool:
+    """Tell whether the `.err` of a job, which is there, says that this task failed.
+
+    Programs that share an output directory share the names of errors as well. One that
+    does not say whose it is belongs to whoever asks.
+    """
+    named, output = _named_in_error(job)
+    return named in {None, task} and output in {None, job.output.name}
+
+
+def _is_stale_error(job: FileJob, task: str) -> bool:
+    """Tell whether an `.err` goes with the success of this task.
+
+    Also when the task had another name as it failed on this output.
+    """
+    named, output = _named_in_error(job)
+    return named in {None, task} if output is None else output == job.output.name
+
+
+def _named_in_error(job: FileJob) -> tuple[str | None, str | None]:
+    """Return the task and the output that an `.err` names, if it does."""
+    try:
+        value = json.loads(job.error.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None, None
+    found = value if isinstance(value, dict) else {}
+    task, output = found.get("task"), found.get("output")
+    return (
+        task if isinstance(task, str) and task else None,
+        output if isinstance(output, str) and output else None,
+    )
 
 
 class Batch:
@@ -336,7 +373,7 @@ class Batch:
         strays = self._strays.left_by(this.temporary)
         if strays:
             raise StrayOutputError([stray.name for stray in strays])
-        _keep(this)
+        _keep(this, self._task)
 
     def _discard_unsettled(self) -> None:
         for this in self._begun[len(self.settled) :]:
@@ -395,15 +432,18 @@ def _create_temporary(job: FileJob) -> Path:
         raise OutputDirectoryError(job.output.parent, error) from error
 
 
-def _keep(this: Attempt) -> None:
+def _keep(this: Attempt, task: str) -> None:
     temporary, job = this.temporary, this.job
     if temporary.is_symlink() or not temporary.is_file():
         raise TemporaryOutputMissingError
+    # What is linked to the input would date that as well.
+    break_hard_links(temporary)
     # A run that copies its input's times would leave an output older than its input.
     os.utime(temporary)
     date_not_before(temporary, job.input)
     temporary.replace(job.output)
-    job.error.unlink(missing_ok=True)
+    if _is_stale_error(job, task):
+        job.error.unlink(missing_ok=True)
 
 
 def _fail(this: Attempt, failure: ErrorRecord) -> None:

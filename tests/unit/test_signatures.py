@@ -1,0 +1,95 @@
+"""What a task by itself notes of its inputs."""
+
+import fcntl
+import threading
+from pathlib import Path
+
+import pytest
+from runs import wait_until
+
+from tigerflow import signatures as module
+from tigerflow.log import add_levels
+from tigerflow.signatures import Signatures
+
+
+@pytest.fixture
+def path(weird_tmp_path):
+    add_levels()
+    return weird_tmp_path / ".tigerflow" / "inputs.out.jsonl"
+
+
+def test_last_entry_of_a_name_is_found_again(path):
+    first = Signatures(path)
+    first.put({"a": (1, 2), "\udcff \n": (3, 4)})
+    first.put({"a": (5, 6)})
+
+    again = Signatures(path)
+
+    assert again.get("a") == first.get("a") == (5, 6)
+    assert again.get("\udcff \n") == (3, 4)
+    assert again.get("b") is None
+
+
+def test_entry_that_is_known_is_not_written_again(path):
+    Signatures(path).put({"a": (1, 2)})
+    size = path.stat().st_size
+
+    Signatures(path).put({"a": (1, 2)})
+
+    assert path.stat().st_size == size
+
+
+def test_torn_line_and_lines_of_others_are_left_out(path):
+    Signatures(path).put({"a": (1, 2)})
+    with path.open("a") as file:
+        file.write('[]\n["b", 1]\n\xff\n{}\n["c", 1')
+
+    after = Signatures(path)
+    after.put({"d": (3, 4)})
+
+    again = Signatures(path)
+    assert [again.get(name) for name in "abcd"] == [(1, 2), None, None, (3, 4)]
+
+
+def test_file_whose_lines_are_mostly_out_of_date_is_written_anew(path, monkeypatch):
+    monkeypatch.setattr(module, "FEW_LINES", 2)
+    for number in range(5):
+        Signatures(path).put({"a": (1, number)})
+
+    again = Signatures(path)
+
+    assert again.get("a") == (1, 4)
+    assert path.read_text() == '["a", 1, 4]\n'
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_program_that_waits_while_another_writes_anew_loses_nothing(path):
+    Signatures(path).put({"a": (1, 2)})
+    writer = Signatures(path)
+    assert writer.get("a") == (1, 2)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread = threading.Thread(target=writer.put, args=({"b": (3, 4)},))
+        thread.start()
+        wait_until(lambda: str(path.stat().st_ino) in waiting_locks())
+        new = path.with_name("new")
+        new.write_text('["a", 1, 2]\n')
+        new.replace(path)
+    thread.join()
+
+    assert Signatures(path).get("b") == (3, 4)
+
+
+def waiting_locks():
+    lines = Path("/proc/locks").read_text().splitlines()
+    return "".join(line for line in lines if "->" in line)
+
+
+def test_directory_that_cannot_be_written_is_no_failure(path):
+    path.parent.write_text("a file")
+    entries = Signatures(path)
+
+    entries.put({"a": (1, 2)})
+    entries.put({"b": (1, 2)})
+
+    assert entries.get("a") == (1, 2)
