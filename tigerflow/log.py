@@ -1,16 +1,22 @@
-"""Loguru, set up on request: one event, one line, on stderr and in a file."""
+"""Loguru, set up on request: one event, one line, on stderr and in a file.
+
+The logger is one of our own. That of the package `loguru` is the task's, to be set up
+as it likes; nothing that it does there changes what is logged here.
+"""
 
 import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from loguru import logger
+# No public way: the documented one copies the sinks of the package's own logger.
+from loguru._logger import Core, Logger
 
 from tigerflow.errors import TigerflowError
 
 if TYPE_CHECKING:
+    import loguru
     from loguru import Record
 
 #: Levels of the Dask-based TigerFlow that its tools and task packages look for.
@@ -30,13 +36,26 @@ _OPTIONS: dict[str, Any] = {
 _FILE_ONLY = "file_only"
 
 
-def add_levels() -> None:
-    """Register the extra levels once; loguru refuses to change a known number."""
+def make_logger() -> "loguru.Logger":
+    """Return a logger without sinks, that has the extra levels."""
+    made: Any = Logger(  # type: ignore[no-untyped-call] # nothing private has types
+        core=Core(),  # type: ignore[no-untyped-call] # the same
+        exception=None,
+        depth=0,
+        record=False,
+        lazy=False,
+        colors=False,
+        raw=False,
+        capture=True,
+        patchers=[],
+        extra={},
+    )
     for name, number in _EXTRA_LEVELS.items():
-        try:
-            logger.level(name)
-        except ValueError:
-            logger.level(name, no=number, color="<dim>")
+        made.level(name, no=number, color="<dim>")
+    return cast("loguru.Logger", made)
+
+
+logger = make_logger()
 
 
 def configure(stream: TextIO | None = None) -> None:
@@ -44,9 +63,12 @@ def configure(stream: TextIO | None = None) -> None:
 
     METRICS lines are for programs: they are left out where a person reads along.
     """
-    stream = sys.stderr if stream is None else stream
-    add_levels()
     logger.remove()
+    add_stream(logger, sys.stderr if stream is None else stream)
+
+
+def add_stream(to: "loguru.Logger", stream: TextIO | None) -> None:
+    """Have a logger write to a stream as `configure` says."""
     if stream is None:
         # Python's stand-in for a standard error that was closed before the start.
         return
@@ -57,7 +79,7 @@ def configure(stream: TextIO | None = None) -> None:
             return False
         return not (terminal and record["level"].name in _EXTRA_LEVELS)
 
-    logger.add(stream, filter=wanted, **_OPTIONS)
+    to.add(stream, filter=wanted, **_OPTIONS)
 
 
 @contextlib.contextmanager
@@ -88,4 +110,11 @@ def log_file(path: Path) -> Iterator[None]:
             logger.remove(handler)
 
 
-__all__ = ["METRICS", "add_levels", "configure", "log_file", "logger"]
+__all__ = [
+    "METRICS",
+    "add_stream",
+    "configure",
+    "log_file",
+    "logger",
+    "make_logger",
+]

@@ -1,7 +1,14 @@
-"""The import path of the logger that task packages use."""
+"""The logger that task packages use.
 
-from tigerflow.log import add_levels, logger
+It writes as TigerFlow does, and is theirs: what a task changes of it changes nothing of
+what TigerFlow itself logs.
+"""
 
-add_levels()
+import sys
+
+from tigerflow.log import add_stream, make_logger
+
+logger = make_logger()
+add_stream(logger, sys.stderr)
 
 __all__ = ["logger"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import test_children
+import test_task_logging
 import test_worker_deaths
 import test_workers
 from runs import Run, World, finish, wait_until
@@ -17,6 +18,7 @@ _PATH = Path(__file__).parents[1] / "mailboxes"
 _APART = {
     "test_any_run_directory_serves",
     "test_clients_that_start_at_once_share_one_host",
+    "test_command_of_a_task_leaves_its_loggers_alone",
     "test_context_is_frozen_in_run",
     "test_endless_message_of_an_exception_harms_nothing",
     "test_failed_file_has_an_err_until_it_succeeds",
@@ -36,7 +38,7 @@ _APART = {
     "test_workflow_without_the_task_is_explained",
 }
 
-for _module in (test_children, test_workers, test_worker_deaths):
+for _module in (test_children, test_task_logging, test_workers, test_worker_deaths):
     for _name, _test in vars(_module).items():
         if _name.startswith("test_") and _name not in _APART:
             globals()[_name] = _test

@@ -10,7 +10,6 @@ from tigerflow.errors import (
     NameRuleError,
     OutputDirectoryError,
 )
-from tigerflow.log import add_levels
 from tigerflow.tasks.execution import Batch
 from tigerflow.tasks.strays import Strays
 
@@ -23,7 +22,6 @@ def directories(weird_tmp_path):
 
 
 def make_source(directories):
-    add_levels()
     return DirectorySource(
         directories, 1, 30, task="embed", once=True, progress=lambda _text: None
     )

@@ -8,13 +8,11 @@ import pytest
 from runs import wait_until
 
 from tigerflow import signatures as module
-from tigerflow.log import add_levels
 from tigerflow.signatures import Signatures
 
 
 @pytest.fixture
 def path(weird_tmp_path):
-    add_levels()
     return weird_tmp_path / ".tigerflow" / "inputs.out.jsonl"
 
 
