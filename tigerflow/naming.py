@@ -17,6 +17,17 @@ TEMP_PREFIX = ".~tf_"
 #: macOS writes one such companion beside each file it copies to a foreign disk.
 APPLE_DOUBLE_PREFIX = "._"
 
+#: AzCopy writes to such a name beside the final one. Word, Excel and PowerPoint say by
+#: the other who has a document open.
+_UNFINISHED_PREFIXES = (".azDownload-", "~$")
+
+#: yt-dlp's streams before it merges them, and what it converts. Only of media files: a
+#: researcher's `a.f137.txt` is not one of them.
+_UNFINISHED_MEDIA = re.compile(r"\.(temp|f\d{3,6}(-\w+)*|f(hls|dash|http)[\w-]*)")
+_MEDIA_EXTENSIONS = frozenset(
+    ".3gp .aac .flv .m4a .m4v .mkv .mov .mp3 .mp4 .ogg .opus .ts .weba .webm".split()  # noqa: SIM905 -- readable
+)
+
 _EXTENSION = re.compile(r"(\.[a-zA-Z0-9_]+)+")
 _TASK_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]*")
 _TEMPORARY = re.compile(
@@ -67,10 +78,25 @@ def check_task_name(name: str) -> str:
 
 
 def is_input_name(name: str, extension: str) -> bool:
-    """Tell whether a file of this name is an input: by its end, case-sensitively."""
-    return name.endswith(extension) and not name.startswith(
-        (TEMP_PREFIX, APPLE_DOUBLE_PREFIX),
-    )
+    """Tell whether a file of this name is an input: by its end, case-sensitively.
+
+    Names that tools use for what is not finished are none, whatever they end in.
+    """
+    return name.endswith(extension) and not _is_unfinished(name, extension)
+
+
+def is_result_name(name: str, extension: str) -> bool:
+    """Tell whether a file of this name is an output, or an error, of ours."""
+    return name.endswith(extension) and not name.startswith(TEMP_PREFIX)
+
+
+def _is_unfinished(name: str, extension: str) -> bool:
+    if name.startswith((TEMP_PREFIX, APPLE_DOUBLE_PREFIX, *_UNFINISHED_PREFIXES)):
+        return True
+    if extension not in _MEDIA_EXTENSIONS:
+        return False
+    _, dot, last = name.removesuffix(extension).rpartition(".")
+    return _UNFINISHED_MEDIA.fullmatch(dot + last) is not None
 
 
 def stem_of(name: str, extension: str) -> str:

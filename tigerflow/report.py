@@ -56,6 +56,7 @@ from tigerflow.naming import (
     ERROR_EXT,
     error_name,
     is_input_name,
+    is_result_name,
     snakemake_problem,
 )
 from tigerflow.plan import Plan, PlannedTask, read_plan
@@ -337,7 +338,8 @@ def list_files(run_dir: Path, plan: Plan) -> Listed:
         results = result_directory(task.name, keep_output=task.keep_output)
         outputs[task.name] = times_in(run_dir / results, task.output_ext)
         errors[task.name] = times_in(run_dir / error_directory(task.name), ERROR_EXT)
-    return Listed(times_in(run_dir / INPUT_LINK, plan.input_ext), outputs, errors)
+    inputs = times_in(run_dir / INPUT_LINK, plan.input_ext, is_input_name)
+    return Listed(inputs, outputs, errors)
 
 
 def build_report(
@@ -419,12 +421,16 @@ class _Sorting:
             self.stems[each].append(stem)
 
 
-def times_in(directory: Path, extension: str) -> Times:
+def times_in(
+    directory: Path,
+    extension: str,
+    is_one: Callable[[str, str], bool] = is_result_name,
+) -> Times:
     """Return the files with an extension; none of a directory that is not there."""
     times: dict[str, int] = {}
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
-            if is_input_name(entry.name, extension):
+            if is_one(entry.name, extension):
                 # It may go between listing and stat; a link may lead nowhere.
                 with contextlib.suppress(OSError):
                     stem = entry.name.removesuffix(extension)

@@ -272,7 +272,7 @@ def test_a_run_may_use_processes_which_do_not_run_the_task_again(bench):
     service = bench.once(task(run=head))
 
     assert service.end() == 0, service.log
-    assert [path.read_text() for path in sorted(bench.outputs.iterdir())] == (
+    assert [path.read_text() for path in sorted(bench.outputs.glob("*.out"))] == (
         ["[1, 2]"] * 3
     )
     assert service.log.count("Setting up task") == 1
@@ -318,7 +318,7 @@ def test_a_forked_child_ends_with_its_file_and_takes_no_other(
     service = bench.once(task(template, run=run), *options(template))
 
     assert service.end() == 0, service.log
-    assert [path.read_text() for path in bench.outputs.iterdir()] == [str(code)] * 2
+    assert [path.read_text() for path in bench.outputs.glob("*.out")] == [str(code)] * 2
     assert service.log.count("Successfully processed") == 2
     assert service.out == "torn down\n"
 

@@ -10,6 +10,7 @@ from tigerflow.naming import (
     check_task_name,
     error_name,
     is_input_name,
+    is_result_name,
     output_name,
     printable,
     snakemake_problem,
@@ -82,6 +83,46 @@ def test_an_input_is_told_by_the_end_of_its_name_in_the_right_case():
 def test_temporary_files_and_apple_companions_are_no_inputs():
     assert not is_input_name(temporary_name("a.txt"), ".txt")
     assert not is_input_name("._a.txt", ".txt")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".azDownload-5f3c-a.mp4",
+        "~$a.mp4",
+        "clip [x1].f137.mp4",
+        "clip.f140-drc.mp4",
+        "clip.f100050.mp4",
+        "clip.fhls-1200.mp4",
+        "clip.fdash-video_2.mp4",
+        "clip.temp.mp4",
+    ],
+)
+def test_unfinished_files_of_tools_are_no_inputs(name):
+    assert not is_input_name(name, ".mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"),
+    [
+        (".a.mp4", ".mp4"),
+        ("a.final.mp4", ".mp4"),
+        ("a.f0.mp4", ".mp4"),
+        ("f137.mp4", ".mp4"),
+        ("temp.mp4", ".mp4"),
+        ("a~$b.mp4", ".mp4"),
+        ("room.temp.csv", ".csv"),
+        ("frame.f137.png", ".png"),
+        ("clip.f137.mp4", ".f137.mp4"),
+    ],
+)
+def test_names_that_only_look_like_unfinished_ones_are_inputs(name, extension):
+    assert is_input_name(name, extension)
+
+
+def test_results_may_have_the_names_of_unfinished_inputs():
+    assert is_result_name("room.temp.mp4", ".mp4")
+    assert not is_result_name(temporary_name("room.mp4"), ".mp4")
 
 
 def test_the_stem_is_the_name_without_the_whole_extension_once():
