@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.naming import TEMP_PREFIX, temporary_name, temporary_owner
@@ -19,14 +20,63 @@ FOREIGN_TEMPORARY_AGE_S = 24 * 3600
 PROBE_BYTES = 16 * 1024
 
 
-def create_temporary(target: Path, extension: str | None = None) -> Path:
+#: The mode of a new file, before the umask.
+_ANY = 0o666
+
+#: See `readers_of`.
+ALL_READERS = 0o777
+
+
+def readers_of(path: Path) -> int:
+    """Return a mask for modes: what they may leave to those that may read `path`.
+
+    All, when there is no such file. Who may write is left to the umask.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ALL_READERS
+    group = stat.S_IRWXG if mode & stat.S_IRGRP else 0
+    others = stat.S_IRWXO if mode & stat.S_IROTH else 0
+    return stat.S_IRWXU | group | others
+
+
+def open_as_private(path: str, flags: int) -> int:
+    """Open a file that, when it is new, has no more readers than its directory.
+
+    An `opener` for `open`.
+    """
+    mode = _ANY & readers_of(Path(path).parent)
+    return os.open(path, flags | os.O_CLOEXEC, mode)
+
+
+def append_to(path: Path) -> BinaryIO:
+    """Open a log as `open_as_private` does, to append to it."""
+    return open(path, "ab", opener=open_as_private)
+
+
+def narrow(path: Path, readers: int) -> None:
+    """Take the rights to a file or directory from all but its owner and `readers`.
+
+    One that is missing or that belongs to somebody else stays as it is.
+    """
+    with contextlib.suppress(OSError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & ~readers & 0o077:
+            path.chmod(mode & ~(~readers & 0o077))
+
+
+def create_temporary(
+    target: Path, extension: str | None = None, readers: int = ALL_READERS
+) -> Path:
     """Create an empty temporary file beside `target` and return its path.
 
     It ends in `extension`; without that, in the last suffix of `target`. Its mode
-    follows the umask, as any new file's does.
+    follows the umask, as any new file's does, within `readers`; see `readers_of`.
     """
     path = target.with_name(temporary_name(target.name, extension))
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    os.close(os.open(path, flags, _ANY & readers))
     return path
 
 
@@ -47,9 +97,12 @@ def break_hard_links(path: Path) -> None:
         raise
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file that is there whole or not at all, also after a crash."""
-    temporary = create_temporary(path)
+def write_atomic(path: Path, text: str, readers: int = ALL_READERS) -> None:
+    """Write a text file that is there whole or not at all, also after a crash.
+
+    `readers` bounds its mode; see `readers_of`.
+    """
+    temporary = create_temporary(path, readers=readers)
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)

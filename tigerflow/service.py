@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tigerflow import __version__
-from tigerflow.compiler.directory import Workflow, write_workflow
+from tigerflow.compiler.directory import Workflow, protect, write_workflow
 from tigerflow.compiler.rules import limit_name
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
@@ -24,7 +24,7 @@ from tigerflow.errors import (
     RunningError,
     StagingError,
 )
-from tigerflow.files import remove_temporaries_of
+from tigerflow.files import open_as_private, remove_temporaries_of
 from tigerflow.history import History, read_history
 from tigerflow.inbox import Arrival, Inbox, Signature, signature_of
 from tigerflow.journal import Journal, read
@@ -81,9 +81,11 @@ class Service:
         self.pipeline.staging.load(self.pipeline.path.resolve().parent)
         run_dir = self.workflow.output_dir
         try:
-            (run_dir / STATE / "logs").mkdir(parents=True, exist_ok=True)
+            protect(self.workflow)
             # Clients, workers and Snakemake all have the run directory as their own.
             os.chdir(run_dir)
+            for path in (RUN_LOG, JOURNAL):
+                os.close(open_as_private(str(path), os.O_WRONLY | os.O_CREAT))
             with (
                 RunLock(STATE) as lock,
                 log_file(RUN_LOG),

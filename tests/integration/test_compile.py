@@ -415,12 +415,12 @@ def test_crash_between_files_leaves_each_old_or_new_and_the_snakefile_old(
     workflow = compile_workflow(pipeline, compiled / "in", compiled / "out")
     written = []
 
-    def write_one(path, text):
+    def write_one(path, text, readers):
         # Stands for SIGKILL: what is behind the workflow's first file is not reached.
         if "second.json" in written:
             raise KeyboardInterrupt
         written.append(path.name)
-        original(path, text)
+        original(path, text, readers)
 
     original = compiler.write_atomic
     monkeypatch.setattr(compiler, "write_atomic", write_one)

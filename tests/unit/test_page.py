@@ -1,6 +1,7 @@
 """A report and a journal's runs -> the text of a page."""
 
 import json
+import os
 import random
 import re
 import resource
@@ -317,6 +318,19 @@ def test_a_place_that_cannot_be_written_is_told_of(out, tmp_path, name, reason):
         str(caught.value)
         == f"The report cannot be written to {str(target)!r}: {reason}"
     )
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_a_page_is_read_by_those_that_may_read_the_journal(out, tmp_path, mode):
+    target = tmp_path / "report.html"
+    (out / ".tigerflow" / "journal.jsonl").chmod(mode)
+    before = os.umask(0o022)
+    try:
+        publish(out, target)
+    finally:
+        os.umask(before)
+
+    assert target.stat().st_mode & 0o777 == mode
 
 
 def test_a_page_takes_the_place_of_the_one_before_or_leaves_it(out, tmp_path):

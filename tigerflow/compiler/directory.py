@@ -20,9 +20,17 @@ from tigerflow.errors import (
     StaleWorkflowError,
     WorkflowDirectoryError,
 )
-from tigerflow.files import remove_abandoned_temporaries, write_atomic
+from tigerflow.files import (
+    ALL_READERS,
+    narrow,
+    readers_of,
+    remove_abandoned_temporaries,
+    write_atomic,
+)
 from tigerflow.layout import (
+    JOURNAL,
     PLAN,
+    RUN_LOG,
     STATE,
     WORKERS_PROFILE,
     WORKERS_SNAKEFILE,
@@ -48,6 +56,8 @@ class Workflow:
     files: Mapping[str, str]
     #: For the run directory, wherever the workflow itself goes.
     plan: Plan
+    #: Who may read what is made of the pipeline file: who may read that.
+    readers: int = ALL_READERS
 
     @property
     def snakefile(self) -> Path:
@@ -97,7 +107,8 @@ def compile_workflow(
         output_dir=str(run_dir),
         workflow_dir=str(target.relative_to(run_dir) if inside else target),
     )
-    return Workflow(target, run_dir, source, rules, files, _plan(pipeline))
+    readers = readers_of(pipeline.path)
+    return Workflow(target, run_dir, source, rules, files, _plan(pipeline), readers)
 
 
 def _worker_files(
@@ -143,10 +154,12 @@ def write_workflow(workflow: Workflow) -> list[str]:
         for directory in _directories(workflow):
             directory.mkdir(parents=True, exist_ok=True)
             remove_abandoned_temporaries(directory)
+        protect(workflow)
         _link_input(workflow)
         _write_plan(workflow)
         for name in changed:
-            write_atomic(workflow.directory / name, workflow.files[name])
+            path = workflow.directory / name
+            write_atomic(path, workflow.files[name], workflow.readers)
         for path in _old_worker_files(workflow):
             path.unlink()
     except (FileExistsError, NotADirectoryError) as error:
@@ -157,6 +170,26 @@ def write_workflow(workflow: Workflow) -> list[str]:
         place = Path(error.filename or workflow.directory)
         raise WorkflowDirectoryError(place, error.strerror or str(error)) from error
     return changed
+
+
+def protect(workflow: Workflow) -> None:
+    """Keep all that has params from those that may not read the pipeline file.
+
+    Snakemake notes params, too; its files have modes that it chooses.
+
+    Raises:
+        OSError: a directory cannot be made.
+    """
+    state = workflow.output_dir / STATE
+    directories = [state, state / "logs"]
+    if workflow.readers != ALL_READERS:
+        directories.append(workflow.output_dir / ".snakemake")
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True)
+    files = [workflow.directory / name for name in workflow.files]
+    files += [workflow.output_dir / name for name in (PLAN, JOURNAL, RUN_LOG)]
+    for path in (*directories, *files, *(state / "logs").iterdir()):
+        narrow(path, workflow.readers)
 
 
 def check_workflow(workflow: Workflow) -> None:
@@ -269,7 +302,7 @@ def _plan(pipeline: Pipeline) -> Plan:
 def _write_plan(workflow: Workflow) -> None:
     path = workflow.output_dir / PLAN
     if _text_of(path) != workflow.plan.text:
-        write_atomic(path, workflow.plan.text)
+        write_atomic(path, workflow.plan.text, workflow.readers)
 
 
 def _old_worker_files(workflow: Workflow) -> list[Path]:

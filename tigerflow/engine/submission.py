@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from tigerflow.engine.forks import ForkError, Forks, kill, until_parent_ends
+from tigerflow.files import open_as_private
 from tigerflow.layout import job_end, mailboxes
 from tigerflow.workers.scheduler import JobEvent, SubmitError
 
@@ -133,7 +134,7 @@ def _submit(
     os.setsid()
     signal.signal(signal.SIGINT, _interrupt_once)
     threading.Thread(target=_cancel_after_service, daemon=True).start()
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    descriptor = open_as_private(str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.chdir(run_dir)

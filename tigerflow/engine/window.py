@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tigerflow.engine.forks import Forks, kill, until_parent_ends
+from tigerflow.files import open_as_private
 
 #: Where Snakemake marks outputs that are being made.
 _INCOMPLETE = Path(".snakemake") / "incomplete"
@@ -116,7 +117,7 @@ def _run(
     # Ctrl-C is for the service: it decides what becomes of the window.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_service, daemon=True).start()
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    descriptor = open_as_private(str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     from tigerflow.engine.snakemake import run_targets  # noqa: PLC0415 -- takes a second

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tigerflow.errors import MissingLibraryError, PlanError, ReportFileError
-from tigerflow.files import write_atomic
+from tigerflow.files import readers_of, write_atomic
 from tigerflow.journal import read
 from tigerflow.layout import JOURNAL
 from tigerflow.plan import Plan
@@ -34,7 +34,8 @@ def publish(output_dir: Path, target: Path) -> None:
     report, plan, runs = _read(output_dir)
     page = render_page(report, plan, runs)
     try:
-        write_atomic(target, page)
+        # It has the params, too.
+        write_atomic(target, page, readers_of(report.output_dir / JOURNAL))
     except OSError as error:
         raise ReportFileError(target, error.strerror or str(error)) from error
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
-from tigerflow.files import remove_temporaries_of
+from tigerflow.files import append_to, remove_temporaries_of
 from tigerflow.layout import RunLayout
 from tigerflow.tasks.environment import in_container
 from tigerflow.tasks.launch import (
@@ -50,7 +50,7 @@ class LocalLauncher:
         """
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
-            with self._log.open("ab") as log:
+            with append_to(self._log) as log:
                 log_start = log.tell()
                 process, connection = await self._start(log)
             streams = await asyncio.open_connection(sock=connection, limit=LINE_LIMIT)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tigerflow.files import append_to
 from tigerflow.layout import (
     MAILBOX_INBOX,
     MAILBOX_LOG,
@@ -111,5 +112,5 @@ def keep_prints(mailbox: Path, log: Path) -> None:
     """Append what a worker has printed to its task's log, where there is room."""
     with contextlib.suppress(OSError), _KEEPING:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with (mailbox / MAILBOX_LOG).open("rb") as printed, log.open("ab") as target:
+        with (mailbox / MAILBOX_LOG).open("rb") as printed, append_to(log) as target:
             shutil.copyfileobj(printed, target)
