@@ -1,6 +1,7 @@
 """Atomic files: a final name appears whole or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -12,12 +13,18 @@ from typing import Any, BinaryIO
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.naming import TEMP_PREFIX, temporary_name, temporary_owner
+from tigerflow.settings import Settings
 
 #: A temporary file of another host is left alone for this long: its owner may live.
 FOREIGN_TEMPORARY_AGE_S = 24 * 3600
 
 #: Room that there must be for anything to be tried again: a small result, an `.err`.
 PROBE_BYTES = 16 * 1024
+
+_NOT_TO_BE_READ = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENXIO})
+
+#: What file systems say that have nothing of the kind.
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 #: The mode of a new file, before the umask.
@@ -91,24 +98,74 @@ def break_hard_links(path: Path) -> None:
     copy = create_temporary(path)
     try:
         shutil.copyfile(path, copy)
+        sync_file(copy)
         copy.replace(path)
     except BaseException:
         discard(copy)
         raise
 
 
-def write_atomic(path: Path, text: str, readers: int = ALL_READERS) -> None:
+def write_atomic(
+    path: Path, text: str, readers: int = ALL_READERS, *, sync: bool = False
+) -> None:
     """Write a text file that is there whole or not at all, also after a crash.
 
-    `readers` bounds its mode; see `readers_of`.
+    With `sync`, after a power cut, too. `readers` bounds its mode; see `readers_of`.
     """
     temporary = create_temporary(path, readers=readers)
     try:
         temporary.write_text(text, encoding="utf-8")
+        if sync:
+            sync_file(temporary)
         temporary.replace(path)
     except BaseException:
         discard(temporary)
         raise
+
+
+def sync_file(path: Path) -> None:
+    """Return when the content of a file is on disk, unless TIGERFLOW_FSYNC is 0.
+
+    So a name that it gets then can never, after a power cut, be that of an empty file
+    or of a part. What is no regular file, or may not be read, is left alone.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    _sync(path, os.O_NOFOLLOW | os.O_NONBLOCK, _sync_content)
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the names in a directory are on disk, unless TIGERFLOW_FSYNC is 0.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    _sync(path, os.O_DIRECTORY, os.fsync)
+
+
+def _sync(path: Path, flags: int, sync: Callable[[int], None]) -> None:
+    if not Settings.from_environment().fsync:
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    except OSError as error:
+        if error.errno in _NOT_TO_BE_READ:
+            return
+        raise
+    try:
+        sync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _sync_content(descriptor: int) -> None:
+    # An empty file is whole as soon as it is there.
+    if os.fstat(descriptor).st_size:
+        os.fdatasync(descriptor)
 
 
 def storage_problem(directory: Path) -> OSError | None:
@@ -126,9 +183,9 @@ def storage_problem(directory: Path) -> OSError | None:
     return None
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, sync: bool = False) -> None:
     """Write one JSON object, indented for readers; lone surrogates are escaped."""
-    write_atomic(path, json.dumps(value, indent=2) + "\n")
+    write_atomic(path, json.dumps(value, indent=2) + "\n", sync=sync)
 
 
 def discard(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tigerflow.engine.metadata import checksum_of, forget_record, recorded_checksum
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.files import date_not_before_ns, discard
+from tigerflow.files import date_not_before_ns, discard, sync_directory
 from tigerflow.inbox import Arrival
 from tigerflow.journal import now
 from tigerflow.layout import INPUT_LINK
@@ -125,6 +125,15 @@ class Results:
             with contextlib.suppress(OSError, ValueError):
                 kinds.add(json.loads(path.read_bytes()).get("exception_type"))
         return kinds == {FileNotFoundError.__name__}
+
+    def sync(self, stem: str) -> None:
+        """Return when the names of a file's results are on disk.
+
+        Raises:
+            OSError: a disk does not take them.
+        """
+        for place in {path.parent for path in self.targets.results(stem)}:
+            sync_directory(self._run_dir / place)
 
     def discard(self, stem: str, since: Collection[str] | None = None) -> None:
         """Remove a file's results: all, or those of some tasks and what comes after."""

@@ -478,11 +478,14 @@ class Runner:
         )
         self.ledger.settle(file.arrival, status)
         if status is Status.DONE and self.options.delete_input and file.proven:
-            self._delete_input(file.arrival)
+            self._delete_input(file)
 
-    def _delete_input(self, arrival: Arrival) -> None:
+    def _delete_input(self, file: StagedFile) -> None:
+        arrival = file.arrival
         path = self.parts.input_dir / arrival.name
         try:
+            # A power cut must not leave a file with neither input nor results.
+            self._results.sync(file.stem)
             # What was written meanwhile has not been processed.
             if signature_of(path.stat()) == arrival.signature:
                 path.unlink()

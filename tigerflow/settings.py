@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tigerflow.errors import ExitCode, TigerflowError
 
@@ -37,11 +37,11 @@ class SettingError(TigerflowError):
 
     exit_code = ExitCode.USAGE
 
-    def __init__(self, variable: str, value: str, file: str | None = None) -> None:
+    def __init__(
+        self, variable: str, value: str, expected: str, file: str | None = None
+    ) -> None:
         where = f"{file}: " if file else ""
-        super().__init__(
-            f"{where}{variable}={value!r} is not a whole number greater than 0",
-        )
+        super().__init__(f"{where}{variable}={value!r} is not {expected}")
 
 
 class EnvFileError(TigerflowError):
@@ -57,7 +57,8 @@ class EnvFileError(TigerflowError):
 class Settings:
     """Whole seconds greater than 0, each from `TIGERFLOW_<FIELD NAME>`.
 
-    Those that end in `_ms` are milliseconds, those in `_attempts` are counted.
+    Those that end in `_ms` are milliseconds, those in `_attempts` are counted; a bool
+    is 1 or 0.
     """
 
     #: How often the input directory of a pipeline is scanned in full.
@@ -80,6 +81,10 @@ class Settings:
     worker_attempts: int = 3
     #: Milliseconds between two looks into a mailbox.
     mailbox_poll_ms: int = 100
+    #: Whether each result and `.err` is on disk before it gets its name (1), so that a
+    #: power cut leaves none of them empty or in part; 0 is faster for files that take
+    #: milliseconds.
+    fsync: bool = True
 
     @classmethod
     def load(cls) -> Self:
@@ -88,7 +93,7 @@ class Settings:
         They go into this process's environment, so that workers have them too.
 
         Raises:
-            SettingError: a variable is not a whole number greater than 0.
+            SettingError: a variable has a value that it cannot have.
             EnvFileError: the file that is named cannot be read.
         """
         return cls._read(_take_env_file())
@@ -98,7 +103,7 @@ class Settings:
         """Read the settings; a variable that is not set keeps its default.
 
         Raises:
-            SettingError: a variable is not a whole number greater than 0.
+            SettingError: a variable has a value that it cannot have.
         """
         return cls._read({})
 
@@ -116,12 +121,12 @@ class Settings:
     @classmethod
     def _read(cls, files: Mapping[str, str]) -> Self:
         """Read the settings; `files` has the file of each variable that is from one."""
-        values = {}
+        values: dict[str, Any] = {}
         for each in fields(cls):
             variable = _variable(each.name)
             text = os.environ.get(variable)
             if text is not None:
-                values[each.name] = _whole_number(variable, text, files.get(variable))
+                values[each.name] = _value(each, text, files.get(variable))
         return cls(**values)
 
 
@@ -148,25 +153,27 @@ def show_settings() -> list[ShownSetting]:
     return [_show(each, files) for each in fields(Settings)]
 
 
-def _show(setting: Field[int], files: Mapping[str, str]) -> ShownSetting:
+def _show(setting: Field[Any], files: Mapping[str, str]) -> ShownSetting:
     variable = _variable(setting.name)
     text = os.environ.get(variable)
     mistake = None
     if text is None:
-        text, origin = str(setting.default), "default"
+        text, origin = f"{setting.default:d}", "default"
     else:
         file = files.get(variable)
         origin = file or "environment"
         try:
-            _whole_number(variable, text, file)
+            _value(setting, text, file)
         except SettingError as error:
             mistake = str(error)
-    return ShownSetting(variable, text, unit_of(setting.name), origin, mistake)
+    return ShownSetting(variable, text, unit_of(setting), origin, mistake)
 
 
-def unit_of(name: str) -> str:
-    """Return the unit of the setting that has this field name."""
-    last = name.rpartition("_")[2]
+def unit_of(setting: Field[Any]) -> str:
+    """Return the unit of a setting; empty for one that is on or off."""
+    if isinstance(setting.default, bool):
+        return ""
+    last = setting.name.rpartition("_")[2]
     return last if last in {"ms", "attempts"} else "s"
 
 
@@ -191,10 +198,16 @@ def _variable(name: str) -> str:
     return f"{_PREFIX}{name.upper()}"
 
 
-def _whole_number(variable: str, text: str, file: str | None) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise SettingError(variable, text, file)
-    return int(text)
+def _value(setting: Field[Any], text: str, file: str | None) -> int | bool:
+    if isinstance(setting.default, bool):
+        if text in {"0", "1"}:
+            return text == "1"
+        expected = "0 or 1"
+    elif text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    else:
+        expected = "a whole number greater than 0"
+    raise SettingError(_variable(setting.name), text, expected, file)
 
 
 def _take_env_file() -> Mapping[str, str]:

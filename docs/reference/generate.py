@@ -163,7 +163,7 @@ def _settings() -> str:
     rows = [
         [
             _code(f"TIGERFLOW_{each.name.upper()}"),
-            _code(f"{each.default} {unit_of(each.name)}"),
+            _code(f"{each.default:d} {unit_of(each)}".strip()),
             meaning[each.name],
         ]
         for each in dataclasses.fields(Settings)

@@ -81,7 +81,8 @@ def test_settings_on_the_page_are_those_of_the_code() -> None:
     shown = {name.strip("`"): int(value) for name, value, _ in _rows(PAGE, "variable")}
 
     assert shown == {
-        f"TIGERFLOW_{field.name.upper()}": field.default for field in fields(Settings)
+        f"TIGERFLOW_{field.name.upper()}": int(field.default)
+        for field in fields(Settings)
     }
     named = set(re.findall(r"TIGERFLOW_\w+", PAGE.read_text()))
     assert named == set(shown)

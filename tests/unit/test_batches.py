@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import json
+import os
 import threading
+from pathlib import Path
 
 import pytest
 from runs import DEADLINE_S
@@ -454,6 +456,75 @@ def test_a_param_may_be_called_batch_size_where_there_are_no_batches(calls):
     assert str(error.value) == (
         "Parameter name collision in Work.Params: {'batch_size'} is reserved; rename it"
     )
+
+
+@pytest.mark.parametrize("base", [LocalTask, LocalAsyncTask])
+def test_what_a_call_wrote_is_synced_before_it_has_its_name(
+    desk, calls, base, monkeypatch
+):
+    monkeypatch.delenv("TIGERFLOW_FSYNC", raising=False)
+    seen = []
+
+    def note(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        seen.append((name[:5], os.pread(descriptor, 9, 0), desk.left()))
+
+    # There is no power cut to be had; what is asked of the kernel can be seen.
+    monkeypatch.setattr(os, "fdatasync", note)
+
+    async def copy_all_async(pairs):
+        copy_all(pairs)
+
+    body = copy_all if base is LocalTask else copy_all_async
+    desk.serve(batch_task(calls, body, base), ["a", "b"])
+
+    assert [content for _, content, _ in seen] == [b"A", b"B"]
+    for name, _, left in seen:
+        assert name == ".~tf_"
+        assert {each[:5] for each in left} == {".~tf_"}
+
+
+def test_an_err_is_synced_before_it_has_its_name(desk, calls, monkeypatch):
+    monkeypatch.delenv("TIGERFLOW_FSYNC", raising=False)
+    seen = []
+
+    def note(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        seen.append((name[:5], b"LookupError" in os.pread(descriptor, 999, 0)))
+
+    monkeypatch.setattr(os, "fdatasync", note)
+
+    def fail(_pairs):
+        raise LookupError
+
+    desk.serve(batch_task(calls, fail), ["a"])
+
+    assert seen == [(".~tf_", True)]
+    assert desk.left() == ["a.err"]
+
+
+@pytest.mark.parametrize("base", [LocalTask, LocalAsyncTask])
+def test_a_disk_that_does_not_take_an_output_is_blamed_on_no_file(
+    desk, calls, base, monkeypatch
+):
+    monkeypatch.delenv("TIGERFLOW_FSYNC", raising=False)
+
+    def refuse(_descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+
+    async def copy_all_async(pairs):
+        copy_all(pairs)
+
+    body = copy_all if base is LocalTask else copy_all_async
+    source = desk.serve(batch_task(calls, body, base), ["a", "b"])
+
+    assert source.broken_files == [
+        ("a", "OutputDirectoryError"),
+        ("b", "OutputDirectoryError"),
+    ]
+    assert desk.left() == []
 
 
 class Unanswering(Source):

@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from tigerflow.files import (
     process_is_alive,
     remove_abandoned_temporaries,
     remove_temporaries_of,
+    sync_directory,
+    sync_file,
     write_atomic,
     write_json,
 )
@@ -73,6 +77,63 @@ def test_json_holds_names_that_are_not_utf_8(tmp_path):
 
     assert path.read_text() == '{\n  "file": "\\udcff"\n}\n'
     assert json.loads(path.read_text())["file"] == "\udcff"
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The names of the files and directories that are synced, as it happens."""
+    names = []
+    monkeypatch.delenv("TIGERFLOW_FSYNC", raising=False)
+
+    def note(descriptor):
+        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    # There is no power cut to be had; what is asked of the kernel can be seen.
+    monkeypatch.setattr(os, "fdatasync", note)
+    monkeypatch.setattr(os, "fsync", note)
+    return names
+
+
+def test_a_file_and_a_directory_are_synced(tmp_path, synced):
+    (tmp_path / "a.out").write_text("text")
+
+    sync_file(tmp_path / "a.out")
+    sync_directory(tmp_path)
+
+    assert synced == ["a.out", tmp_path.name]
+
+
+def test_nothing_is_synced_where_that_is_not_wanted(tmp_path, synced, monkeypatch):
+    monkeypatch.setenv("TIGERFLOW_FSYNC", "0")
+    (tmp_path / "a.out").write_text("text")
+
+    sync_file(tmp_path / "a.out")
+    sync_directory(tmp_path)
+
+    assert synced == []
+
+
+def test_what_is_no_file_with_a_content_is_not_synced(tmp_path, synced):
+    (tmp_path / "empty").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+
+    for name in ("empty", "link", "fifo", "not there"):
+        sync_file(tmp_path / name)
+
+    assert synced == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
+def test_a_file_system_without_syncs_is_no_error(tmp_path, number, monkeypatch):
+    (tmp_path / "a.out").write_text("text")
+
+    def refuse(_descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+
+    sync_file(tmp_path / "a.out")
 
 
 def test_only_temporaries_of_processes_that_are_gone_are_abandoned(tmp_path):

@@ -1,10 +1,12 @@
 """The service's loop, with windows and workers that do as they are told."""
 
 import asyncio
+import errno
 import json
 import os
 import queue
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -371,6 +373,40 @@ def test_input_that_changed_meanwhile_is_not_deleted(scene, changed):
     scene.windows.run = run
     scene.serve(arrivals, delete_input=True)
     assert (scene.inputs / "a.tar.gz").exists() == changed
+
+
+def test_input_is_deleted_only_when_the_names_of_its_results_are_on_disk(
+    scene, monkeypatch
+):
+    monkeypatch.delenv("TIGERFLOW_FSYNC", raising=False)
+    arrivals = scene.add("a.tar.gz")
+    source = scene.inputs / "a.tar.gz"
+    synced = []
+
+    def note(descriptor):
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((place, [path.name for path in place.iterdir()], source.exists()))
+
+    # There is no power cut to be had; what is asked of the kernel can be seen.
+    monkeypatch.setattr(os, "fsync", note)
+    scene.serve(arrivals, delete_input=True)
+
+    work = (scene.out / "work").resolve()
+    assert (work, ["a.out"], True) in synced
+    assert not source.exists()
+
+
+def test_input_stays_when_its_results_cannot_be_stored_for_good(scene, monkeypatch):
+    monkeypatch.delenv("TIGERFLOW_FSYNC", raising=False)
+    arrivals = scene.add("a.tar.gz")
+
+    def refuse(_descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    assert scene.serve(arrivals, delete_input=True) == Counts(done=1)
+    assert (scene.inputs / "a.tar.gz").exists()
 
 
 def test_input_whose_results_may_be_of_another_file_is_not_deleted(scene):

@@ -117,6 +117,24 @@ def test_wrong_value_is_shown_with_its_mistake():
     assert set(mistakes.values()) == {None}
 
 
+@pytest.mark.parametrize(("text", "value"), [("0", False), ("1", True)])
+def test_a_setting_that_is_on_or_off_is_a_digit(text, value):
+    os.environ["TIGERFLOW_FSYNC"] = text
+
+    assert Settings.load().fsync is value
+    shown = next(each for each in show_settings() if each.variable == "TIGERFLOW_FSYNC")
+    assert (shown.value, shown.unit, shown.mistake) == (text, "", None)
+
+
+@pytest.mark.parametrize("text", ["", "2", "yes", "01"])
+def test_a_setting_that_is_on_or_off_is_nothing_else(text):
+    os.environ["TIGERFLOW_FSYNC"] = text
+
+    with pytest.raises(SettingError) as caught:
+        Settings.load()
+    assert str(caught.value) == f"TIGERFLOW_FSYNC={text!r} is not 0 or 1"
+
+
 def test_variables_that_are_no_settings_are_named_with_the_nearest(directory):
     (directory / ".env").write_text("TIGERFLOW_WORKER_GRASE=5\nWORKER_GRACE=1\n")
     os.environ["TIGERFLOW_QQ"] = "1"

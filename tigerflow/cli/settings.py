@@ -12,7 +12,8 @@ def settings_command() -> None:
     with report_errors():
         shown = show_settings()
     for each in shown:
-        typer.echo(f"{each.variable}: {each.value} {each.unit} ({each.origin})")
+        value = f"{each.value} {each.unit}".strip()
+        typer.echo(f"{each.variable}: {value} ({each.origin})")
     typer.echo(f"Set them in the environment, in .env, or in the file of {ENV_FILE}.")
     for sentence in stray_variables():
         typer.echo(f"Warning: {sentence}", err=True)

@@ -32,6 +32,7 @@ from tigerflow.files import (
     date_not_before,
     discard,
     storage_problem,
+    sync_file,
     write_json,
 )
 from tigerflow.naming import ERROR_EXT, printable
@@ -129,6 +130,8 @@ class Attempt:
     temporary: Path
     finished: datetime | None = None
     failure: ErrorRecord | None = None
+    #: Why the disk does not take what was written.
+    unsynced: OSError | None = None
 
 
 @dataclass
@@ -235,7 +238,7 @@ def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> No
         if job.error.parent != job.output.parent:
             # A directory for errors alone is made with the first of them.
             path.parent.mkdir(exist_ok=True)
-        write_json(path, asdict(replace(record, output=job.output.name)))
+        write_json(path, asdict(replace(record, output=job.output.name)), sync=True)
         date_not_before(path, run_dir / job.input)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
@@ -320,6 +323,17 @@ class Batch:
         finally:
             self._discard_unsettled()
 
+    def sync(self) -> None:
+        """Return when what the call has written is on disk; from any thread.
+
+        For the block of `attempt`, at its end: only then is the outcome a success.
+        """
+        for this in self._begun:
+            try:
+                sync_file(this.temporary)
+            except OSError as error:
+                this.unsynced = error
+
     def _take(self, exception: BaseException) -> list[BaseException | None]:
         """Return what an exception of the call means for each of the files."""
         try:
@@ -373,6 +387,8 @@ class Batch:
         strays = self._strays.left_by(this.temporary)
         if strays:
             raise StrayOutputError([stray.name for stray in strays])
+        if this.unsynced is not None:
+            raise OutputDirectoryError(this.job.output.parent, this.unsynced)
         _keep(this, self._task)
 
     def _discard_unsettled(self) -> None:

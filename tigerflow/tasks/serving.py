@@ -146,6 +146,7 @@ class TaskServer:
                 batch.returned = self._checked(pairs, returned)
                 # With it go what may be its last references to open files.
                 del returned
+                batch.sync()
         except OutputDirectoryError as error:
             _tell(source, batch, error)
         else:
@@ -272,6 +273,8 @@ class TaskServer:
                 returned = await self._call_in_time(context, pairs)
                 batch.returned = self._checked(pairs, returned)
                 del returned
+                # Others in flight need not wait for the disk.
+                await asyncio.to_thread(batch.sync)
         except OutputDirectoryError as error:
             _tell(source, batch, error)
         else:
