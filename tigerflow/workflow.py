@@ -20,7 +20,7 @@ from tigerflow.naming import (
     snakemake_problem,
     stem_of,
 )
-from tigerflow.tasks.launch import carry_functions
+from tigerflow.tasks.launch import carry_functions, carry_threads
 from tigerflow.workers import client
 from tigerflow.workers.slurm_plugin import adapt_slurm_plugin
 
@@ -55,6 +55,7 @@ def run_command(workflow: Any, workflow_dir: str) -> str:
         _say("cannot be a module of another workflow; include its Snakefile there")
         sys.exit(ExitCode.USAGE)
     carry_functions()
+    carry_threads()
     adapt_slurm_plugin()
     _isolate_jobs()
     if workflow.remote_exec:

@@ -92,7 +92,7 @@ def test_compile_writes_the_workflow_and_tells_how_to_run_it(tmp_path):
         "output_ext": ".md",
         "workers": 1,
         "concurrency_limit": 1,
-        "threads": 1,
+        "threads": 0,
     }
 
 

@@ -438,6 +438,24 @@ def test_slurm_task_on_one_machine_uses_its_workers(flow):
     assert len(set(flow.noted("run"))) == 3
 
 
+@pytest.mark.parametrize("own", [None, "7"])
+def test_threads_are_what_the_user_has_set_not_those_of_a_job(either, own):
+    either.add_module("""
+        class Work(LocalTask):
+            def run(context, input_file, output_file):
+                output_file.write_text(os.environ.get("OMP_NUM_THREADS", "unset"))
+    """)
+    either.environment.pop("OMP_NUM_THREADS", None)
+    either.environment |= {"OMP_NUM_THREADS": own} if own else {}
+    either.compile({"name": "work"})
+    either.add_inputs("a")
+
+    code, said = either.snakemake()
+
+    assert code == 0, said
+    assert (either.out / "work" / "a.out").read_text() == (own or "unset")
+
+
 def test_setup_that_fails_stops_its_task_alone(either):
     either.add_module("""
         class Broken(LocalTask):

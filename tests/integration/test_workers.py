@@ -579,26 +579,38 @@ def test_thread_that_never_ends_keeps_no_worker(world):
     assert run.noted() == ["teardown"]
 
 
-@pytest.mark.parametrize(("threads", "expected"), [(3, "3"), (0, "unset")])
-def test_libraries_are_told_the_workers_threads_not_the_first_jobs(
-    world,
-    threads,
-    expected,
+THREADS = """
+    class Work(LocalTask):
+        def run(context, input_file, output_file):
+            names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT"]
+            output_file.write_text(
+                " ".join(os.environ.get(name, "unset") for name in names)
+            )
+"""
+
+
+@pytest.mark.parametrize(
+    ("threads", "own", "expected"),
+    [
+        (3, {}, "3 3 3"),
+        (0, {}, "unset unset unset"),
+        (3, {"OMP_NUM_THREADS": "7"}, "7 unset unset"),
+        (0, {"OMP_NUM_THREADS": "7"}, "7 unset unset"),
+        (3, {"MKL_NUM_THREADS": "7"}, "3 7 unset"),
+        (3, {"OMP_THREAD_LIMIT": "7"}, "3 3 7"),
+    ],
+)
+@pytest.mark.parametrize("by", ["environment", "setup command"])
+def test_libraries_get_the_workers_threads_unless_the_user_has_set_them(
+    world, by, threads, own, expected
 ):
-    run = world.run(OMP_NUM_THREADS="17", MKL_NUM_THREADS="17")
-    run.add_task(
-        """
-        class Work(LocalTask):
-            def run(context, input_file, output_file):
-                names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS"]
-                output_file.write_text(
-                    " ".join(os.environ.get(name, "unset") for name in names)
-                )
-        """,
-        threads=threads,
-    )
+    run = world.run(**own if by == "environment" else {})
+    commands = [f"export {name}={value}" for name, value in own.items()]
+    told = {"setup_commands": commands} if by == "setup command" else {}
+    run.add_task(THREADS, threads=threads, **told)
+
     assert run.process("a") == (0, "")
-    assert run.output("a").read_text() == f"{expected} {expected}"
+    assert run.output("a").read_text() == expected
 
 
 def test_context_is_frozen_in_run(world):

@@ -98,7 +98,7 @@ def test_jobs_of_batches_hold_no_core_and_are_as_many_as_two_have(
     assert [(rule.limit, rule.threads) for rule in rules] == [(2 * 8 * 2, 0)]
     assert "one is run while the next one gathers" in profile_text("local", rules, "/")
     told = json.loads(worker_text(pipeline, pipeline.tasks[0], tmp_path, tmp_path))
-    assert (told["batch_size"], told["threads"]) == (8, 1)
+    assert (told["batch_size"], told["threads"]) == (8, 0)
 
 
 @pytest.mark.parametrize("profile", ["local", "slurm", "tigerflow"])

@@ -109,7 +109,8 @@ def worker_text(
         "output_ext": spec.output_ext,
         "workers": workers_of(spec),
         "concurrency_limit": limit,
-        "threads": threads_of(spec),
+        # As a program: a library has as many as it likes.
+        "threads": 0,
     }
     if spec.container is not None:
         told["container"] = container_words(task, [run_dir, source, directory])
@@ -119,6 +120,7 @@ def worker_text(
         told["timeout"] = spec.timeout
     if isinstance(spec, SlurmTaskSpec):
         told["remote"] = True
+        told["threads"] = threads_of(spec)
         told["wall_time"] = 60 * parse_time_minutes(spec.worker_resources.time)
         told["workers_per_job"] = spec.workers_per_job
     return json.dumps(told, indent=2) + "\n"

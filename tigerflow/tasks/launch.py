@@ -1,5 +1,6 @@
 """The command line and environment of a process that runs after setup commands."""
 
+import json
 import os
 import re
 import shlex
@@ -7,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: What numerical libraries read to find how many threads to start; Snakemake sets
-#: them for each job, but the workers outlive the job that starts them.
+#: What numerical libraries read to find how many threads to start. Snakemake sets them
+#: for each job, to the job's threads; but workers are for many jobs.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "GOTO_NUM_THREADS",
@@ -18,6 +19,11 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
+#: The only one that some programs obey (Tesseract); no other can exceed it.
+_THREAD_LIMIT = "OMP_THREAD_LIMIT"
+
+#: Has what the user has set of the variables that Snakemake sets.
+_CARRIED_THREADS = "_TIGERFLOW_THREADS"
 
 #: What every shell passes on. Bash exports the function `module` under another kind of
 #: name, `BASH_FUNC_module%%`, and dash, which is `/bin/sh` on Debian, drops that.
@@ -63,6 +69,27 @@ def carry_functions() -> None:
             os.environ[_CARRIED + os.fsencode(name).hex()] = value
 
 
+def carry_threads() -> None:
+    """Have the user's own numbers of threads reach workers that jobs start."""
+    own = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
+    # In a job, that of the first Snakemake.
+    os.environ.setdefault(_CARRIED_THREADS, json.dumps(own))
+
+
+def default_threads(threads: int) -> None:
+    """Tell libraries how many threads to start, before they are loaded; 0: nothing.
+
+    What the user has set stays. OMP_NUM_THREADS is for all of them, and the limit would
+    bound what the user has set for others.
+    """
+    if not threads or "OMP_NUM_THREADS" in os.environ:
+        return
+    if not any(name in os.environ for name in _THREAD_VARIABLES):
+        os.environ.setdefault(_THREAD_LIMIT, str(threads))
+    for name in _THREAD_VARIABLES:
+        os.environ.setdefault(name, str(threads))
+
+
 def starting_directory(home: str, run_dir: Path) -> Path:
     """Return where a process of a task starts: in `home`, where that exists.
 
@@ -72,21 +99,21 @@ def starting_directory(home: str, run_dir: Path) -> Path:
     return Path(home) if Path(home).is_dir() else run_dir
 
 
-def launch_environment(threads: int | None = None) -> dict[str, str]:
+def launch_environment() -> dict[str, str]:
     """Return this process's environment, in which `python` is this interpreter.
 
-    Until a setup command activates another, whose place in PATH is before it. Libraries
-    are told how many `threads` to start: with 0 nothing, with None what they were told
-    here.
+    Until a setup command activates another, whose place in PATH is before it. What
+    Snakemake has set in it of threads is what the user had set again.
     """
     environment = _without_carrier(dict(os.environ))
     ours = str(Path(sys.executable).parent)
     path = environment.get("PATH", os.defpath)
     environment["PATH"] = os.pathsep.join([ours, path])
-    for variable in _THREAD_VARIABLES if threads is not None else ():
-        environment.pop(variable, None)
-        if threads:
-            environment[variable] = str(threads)
+    own = environment.pop(_CARRIED_THREADS, None)
+    if own is not None:
+        for name in _THREAD_VARIABLES:
+            environment.pop(name, None)
+        environment |= json.loads(own)
     return environment
 
 

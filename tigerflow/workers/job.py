@@ -106,7 +106,7 @@ def _start(
             cwd=starting_directory(
                 task["working_dir"] or task["directory"], mailbox.parents[4]
             ),
-            env={**launch_environment(task["threads"]), **variables},
+            env={**launch_environment(), **variables},
             start_new_session=True,
             umask=umask,
         )

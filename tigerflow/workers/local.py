@@ -101,7 +101,7 @@ class LocalLauncher:
             stderr=log,
             pass_fds=[descriptor],
             cwd=starting_directory(self._task.home, self._run_dir),
-            env=launch_environment(self._task.threads),
+            env=launch_environment(),
             start_new_session=True,
         )
 

@@ -33,7 +33,7 @@ from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition
 from tigerflow.tasks.children import OwnHandlers, keep_from_children
 from tigerflow.tasks.execution import Attempt, ErrorRecord, FileJob, Interrupted
-from tigerflow.tasks.launch import starting_directory
+from tigerflow.tasks.launch import default_threads, starting_directory
 from tigerflow.tasks.loader import Reference, lead_children_to, load_task
 from tigerflow.tasks.params import Places, convert
 from tigerflow.tasks.serving import TaskServer
@@ -316,6 +316,8 @@ def _is_ending(pid: int) -> bool:
 
 def serve_pool(told: WorkerTask, source: PoolSource) -> int:
     """Load the task and serve it; return the exit code. The pool is told all else."""
+    # After the setup commands, which may have set them.
+    default_threads(told.threads)
     try:
         task, params = _load(told, source.run_dir)
     except TigerflowError as error:
