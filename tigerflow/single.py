@@ -25,6 +25,7 @@ from tigerflow.tasks.serving import Lifecycle
 from tigerflow.workers import client
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
+from tigerflow.workers.lookout import Lookout
 from tigerflow.workers.pool import TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
@@ -91,12 +92,13 @@ class SlurmServer:
     async def _serve(
         self, told: WorkerTask, forks: Forks, lock: RunLock, desk: "_Desk"
     ) -> None:
-        run_dir, status = self._output_dir, TaskStatus()
+        run_dir, lookout = self._output_dir, Lookout()
+        status = TaskStatus(queue=lookout.queue)
         async with _postman(self._settings) as postman:
             submit = self._submitter(forks).submit
             see_off = see_off_earlier(run_dir, self._settings)
             earlier = asyncio.create_task(see_off)
-            service = JobService(postman, submit, earlier)
+            service = JobService(postman, submit, earlier, lookout)
             launcher = JobLauncher(told, run_dir, self._settings, service, status)
             retries = self._settings.worker_attempts - 1
             pool = TaskPool(told, run_dir, self._settings, launcher, retries)
@@ -107,6 +109,7 @@ class SlurmServer:
             finally:
                 looking.cancel()
                 await desk.close(pool)
+                await lookout.close()
                 status.end(desk.reason)
 
     def _submitter(self, forks: Forks) -> Submitter:

@@ -134,6 +134,7 @@ def test_slurm_plugin_tells_what_sbatch_said_as_it_is_read():
         (slurm.Executor.__post_init__, "get_max_array_size()"),
         (slurm.Executor.get_partition_arg, "get_default_partition(job, self.logger)"),
         (slurm.Executor.get_account_arg, "get_account(self.logger)"),
+        (slurm.Executor.run_job, "validate_or_get_slurm_job_id(slurm_jobid, out)"),
     ],
 )
 def test_slurm_plugin_calls_what_is_replaced_in_it(owner, call):
@@ -141,14 +142,27 @@ def test_slurm_plugin_calls_what_is_replaced_in_it(owner, call):
     assert callable(getattr(slurm, call.partition("(")[0]))
 
 
-def test_slurm_plugin_names_its_jobs_and_clusters_as_they_are_asked_for():
+def test_slurm_plugin_ends_comments_with_our_name_of_a_job():
     source = inspect.getsource(slurm.Executor.run_job)
-    assert '"run_uuid": self.run_uuid' in source
+    assert 'comment_str = f"rule_{job.name}_wildcards_{wildcard_str}"' in source
+    assert '"comment_str": comment_str' in source
+    submission = inspect.getsource(slurm.get_submit_command)
+    assert "--comment {safe_quote(params.comment_str)}" in submission
+
+
+def test_slurm_plugin_names_clusters_that_jobs_go_to():
+    source = inspect.getsource(slurm.Executor.run_job)
     assert "self._submitted_job_clusters.add(cluster_val)" in source
-    assert "--job-name {safe_quote(params.run_uuid)}" in inspect.getsource(
-        slurm.get_submit_command
-    )
+
+
+def test_slurm_plugin_excludes_nodes_that_it_has_noted():
     assert is_of_slurm(slurm.Executor.__new__(slurm.Executor))
+    prepare = inspect.getsource(slurm.Executor.__post_init__)
+    assert "self._failed_nodes = set()" in prepare
+    source = inspect.getsource(slurm.Executor.run_job)
+    assert "failed_nodes=self._failed_nodes" in source
+    submission = inspect.getsource(slurm.get_submit_command)
+    assert "--exclude={','.join(failed_nodes)}" in submission
 
 
 def test_text_that_is_taken_away_is_what_snakemake_adds():

@@ -5,6 +5,7 @@ temporary file. Never were two workers at one file, or more than `max_workers`.
 """
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -323,6 +324,79 @@ def test_file_whose_job_is_cancelled_again_and_again_is_done(flow, slurm):
     assert flow.ended(process) == 0, flow.said
     assert "its job is cancelled, preempted or requeued" in flow.said
     flow.check("wait")
+
+
+def test_node_without_the_shared_directory_is_avoided(flow, slurm):
+    # Each worker has a whole node.
+    flow.serve(max_workers=4, resources={"cpus": 16})
+    stems = [f"wait{number}" for number in range(4)]
+    flow.add_inputs(*stems)
+    with slurm.hidden("n4", flow.root):
+        process = flow.watch("--once")
+        until(lambda: len(flow.in_order("run")) == 3, f"three run: {flow.said}")
+        flow.until_said("its worker could not start on n4: ")
+        flow.go()
+        assert flow.ended(process) == 0, flow.said
+    assert "its node cannot open the output directory" in flow.said
+    assert {node for _, node, _ in flow.setups()} == {"n1", "n2", "n3"}
+    flow.check(*stems)
+
+
+def test_job_is_cancelled_while_it_waits(flow, slurm):
+    flow.serve()
+    flow.add_inputs("a")
+    with full_nodes(slurm) as others:
+        process = flow.watch("--once")
+        until(lambda: len(slurm.jobs()) == others + 1, "its job is pending")
+        flow.until_said("-> PENDING")
+        slurm.call("scancel", "--state=PENDING", "--user=root")
+        flow.until_said("CANCELLED")
+    assert flow.ended(process) == 0, flow.said
+    flow.check("a")
+
+
+def replace_sbatch(flow, script):
+    """Have the service find another sbatch; `$SBATCH` is Slurm's own."""
+    bin_ = flow.root / "bin"
+    bin_.mkdir()
+    path = bin_ / "sbatch"
+    path.write_text(f"#!/bin/sh\nSBATCH={shutil.which('sbatch')}\n{script}\n")
+    path.chmod(0o755)
+    before = flow.environment.get("PATH", os.environ["PATH"])
+    flow.environment["PATH"] = f"{bin_}{os.pathsep}{before}"
+
+
+def test_job_that_slurm_took_although_sbatch_timed_out_is_not_lost(flow, slurm):
+    replace_sbatch(
+        flow,
+        f"""if mkdir {flow.root}/once 2>/dev/null; then
+    $SBATCH "$@" >/dev/null
+    echo "sbatch: error: Socket timed out on send/recv operation" >&2
+    exit 1
+fi
+exec $SBATCH "$@\"""",
+    )
+    flow.serve(max_workers=2)
+    flow.add_inputs("wait1", "wait2")
+    process = flow.watch()
+    flow.until_running("wait1")
+    flow.until_running("wait2")
+    assert len(slurm.jobs()) == 2
+    assert "sbatch has failed, but Slurm has taken job" in flow.said
+    flow.go()
+    flow.until("work/wait1.out", "work/wait2.out")
+    assert flow.stop(process) == 130
+    assert slurm.jobs() == []
+    flow.check("wait1", "wait2")
+
+
+def test_number_of_a_job_is_found_beside_a_banner(flow):
+    replace_sbatch(flow, 'echo "Welcome to cluster 2024: 12 nodes"; exec $SBATCH "$@"')
+    flow.serve()
+    flow.add_inputs("a")
+    assert flow.finish() == 0, flow.said
+    assert "sbatch has failed" not in flow.said
+    flow.check("a")
 
 
 def test_setup_takes_too_long(flow):

@@ -203,6 +203,15 @@ class Cluster:
         """Take the power from a node."""
         self.nodes[name].kill()
 
+    @contextlib.contextmanager
+    def hidden(self, name: str, directory: Path) -> Iterator[None]:
+        """Have a node not see a directory, as if its file system were not mounted."""
+        self.nodes[name].run("mount", "-t", "tmpfs", "none", directory)
+        try:
+            yield
+        finally:
+            self.nodes[name].run("umount", directory)
+
     def start_slurmctld(self) -> None:
         self.head.start_daemon("slurmctld", "-D", env=self.environment)
         wait_until(lambda: succeeds(self.call, "scontrol", "ping"), "slurmctld answers")

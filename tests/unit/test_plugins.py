@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tigerflow.engine import plugins
+from tigerflow.workers.slurm_plugin import number_said
 
 
 class Exited(BaseException):
@@ -217,6 +218,7 @@ def test_failure_is_told_with_what_slurm_said_on_the_node(tmp_path, ends):
         ("QOSMaxSubmitJobPerUserLimit\nsbatch: error: Job violates (job submit", True),
         ("QOSMaxWallDurationPerJobLimit\nsbatch: error: Job violates (job sub", False),
         ("QOSMinGRES\nsbatch: error: Job violates (job submit limit, ...)", False),
+        ("Only 3 jobs are allowed per user (current job count: 3)", True),
         ("Invalid partition name specified", False),
         ("Requested node configuration is not available", False),
     ],
@@ -239,3 +241,51 @@ def test_one_job_is_cancelled_also_when_it_is_submitted_later(tmp_path, executor
     assert executor.cancelled == ["8"]
     jobs.submitted(executor, job(tmp_path, "c", "9"))
     assert executor.cancelled == ["8", "9"]
+
+
+def test_job_that_the_plugin_takes_for_running_is_reported_when_it_has_ended(
+    tmp_path, executor, ends
+):
+    reported = []
+    executor.report_job_success = lambda info: reported.append(info.external_jobid)
+    executor.report_job_error = lambda info, said: reported.append(
+        (info.external_jobid, said)
+    )
+    jobs = plugins._Jobs(ends[1])
+    for name, number in (("a", "7"), ("b", "8"), ("c", "9")):
+        jobs.submitted(executor, job(tmp_path, name, number))
+    jobs.end("a", "CANCELLED")
+    jobs.end("b", "COMPLETED")
+
+    assert jobs.is_urgent.is_set()
+    jobs.report_ends(executor)
+
+    assert reported == [("7", "SLURM status is: 'CANCELLED'."), "8"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "7\n",
+        "7;cluster\n",
+        "Welcome to cluster 2024, 512 nodes\n7\n",
+        "2024\n7;cluster\nbudget left: 12 h\n",
+    ],
+)
+def test_number_of_a_job_is_found_among_what_a_site_prints(said):
+    assert number_said("Welcome", said) == "7"
+
+
+def test_missing_number_of_a_job_is_told_with_what_was_printed():
+    with pytest.raises(ValueError, match="no job number, but: 'taken as job 7'"):
+        number_said("taken", "taken as job 7\n")
+
+
+def test_plugin_that_makes_arrays_gets_one_job_at_a_time():
+    submitted = []
+    executor = SimpleNamespace(run_jobs=submitted.append)
+
+    plugins._prepare(executor, [])
+    executor.run_jobs(["a", "b"])
+
+    assert submitted == [["a"], ["b"]]

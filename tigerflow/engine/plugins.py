@@ -26,35 +26,19 @@ from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from tigerflow.layout import MAILBOX_EXIT, job_begun, job_number
+from tigerflow.layout import MAILBOX_EXIT, job_begun
 from tigerflow.log import configure, logger
 from tigerflow.settings import Settings
 from tigerflow.tasks.launch import carry_functions
-from tigerflow.workers.reasons import Refusal, never_starts, refusal_by_limit
+from tigerflow.workers.earlier import note_number
+from tigerflow.workers.reasons import Refusal, refusal_by_limit
 from tigerflow.workers.scheduler import JobEvent
+from tigerflow.workers.slurm import EVICTED, KILLED
 from tigerflow.workers.slurm_plugin import (
     adapt_slurm_plugin,
     drop_options_of_others,
     is_of_slurm,
-    reasons_of_pending,
 )
-
-#: Slurm's states of jobs that were ended from outside: squeue(1), "job state codes".
-_KILLED = frozenset(
-    {
-        "BOOT_FAIL",
-        "CANCELLED",
-        "DEADLINE",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "REVOKED",
-        "TIMEOUT",
-    }
-)
-
-#: Those of them in which the scheduler, or who runs it, has ended a job.
-_EVICTED = frozenset({"BOOT_FAIL", "CANCELLED", "NODE_FAIL", "PREEMPTED", "REVOKED"})
 
 #: How the Slurm plugin names the state of a job that failed.
 _STATE = re.compile(r"SLURM status is: '(\w+)")
@@ -74,7 +58,9 @@ _SPEAKER = re.compile(r"^sbatch: (?:error: )?", re.MULTILINE)
 _OUTAGE = re.compile(
     r"unable to contact|connect failure|connection refused|timed out"
     r"|temporarily|try again|in standby|job submit limit|zero bytes"
-    r"|not available \((?:inactive|down)",
+    r"|not available \((?:inactive|down)"
+    # Of Grid Engine: `Only 10 jobs are allowed per user (current job count: 10)`.
+    r"|jobs are allowed per user",
     re.IGNORECASE,
 )
 
@@ -140,8 +126,10 @@ class _Jobs:
         self._lock = threading.Lock()
         self._submitted: dict[str, tuple[Any, Any]] = {}
         self._unwanted: set[str] = set()
-        #: Set when one was cancelled, and its state is to be asked for.
-        self.cancelled = threading.Event()
+        #: States of jobs that are known to have ended, whatever the plugin hears.
+        self._ends: dict[str, str] = {}
+        #: Set when one was cancelled or has ended, and is to be looked at.
+        self.is_urgent = threading.Event()
 
     def submitted(self, executor: Any, info: Any) -> None:
         # What they said of it is not about the next.
@@ -150,11 +138,10 @@ class _Jobs:
         with self._lock:
             self._submitted[place.name] = (executor, info)
         # Before all else: it can be cancelled by whoever finds it.
-        with contextlib.suppress(OSError):
-            number = job_number(place)
-            number.touch(mode=0o600)
-            number.write_text(str(info.external_jobid), encoding="ascii")
-        self._tell(JobEvent(place.name, "submitted", str(info.external_jobid)))
+        number = _number(executor, info)
+        note_number(place, number)
+        is_here = is_of_slurm(executor) and number.isdigit()
+        self._tell(JobEvent(place.name, "submitted", number, is_in_slurm=is_here))
         if place.name in self._unwanted:
             self.cancel(place.name)
 
@@ -175,9 +162,9 @@ class _Jobs:
                 name,
                 kind,
                 text,
-                is_killed=state is not None and state[1] in _KILLED,
+                is_killed=state is not None and state[1] in KILLED,
                 is_outage=state is None and _passes(text),
-                is_evicted=state is not None and state[1] in _EVICTED,
+                is_evicted=state is not None and state[1] in EVICTED,
             )
         )
 
@@ -206,13 +193,34 @@ class _Jobs:
             executor, info = self._submitted.get(name, (None, None))
         if executor is not None:
             _try(executor.cancel_jobs, [info])
-            self.cancelled.set()
+            self.is_urgent.set()
+
+    def end(self, name: str, state: str) -> None:
+        """Have a job taken for ended; for a thread that is not the executor's."""
+        with self._lock:
+            self._ends[name] = state
+        self.is_urgent.set()
+
+    def report_ends(self, executor: Any) -> None:
+        """Report those that have ended to an executor that does not know."""
+        for info in self.of(executor):
+            state = self._ends.get(_place(info).name)
+            if state == "COMPLETED":
+                executor.report_job_success(info)
+            elif state is not None:
+                executor.report_job_error(info, f"SLURM status is: '{state}'.")
 
     def listen(self) -> None:
-        """Cancel jobs when that is asked for; for a thread."""
+        """Do what is asked for; for a thread."""
         with contextlib.suppress(EOFError, OSError):
             while True:
-                self.cancel(self._connection.recv_bytes().decode())
+                match json.loads(self._connection.recv_bytes()):
+                    case ["cancel", name]:
+                        self.cancel(name)
+                    case ["end", name, state]:
+                        self.end(name, state)
+                    case _:
+                        pass
 
     def _tell(self, event: JobEvent) -> None:
         # The service may be gone.
@@ -232,7 +240,7 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     No job goes to nodes that are to be `avoided`, if the plugin can do that.
     """
     _set_environment()
-    _avoid(avoided)
+    _prepare_executors(avoided)
     jobs = _Jobs(connection, _Programs().words)
     threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
     submitted = RealExecutor.report_job_submission
@@ -274,18 +282,34 @@ def _set_environment() -> None:
         logger.warning("{} has no effect on workers; unset it", name)
 
 
-def _avoid(avoided: Sequence[str]) -> None:
-    """Have executors begin with nodes that no job is to go to."""
+def _prepare_executors(avoided: Sequence[str]) -> None:
+    """Change of each plugin's executor what is not the same for all."""
     begin = RemoteExecutor.__init__
 
     def prepare(self: Any, *words: Any, **more: Any) -> None:
         begin(self, *words, **more)
-        # No public way at this time: the Slurm plugin excludes these from then on.
-        nodes = getattr(self, "_failed_nodes", None)
-        if isinstance(nodes, set):
-            nodes.update(avoided)
+        _prepare(self, avoided)
 
     RemoteExecutor.__init__ = prepare
+
+
+def _prepare(executor: Any, avoided: Sequence[str]) -> None:
+    if not is_of_slurm(executor):
+        _submit_apart(executor)
+        return
+    # No public way: it excludes these nodes from now on.
+    executor._failed_nodes.update(avoided)  # noqa: SLF001
+
+
+def _submit_apart(executor: Any) -> None:
+    """Have a plugin make no array of several jobs: each is cancelled by itself."""
+    together = executor.run_jobs
+
+    def run_jobs(jobs: Sequence[Any]) -> None:
+        for job in jobs:
+            together([job])
+
+    executor.run_jobs = run_jobs
 
 
 def _command(executor: Any, job: Any) -> str:
@@ -305,17 +329,15 @@ async def _follow(executor: Any, jobs: _Jobs) -> None:
     """Have a plugin ask again and again how its jobs are."""
     common = executor.workflow.executor_plugin.common_settings
     pause_s = common.init_seconds_before_status_checks
-    stuck: dict[str, str] = {}
     while executor.wait:
         end = time.monotonic() + min(pause_s, _LONGEST_PAUSE_S)
-        while time.monotonic() < end and not jobs.cancelled.is_set():
+        while time.monotonic() < end and not jobs.is_urgent.is_set():
             await asyncio.sleep(_STEP_S)
             if not executor.wait:
                 return
-        jobs.cancelled.clear()
+        jobs.is_urgent.clear()
+        jobs.report_ends(executor)
         await _look(executor.check_active_jobs(jobs.of(executor)))
-        if is_of_slurm(executor):
-            stuck = await _end_stuck(executor, jobs, stuck)
         pause_s = executor.next_seconds_between_status_checks or pause_s
 
 
@@ -328,29 +350,10 @@ async def _look(active: AsyncIterator[Any]) -> None:
         logger.warning("Cannot ask how the jobs are: {!r}", error)
 
 
-async def _end_stuck(
-    executor: Any, jobs: _Jobs, before: dict[str, str]
-) -> dict[str, str]:
-    """Cancel jobs that Slurm has taken, but will never start, and tell why.
-
-    Returns the reasons of those that were not yet so at the look before: while Slurm
-    itself starts, it does not know all accounts.
-    """
-    waiting = [
-        info for info in jobs.of(executor) if not job_begun(_place(info)).exists()
-    ]
-    reasons = await reasons_of_pending(executor) if waiting else {}
-    stuck = {}
-    for info in waiting:
-        number = str(info.external_jobid)
-        reason = reasons.get(number, "")
-        if not never_starts(reason):
-            continue
-        stuck[number] = reason
-        if before.get(number) == reason:
-            _try(executor.cancel_jobs, [info])
-            executor.report_job_error(info, f"Slurm never starts its job: {reason}")
-    return stuck
+def _number(executor: Any, info: Any) -> str:
+    """Return a job's number, with its cluster if that is not the one of this place."""
+    clusters = getattr(executor, "_submitted_job_clusters", None)
+    return ";".join([str(info.external_jobid), *sorted(clusters or ())])
 
 
 def _place(info: Any) -> Path:

@@ -100,10 +100,17 @@ class SnakemakeSubmission:
         if not jobs and self._process.pid is not None:
             # Snakemake cancels its jobs at SIGINT; at SIGTERM it would wait for them.
             kill(self._process.pid, signal.SIGINT)
+        for job in jobs:
+            self._say("cancel", job)
+
+    def end(self, job: str, state: str) -> None:
+        """Take a job for ended, in a state of Slurm's, unless that is known."""
+        self._say("end", job, state)
+
+    def _say(self, *words: str) -> None:
         # It may have ended.
         with contextlib.suppress(OSError):
-            for job in jobs:
-                self._connection.send_bytes(job.encode())
+            self._connection.send_bytes(json.dumps(words).encode())
 
     def kill(self) -> None:
         """End it at once; its jobs stay."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ class Batch:
     """Jobs that were submitted together."""
 
     submission: Submission
-    jobs: Sequence["Job"]
+    jobs: list["Job"]
     #: Whether nobody needs to know any more how the jobs end.
     is_closing: bool = False
 
@@ -40,6 +40,8 @@ class Job:
     place: Path
     #: Where the prints of the task's workers are collected.
     log: Path
+    #: Called when it is cancelled.
+    on_cancel: Callable[[], None]
     links: list[MailboxLink] = field(default_factory=list)
     batch: Batch | None = None
     #: The scheduler's, once it has taken the job.
@@ -62,6 +64,22 @@ class Job:
             case _:
                 pass
 
+    def see_end(self, event: JobEvent, state: str) -> None:
+        """Take it for ended, whatever its submission says, which is told as well."""
+        self.take(event)
+        if self.batch is not None:
+            self.batch.submission.end(self.name, state)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a worker in it has started."""
+        return any(link.has_started for link in self.links)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no worker in it shows that it lives."""
+        return all(link.is_idle for link in self.links)
+
     def worker_started(self) -> None:
         """Note that a worker in it runs."""
         self.status.worker_started(self.name)
@@ -77,11 +95,11 @@ class Job:
         """Cancel it, unless it has ended."""
         if self.batch is not None and not self.gone.is_set():
             self.batch.submission.cancel([self.name])
+            self.on_cancel()
 
     def cancel_unneeded(self) -> None:
         """Cancel it when it has not begun, and nobody wants its workers any more."""
-        has_begun = any(link.has_started for link in self.links)
-        if not has_begun and all(link.is_closed for link in self.links):
+        if not self.has_begun and all(link.is_closed for link in self.links):
             self.cancel()
 
     def discard(self) -> None:

@@ -21,6 +21,7 @@ from tigerflow.settings import Settings
 from tigerflow.workers.mailbox import keep_prints
 from tigerflow.workers.postman import Round
 from tigerflow.workers.protocol import Left, Started, Stop
+from tigerflow.workers.slurm import Queue, cancel
 
 #: How often they are looked at.
 LOOK_S = 0.5
@@ -50,9 +51,10 @@ async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
 
 async def _see_all_off(run_dir: Path, settings: Settings) -> None:
     tasks = await asyncio.to_thread(_directories, run_dir / _MAILBOXES)
-    see_offs = []
+    see_offs, queue = [], Queue()
     for task in tasks:
         jobs = await asyncio.to_thread(_directories, task)
+        await _cancel_unnumbered(jobs, queue)
         # A pipeline's results; those of a task by itself are in the run directory.
         places = [run_dir, run_dir / task.name, run_dir / _HIDDEN / task.name]
         log = RunLayout(run_dir).task_log(task.name)
@@ -114,16 +116,24 @@ class _Stranger:
 async def cancel_job(job: Path) -> None:
     """Cancel a job in Slurm, if it has a number there and that is possible."""
     number = await asyncio.to_thread(_read, job_number(job))
-    if not number.isdigit() or shutil.which("scancel") is None:
-        return
+    if number.isdigit():
+        await cancel([number])
+
+
+async def _cancel_unnumbered(jobs: list[Path], queue: Queue) -> None:
+    """Cancel jobs that Slurm had taken when the service died, which had no answer."""
+    names = [job.name for job in jobs if not job_number(job).exists()]
+    if names and queue.is_here:
+        live = (await queue.look(LOOK_S) or {}).values()
+        await cancel([job.number for job in live if job.is_any_of(names)])
+
+
+def note_number(job: Path, number: str) -> None:
+    """Note the scheduler's number of a job, by which a later service can cancel it."""
     with contextlib.suppress(OSError):
-        process = await asyncio.create_subprocess_exec(
-            *("scancel", number),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        await process.wait()
+        path = job_number(job)
+        path.touch(mode=0o600)
+        path.write_text(number, encoding="ascii")
 
 
 def _directories(place: Path) -> list[Path]:

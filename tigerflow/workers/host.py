@@ -34,6 +34,7 @@ from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
+from tigerflow.workers.lookout import Lookout
 from tigerflow.workers.members import WorkerListener
 from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.postman import Postman
@@ -78,6 +79,7 @@ class Host:
         self._patron = patron
         self._submit = submit
         self._postman: Postman | None = None
+        self._lookout = Lookout()
         #: Done when no worker of an earlier service is left.
         self._earlier: asyncio.Task[None] | None = None
         self._listener = listener
@@ -114,6 +116,7 @@ class Host:
         for run in self._runs.values():
             run.cancel()
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
+        await self._lookout.close()
         if self._postman is not None:
             await asyncio.to_thread(self._postman.stop)
         for key, pool in self._pools.items():
@@ -320,8 +323,11 @@ class Host:
             alive = Path(f"{self._socket_path}.alive")
             return LocalLauncher(told, Path.cwd(), alive)
         assert self._earlier is not None  # noqa: S101 -- it serves, and may submit
-        status = self._statuses[key] = TaskStatus(told.name)
-        service = JobService(self._start_postman(), self._submit, self._earlier)
+        queue = self._lookout.queue
+        status = self._statuses[key] = TaskStatus(told.name, queue)
+        service = JobService(
+            self._start_postman(), self._submit, self._earlier, self._lookout
+        )
         return JobLauncher(told, Path.cwd(), self._settings, service, status)
 
     def _start_postman(self) -> Postman:

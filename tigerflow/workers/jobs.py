@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
@@ -10,13 +10,15 @@ from tigerflow.layout import MAILBOX_INBOX, RunLayout, mailboxes
 from tigerflow.log import logger
 from tigerflow.settings import Settings
 from tigerflow.workers.batch import Batch, Job
-from tigerflow.workers.earlier import cancel_job
+from tigerflow.workers.earlier import cancel_job, note_number
 from tigerflow.workers.link import LaunchError, NoRoomError
+from tigerflow.workers.lookout import Lookout
 from tigerflow.workers.mailbox import Sender, make_mailbox
 from tigerflow.workers.mailbox_link import MailboxLink
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import WorkerTask
-from tigerflow.workers.scheduler import Submit, SubmitError
+from tigerflow.workers.scheduler import JobEvent, Submit, SubmitError
+from tigerflow.workers.slurm import AdoptedJob
 from tigerflow.workers.status import TaskStatus
 
 #: How long workers are collected that are submitted together, by one Snakemake.
@@ -43,6 +45,7 @@ class JobService:
     submit: Submit
     #: Done when the workers of an earlier service have left; none starts before.
     earlier: "asyncio.Future[None]"
+    lookout: Lookout = field(default_factory=Lookout)
 
 
 class JobLauncher:
@@ -63,6 +66,7 @@ class JobLauncher:
         self._postman = service.postman
         self._submit = service.submit
         self._earlier = service.earlier
+        self._lookout = service.lookout
         self._status = status
         self._log = RunLayout(run_dir).task_log(task.name)
         self._wanted: list[asyncio.Future[MailboxLink]] = []
@@ -90,16 +94,25 @@ class JobLauncher:
         for batch in self._batches:
             batch.is_closing = True
             batch.cancel_idle()
-        if not self._followers:
-            return
         # A submission may hang for good at its end; its jobs are cancelled then.
         patience_s = self._settings.worker_grace + HANG_S
-        _, late = await asyncio.wait(self._followers, timeout=patience_s)
-        for batch in self._batches if late else ():
-            logger.warning("[{}] a submission hangs; it is killed", self._task.name)
-            batch.submission.kill()
-        if late:
-            await asyncio.wait(late)
+        if not await self._followers_end(patience_s):
+            for batch in self._batches:
+                logger.warning("[{}] a submission hangs; it is killed", self._task.name)
+                batch.submission.kill()
+            await self._followers_end()
+
+    async def _followers_end(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end of all submissions; tell whether that has come."""
+        loop = asyncio.get_running_loop()
+        end = None if timeout_s is None else loop.time() + timeout_s
+        # One that fails may leave another, of a job that is adopted.
+        while self._followers:
+            left_s = None if end is None else end - loop.time()
+            if left_s is not None and left_s <= 0:
+                return False
+            await asyncio.wait(self._followers, timeout=left_s)
+        return True
 
     async def launch(self) -> MailboxLink:
         """Submit a worker, together with others that are asked for at the same time.
@@ -167,7 +180,9 @@ class JobLauncher:
         for share, job in zip(shares, jobs, strict=True):
             for future, link in zip(share, job.links, strict=True):
                 future.set_result(link)
-        batch = Batch(submission, jobs)
+        self._start_following(Batch(submission, jobs))
+
+    def _start_following(self, batch: Batch) -> None:
         self._batches.append(batch)
         follower = asyncio.create_task(self._follow(batch))
         self._followers.add(follower)
@@ -186,7 +201,7 @@ class JobLauncher:
     def _make_job(self, workers: int) -> Job:
         name = secrets.token_hex(6)
         place = self._run_dir / mailboxes(self._task.name) / name
-        job = Job(name, self._status, place, self._log)
+        job = Job(name, self._status, place, self._log, self._lookout.hurry)
         try:
             for number in range(workers):
                 mailbox = place / str(number)
@@ -205,20 +220,8 @@ class JobLauncher:
     async def _follow(self, batch: Batch) -> None:
         by_name = {job.name: job for job in batch.jobs}
         async for event in batch.submission.events():
-            if event.is_outage:
-                self._pause()
-                logger.warning(
-                    "[{}] no worker can be submitted just now: {}; tried again in "
-                    "{:.0f} s",
-                    *(self._task.name, event.text, self._pause_s),
-                )
-            elif event.kind == "submitted":
-                self._pause_s = 0.0
-            elif event.job and by_name[event.job].number is None:
-                # Too few nodes may be left.
-                self._avoided.clear()
-            for job in [by_name[event.job]] if event.job else batch.jobs:
-                job.take(event)
+            for job in [by_name[event.job]] if event.job else [*batch.jobs]:
+                await self._take(batch, job, event)
         self._batches.remove(batch)
         for job in batch.jobs:
             if any(not link.ending.done() for link in job.links):
@@ -226,3 +229,55 @@ class JobLauncher:
                 await cancel_job(job.place)
             await asyncio.gather(*(link.collected.wait() for link in job.links))
             await asyncio.to_thread(job.discard)
+
+    async def _take(self, batch: Batch, job: Job, event: JobEvent) -> None:
+        """Take what is said of a job, and what Slurm has to say to that."""
+        if event.kind == "submitted":
+            self._pause_s = 0.0
+            job.take(event)
+            self._lookout.watch(job, is_in_slurm=event.is_in_slurm)
+            return
+        if job.number is None and not job.gone.is_set():
+            if await self._adopt(batch, job, event):
+                return
+            self._see_refusal(event)
+        elif event.kind == "failed" and not (job.has_begun or event.node):
+            event = await self._explained(job, event)
+        job.take(event)
+
+    async def _adopt(self, batch: Batch, job: Job, event: JobEvent) -> bool:
+        """Go on with a job that Slurm has taken although its submission failed."""
+        queue = self._lookout.queue
+        found = await queue.find(job.name) if queue.is_here else None
+        if found is None:
+            self._lookout.doubt(job.name)
+            return False
+        logger.warning(
+            "[{}] sbatch has failed, but Slurm has taken job {}: {}",
+            *(self._task.name, found.number, event.text),
+        )
+        await asyncio.to_thread(note_number, job.place, found.number)
+        batch.jobs.remove(job)
+        submission = AdoptedJob(queue, job.name, found.number)
+        adopted = Batch(submission, [job], is_closing=batch.is_closing)
+        self._start_following(adopted)
+        adopted.cancel_idle()
+        return True
+
+    def _see_refusal(self, event: JobEvent) -> None:
+        if not event.is_outage:
+            # Too few nodes may be left.
+            self._avoided.clear()
+            return
+        self._pause()
+        logger.warning(
+            "[{}] no worker can be submitted just now: {}; tried again in {:.0f} s",
+            *(self._task.name, event.text, self._pause_s),
+        )
+
+    async def _explained(self, job: Job, event: JobEvent) -> JobEvent:
+        """Add to the end of a job that never began where that was, and why."""
+        told = await self._lookout.queue.explain(job.number or "")
+        if told is None:
+            return event
+        return replace(event, node=told.node, text=f"{event.text}{told.hint}")

@@ -161,7 +161,7 @@ class MailboxLink:
             is_killed=event.is_killed,
             is_outage=event.is_outage,
             is_evicted=event.is_evicted,
-            was_taken=self._job.number is not None,
+            was_taken=self._job.number is not None and not event.is_stuck,
             node=event.node,
             has_started=False,
         )
@@ -169,6 +169,8 @@ class MailboxLink:
 
     def _end_unborn(self, ending: Ending) -> None:
         if not self.has_started:
+            # Slurm may have taken the job all the same: its worker leaves at once.
+            self.send(Stop())
             self._end(ending)
 
     def _deliver(self, delivery: Delivery) -> None:

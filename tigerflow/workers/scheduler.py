@@ -26,8 +26,12 @@ class JobEvent:
     #: Whether the scheduler itself ended what failed, as when it is cancelled,
     #: preempted, or its node lost.
     is_evicted: bool = False
+    #: Whether the scheduler has taken it, but would never start it.
+    is_stuck: bool = False
     #: Where the job was, as far as that is known.
     node: str = ""
+    #: Whether it is Slurm for sure that has the job.
+    is_in_slurm: bool = False
 
 
 class Submission(Protocol):
@@ -38,6 +42,9 @@ class Submission(Protocol):
 
     def cancel(self, jobs: Sequence[str] = ()) -> None:
         """Cancel these jobs, or all, unless they have ended."""
+
+    def end(self, job: str, state: str) -> None:
+        """Take a job for ended, in a state of Slurm's, unless that is known."""
 
     def kill(self) -> None:
         """End it at once; its jobs stay."""

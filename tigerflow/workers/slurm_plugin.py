@@ -5,8 +5,8 @@ forgets the first inside an allocation, and puts its own guesses before the seco
 the contract tests for what is replaced.
 """
 
-import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -30,8 +30,8 @@ _NOT_FOR_WORKERS = frozenset(
     }
 )
 
-#: How long Slurm may take to say why jobs wait.
-_PATIENCE_S = 30.0
+#: The line that `sbatch --parsable` prints: a number, and perhaps a cluster.
+_NUMBER = re.compile(r"^[ \t]*(\d+)(?:;\S*)?[ \t]*$", re.MULTILINE)
 
 #: With fewer jobs in an array, the plugin warns, or refuses to work; none is asked for.
 _FEWEST_IN_ARRAY = 11
@@ -48,6 +48,7 @@ def adapt_slurm_plugin() -> None:
         "SBATCH_PARTITION", plugin.get_default_partition
     )
     plugin.get_account = _unless("SBATCH_ACCOUNT", plugin.get_account)
+    plugin.validate_or_get_slurm_job_id = number_said
 
 
 def leave_allocation() -> None:
@@ -74,35 +75,20 @@ def _unless(variable: str, guess: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given: os.environ.get(variable) or guess(*given)
 
 
+def number_said(_first: str, said: str) -> str:
+    """Return the number that `sbatch --parsable` has printed, whatever else it did.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = _NUMBER.findall(said)
+    if not found:
+        msg = f"sbatch has printed no job number, but: {said.strip()!r}"
+        raise ValueError(msg)
+    number: str = found[-1]
+    return number
+
+
 def is_of_slurm(executor: object) -> bool:
     """Tell whether jobs are submitted by the Slurm plugin."""
     return type(executor).__module__ == _PLUGIN
-
-
-async def reasons_of_pending(executor: Any) -> dict[str, str]:
-    """Return why the jobs of an executor wait, in Slurm's words, by their numbers."""
-    options = ["--noheader", "--states=PENDING", "--format=%A %r"]
-    # Its own: the number may also be that of a job in another cluster.
-    options.append(f"--name={executor.run_uuid}")
-    if clusters := executor._submitted_job_clusters:  # noqa: SLF001 -- no public way
-        options.append(f"--clusters={','.join(clusters)}")
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *("squeue", *options),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError:
-        return {}
-    try:
-        said, _ = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
-    except TimeoutError:
-        return {}
-    finally:
-        # It may wait long for a controller that is down.
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    pairs = (line.partition(" ") for line in said.decode(errors="replace").splitlines())
-    return {number: reason.strip() for number, _, reason in pairs}

@@ -1,10 +1,9 @@
 """What becomes of a task's jobs, in the log: submitted, pending, active, inactive."""
 
 import asyncio
-import contextlib
-import shutil
 
 from tigerflow.log import logger
+from tigerflow.workers.slurm import Queue
 
 #: Numbers of workers that change within this time make one line.
 SETTLE_S = 1.0
@@ -23,14 +22,15 @@ class TaskStatus:
     and no worker is at work, else ACTIVE, also with no worker when there is no file.
     """
 
-    def __init__(self, task: str = "") -> None:
-        """Name `task` in each line, if it is not the only one."""
+    def __init__(self, task: str = "", queue: Queue | None = None) -> None:
+        """Name `task` in each line, if it is not the only one; ask `queue` why."""
         self._prefix = f"[{task}] " if task else ""
         #: The scheduler's numbers of jobs that wait, by our names of them.
         self._pending: dict[str, str] = {}
         self._workers = 0
         self._reason = "None"
-        self._knows_reasons = shutil.which("squeue") is not None
+        self._queue = queue or Queue()
+        self._knows_reasons = self._queue.is_here
         self._asking: asyncio.Task[None] | None = None
         self._shown = "INACTIVE"
         self._settling: asyncio.TimerHandle | None = None
@@ -116,28 +116,10 @@ class TaskStatus:
         while self._pending and not self._workers:
             await asyncio.sleep(pause_s)
             pause_s = REASON_S
-            # No process can be made just now, perhaps.
-            with contextlib.suppress(OSError):
-                reason = await _reason_of([*self._pending.values()])
-                self._reason = reason or self._reason
+            queue = await self._queue.look(max_age_s=REASON_S / 2) or {}
+            jobs = [queue[n] for n in self._pending.values() if n in queue]
+            # That of the first that was submitted.
+            waiting = [job.reason for job in jobs if job.state == "PENDING"]
+            self._reason = next(iter(waiting), self._reason)
             self._look()
         self._asking, self._reason = None, "None"
-
-
-async def _reason_of(numbers: list[str]) -> str:
-    """Return why the first of some jobs waits, in Slurm's word; "" if it does not."""
-    options = ("--noheader", "--states=PENDING", "--sort=i", "--format=%r")
-    process = await asyncio.create_subprocess_exec(
-        *("squeue", *options, f"--jobs={','.join(numbers)}"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        said, _ = await process.communicate()
-    finally:
-        # It may wait long for a controller that is down.
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return said.decode(errors="replace").partition("\n")[0].strip()
