@@ -40,7 +40,7 @@ CASES = {
             "CPUs/Task": "3",
             "MinMemoryNode": "1.50G",
             "TimeLimit": "02:30:00",
-            "TresPerJob": "gres:gpu:a100:2",
+            "TresPerJob": "gres/gpu:a100:2",
             "Nice": "7",
         },
     ),
@@ -54,7 +54,7 @@ CASES = {
             "CPUs/Task": "2",
             "MinMemoryNode": "300M",
             "TimeLimit": "01:30:00",
-            "TresPerJob": "gres:gpu:1",
+            "TresPerJob": "gres/gpu:1",
         },
     ),
     "tiny": (
@@ -71,6 +71,16 @@ CASES = {
             "TimeLimit": "00:01:00",
         },
     ),
+    "bycpu": (
+        {"cpus": 2, "time": "10", "sbatch_options": ["--mem-per-cpu=300M"]},
+        {"MinMemoryCPU": "300M", "CPUs/Task": "2"},
+    ),
+    "whole": (
+        {"cpus": 1, "memory": "0", "time": "10", "sbatch_options": ["--exclusive"]},
+        {"MinMemoryNode": "0", "OverSubscribe": "NO"},
+    ),
+    # The cluster says how much, by DefMemPerCPU.
+    "unsaid": ({"cpus": 1, "time": "10"}, {"MinMemoryCPU": "100M"}),
 }
 
 #: What cannot be, and what Slurm says of it, or the plugin.
@@ -113,7 +123,8 @@ def test_resources_of_a_pipeline_reach_slurm(world, slurm):
 
 def _later(flow, name, given):
     options = [*given.get("sbatch_options", ()), LATER]
-    return flow.task(name=name, resources=given | {"sbatch_options": options})
+    task = flow.task(name=name)
+    return task | {"worker_resources": given | {"sbatch_options": options}}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -138,6 +149,18 @@ def test_resources_of_a_command_line_reach_slurm(tmp_path, slurm, name):
     bench.close()
     assert only(found, expected) == expected, found
     assert slurm.jobs() == []
+
+
+def test_comment_of_the_user_reaches_slurm(world, slurm):
+    flow = SlurmFlow(world, slurm, **GRACE)
+    flow.serve(CODE, resources={"sbatch_options": ["--comment=project42", LATER]})
+    flow.add_inputs("a")
+    process = flow.watch()
+    until(slurm.jobs, "its job is there")
+    [job] = slurm.jobs()
+    found = slurm.details(job)
+    flow.stop(process)
+    assert found["Comment"] == "project42", found
 
 
 def test_what_check_shows_is_what_slurm_gets(world, slurm):

@@ -6,6 +6,7 @@ import sys
 import pytest
 from flows import SNAKEMAKE
 from runs import finish
+from slurm.configuration import CPUS_A_NODE
 from slurm_flows import RESOURCES, WORK, SlurmFlow, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
@@ -80,6 +81,23 @@ def test_limit_on_the_number_of_jobs_is_waited_for(flow, slurm):
         slurm.call("scancel", other)
         assert flow.ended(process) == 0, flow.said
         flow.check("a")
+
+
+def test_worker_has_a_whole_node(flow):
+    flow.serve(
+        """
+class Work(SlurmTask):
+    def run(context, input_file, output_file):
+        words = ("SLURM_CPUS_ON_NODE", "SLURM_MEM_PER_NODE")
+        note(f"has {[os.environ.get(word) for word in words]}")
+        output_file.write_text("done")
+""",
+        resources={"memory": "0", "sbatch_options": ["--exclusive"]},
+    )
+    flow.add_inputs("a")
+    assert flow.finish() == 0, flow.said
+    # Slurm sets no amount for all memory.
+    assert flow.in_order("has") == [f"has {[str(CPUS_A_NODE), None]}"]
 
 
 # The environment

@@ -137,14 +137,16 @@ class Cluster:
         return self.call(*words, **more).strip()
 
     def jobs(self) -> list[str]:
-        """Return the ids of the jobs that wait or run."""
-        return self.call("squeue", "--noheader", "--format=%A").split()
+        """Return the ids of the jobs that wait or run, the first submitted first."""
+        said = self.call("squeue", "--noheader", "--format=%A")
+        return sorted(said.split(), key=int)
 
     def details(self, job: str) -> dict[str, str]:
         """Return what slurmctld has of a job that waits or runs, or just did."""
         said = self.call("scontrol", "--oneliner", "show", "job", job)
         pairs = (word.partition("=") for word in said.split())
-        return {name: value for name, _, value in pairs}
+        # Older ones write gres:gpu.
+        return {name: value.replace("gres:", "gres/") for name, _, value in pairs}
 
     @contextlib.contextmanager
     def reservation(self, name: str, node: str) -> Iterator[None]:

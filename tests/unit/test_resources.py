@@ -28,6 +28,10 @@ MEMORY_FORMS = (
     "is not a positive number with an optional unit K, M, G or T, such as 512M or 16G"
 )
 GPU_FORMS = "is not a count, TYPE or TYPE:COUNT, such as 2 or a100:2"
+SIGNALS = (
+    "it would end a worker under its file; TIGERFLOW_WORKER_WALL_TIME_GRACE says how "
+    "long before the end of its time a worker stops"
+)
 LEAVE_OUT_JOB_ID = "Snakemake waits for the job ID that sbatch prints, so leave it out"
 REPLACED = "a worker whose node is lost is replaced by a new one, so leave it out"
 ONE_TASK = "a worker is one task on one node, so leave it out"
@@ -114,8 +118,60 @@ def test_memory_is_refused_when_it_is_no_amount(text):
 
 
 @pytest.mark.parametrize("text", ["0", 0, "0G", "0.0M", "000"])
-def test_memory_is_refused_when_it_means_the_whole_node_to_slurm(text):
-    assert message_of(parse_memory_mb, text) == f"memory {text!r} {MEMORY_FORMS}"
+def test_memory_of_zero_is_all_of_a_node(text):
+    words = submitted_words(slurm_resources(1, text, 1))
+
+    assert "--mem=0" in words
+    assert "--mem" not in words
+
+
+def test_worker_without_memory_asks_for_none():
+    resources = slurm_resources(1, None, 1)
+
+    # Not left out: Snakemake would have a default.
+    assert resources["mem_mb"] == 0
+    assert [word for word in submitted_words(resources) if "mem" in word] == []
+
+
+def test_memory_is_asked_for_by_cpu():
+    words = submitted_words(slurm_resources(4, None, 1, None, ["--mem-per-cpu 1.5G"]))
+
+    assert words[words.index("--mem-per-cpu") + 1] == "1536"
+    assert "--mem" not in words
+
+
+def test_memory_is_asked_for_by_gpu():
+    words = submitted_words(slurm_resources(4, None, 1, 1, ["--mem-per-gpu=8G"]))
+
+    assert [word for word in words if "mem" in word] == ["--mem-per-gpu=8G"]
+
+
+@pytest.mark.parametrize("option", ["--mem-per-cpu", "--mem-per-gpu"])
+@pytest.mark.parametrize("memory", ["1G", 0])
+def test_memory_is_refused_when_it_is_given_in_two_ways(option, memory):
+    message = message_of(slurm_resources, 1, memory, 1, None, [f"{option}=1G"])
+
+    both = f"sbatch option {option} and worker_resources.memory are both given"
+    assert message == f"{both}, so keep one"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("0", "sbatch option --mem-per-cpu needs more than 0"),
+        ("much", f"memory 'much' {MEMORY_FORMS}"),
+    ],
+)
+def test_memory_by_cpu_is_refused_when_it_is_no_amount(value, expected):
+    options = [f"--mem-per-cpu={value}"]
+
+    assert message_of(parse_sbatch_options, options) == expected
+
+
+def test_comment_of_the_user_comes_after_that_of_snakemake():
+    words = submitted_words(slurm_resources(1, 1, 1, None, ["--comment='a b'"]))
+
+    assert words.index("--comment=a b") > words.index("--comment")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +334,6 @@ def test_sbatch_options_are_split_into_resources_and_the_rest(elements, expected
         ("--array=1-3", ONE_BY_ONE),
         ("--chdir=/tmp", "workers run in the output directory, so leave it out"),
         ("--workdir=/tmp", "workers run in the output directory, so leave it out"),
-        ("--comment=hi", "Snakemake writes the rule's name there, so leave it out"),
         ("--cpus-per-gpu=2", "use worker_resources.cpus instead"),
         ("--cpus-per-task=2", "use worker_resources.cpus instead"),
         ("--error=e", "Snakemake gives each job a log file, so leave it out"),
@@ -291,8 +346,6 @@ def test_sbatch_options_are_split_into_resources_and_the_rest(elements, expected
         ("--job-name=x", "Snakemake finds its jobs by it, so leave it out"),
         ("--mem=1G", "use worker_resources.memory instead"),
         ("--mem 0", "use worker_resources.memory instead"),
-        ("--mem-per-cpu=1G", "use worker_resources.memory instead"),
-        ("--mem-per-gpu=1G", "use worker_resources.memory instead"),
         ("--nodes=2", ONE_TASK),
         ("--ntasks=2", ONE_TASK),
         ("--ntasks-per-gpu=2", ONE_TASK),
@@ -307,6 +360,7 @@ def test_sbatch_options_are_split_into_resources_and_the_rest(elements, expected
         ("--wait", LEAVE_OUT_JOB_ID),
         ("--requeue", REPLACED),
         ("--no-requeue", REPLACED),
+        ("--signal=B:USR1@60", SIGNALS),
         ("--time=5", TIMES),
         ("--time-min=5", TIMES),
         ("--input=/x", "a worker reads no standard input, so leave it out"),
@@ -487,7 +541,8 @@ def test_no_option_that_the_plugin_forbids_gets_into_slurm_extra(word):
     except ValueError as error:
         assert "is not accepted: " in str(error)  # noqa: PT017 - either way is right
     else:
-        assert options.extra == ()
+        # A comment reaches Slurm all the same.
+        assert options.extra == (("--comment=1",) if word == "--comment" else ())
 
 
 @pytest.mark.parametrize("cpus", [0, -1, True])

@@ -448,6 +448,14 @@ def test_concurrency_limit_is_a_number_of_at_least_one(mistakes, limit, expected
         ),
         (
             "cpus: 2",
+            "cpus: 2\n      sbatch_options: [--mem-per-cpu=1G]",
+            (
+                "9: tasks[0].worker_resources.sbatch_options: sbatch option "
+                "--mem-per-cpu and worker_resources.memory are both given, so keep one"
+            ),
+        ),
+        (
+            "cpus: 2",
             "cpus: 2\n      sbatch_options: -A lab",
             (
                 "9: tasks[0].worker_resources.sbatch_options: "

@@ -81,7 +81,14 @@ _KIND_OPTIONS: dict[TaskKind, tuple[Parameter, ...]] = {
             "cpus",
             Annotated[int, typer.Option(min=1, help="Number of CPUs per worker")],
         ),
-        _option("memory", _text("Memory per worker")),
+        _option(
+            "memory",
+            Annotated[
+                str | None,
+                typer.Option(help="Memory per worker; 0: all of its node"),
+            ],
+            None,
+        ),
         _option("time", _text("Wall time per worker")),
         _option(
             "gpus",

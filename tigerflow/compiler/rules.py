@@ -167,10 +167,11 @@ def _slurm_resources(spec: TaskSpec, workers: int = 1) -> Mapping[str, int | str
     if not isinstance(spec, SlurmTaskSpec):
         return {}
     worker = spec.worker_resources
+    memory = worker.memory
     model, gpus = parse_gpus(worker.gpus or 0)
     return slurm_resources(
         workers * worker.cpus,
-        workers * parse_memory_mb(worker.memory),
+        None if memory is None else workers * parse_memory_mb(memory),
         worker.time,
         f"{model}:{workers * gpus}" if model else workers * gpus,
         worker.sbatch_options,

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 _KB_PER_UNIT = {"K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:I?B)?)?", re.IGNORECASE)
@@ -43,11 +44,11 @@ _RESOURCE_OF_OPTION = {
     "constraint": "constraint",
     "clusters": "clusters",
     "gres": "gres",
+    "mem-per-cpu": "mem_mb_per_cpu",
 }
 _REASONS = {
     "array": "TigerFlow submits each worker by itself, so use max_workers instead",
     "chdir workdir": "workers run in the output directory, so leave it out",
-    "comment": "Snakemake writes the rule's name there, so leave it out",
     "cpus-per-gpu cpus-per-task": "use worker_resources.cpus instead",
     "error output": "Snakemake gives each job a log file, so leave it out",
     "export": "jobs get the whole environment, so set variables in setup_commands",
@@ -56,7 +57,7 @@ _REASONS = {
     ),
     "input": "a worker reads no standard input, so leave it out",
     "job-name": "Snakemake finds its jobs by it, so leave it out",
-    "mem mem-per-cpu mem-per-gpu": "use worker_resources.memory instead",
+    "mem": "use worker_resources.memory instead",
     "nodes ntasks ntasks-per-gpu ntasks-per-node tasks-per-node": (
         "a worker is one task on one node, so leave it out"
     ),
@@ -66,9 +67,17 @@ _REASONS = {
     "no-requeue requeue": (
         "a worker whose node is lost is replaced by a new one, so leave it out"
     ),
+    "signal": (
+        "it would end a worker under its file; TIGERFLOW_WORKER_WALL_TIME_GRACE says "
+        "how long before the end of its time a worker stops"
+    ),
     "time time-min": "use worker_resources.time instead",
     "wrap": "the job runs TigerFlow's worker, so use setup_commands instead",
 }
+# Slurm takes one of these and --mem; the first has a resource.
+_MEMORY_OPTIONS = ("mem-per-cpu", "mem-per-gpu")
+# Come after what the plugin itself says of it, so that Slurm obeys them.
+_OVER_PLUGINS = ("--comment", "--mem")
 _REFUSED = {name: why for names, why in _REASONS.items() for name in names.split()}
 
 
@@ -85,24 +94,42 @@ class SbatchOptions:
     constraint: str | None = None
     clusters: str | None = None
     gres: str | None = None
+    mem_per_cpu: int | None = None
     extra: tuple[str, ...] = ()
+
+    @property
+    def memory_option(self) -> str | None:
+        """Name the option among them that says how much memory a worker gets."""
+        if self.mem_per_cpu is not None:
+            return "--mem-per-cpu"
+        given = {word.partition("=")[0] for word in self.extra}
+        return next((f"--{n}" for n in _MEMORY_OPTIONS if f"--{n}" in given), None)
 
 
 def parse_memory_mb(text: str | int) -> int:
     """Return sbatch(1)'s `--mem` in MB of 1024**2 bytes, rounded up.
 
-    Slurm's 0, all memory of a node, is refused: the plugin would drop it silently.
+    0 is all memory of a node.
     """
     match = _MEMORY.fullmatch(str(text).strip())
-    number, unit = match.groups(default="M") if match else ("0", "M")
-    memory_mb = math.ceil(Fraction(number) * _KB_PER_UNIT[unit.upper()] / 1024)
-    if memory_mb == 0:
+    if match is None:
         message = (
             f"memory {text!r} is not a positive number with an optional unit "
             "K, M, G or T, such as 512M or 16G"
         )
         raise ValueError(message)
-    return memory_mb
+    number, unit = match.groups(default="M")
+    return math.ceil(Fraction(number) * _KB_PER_UNIT[unit.upper()] / 1024)
+
+
+def check_memory_once(memory: str | int | None, options: SbatchOptions) -> None:
+    """Refuse memory that a resource and an option ask for, each in its way."""
+    if memory is not None and (option := options.memory_option):
+        message = (
+            f"sbatch option {option} and worker_resources.memory are both given, so "
+            "keep one"
+        )
+        raise ValueError(message)
 
 
 def parse_time_minutes(text: str | int) -> int:
@@ -150,7 +177,7 @@ def parse_sbatch_options(options: Sequence[str]) -> SbatchOptions:
 
     Nothing is expanded: `$HOME` stays `$HOME`, as in an `#SBATCH` line.
     """
-    known: dict[str, str] = {}
+    known: dict[str, Any] = {}
     extra: list[str] = []
     for element in options:
         for name, value in _named_values(element):
@@ -161,31 +188,37 @@ def parse_sbatch_options(options: Sequence[str]) -> SbatchOptions:
                 message = f"sbatch option --{name} is given twice, so keep one"
                 raise ValueError(message)
             known[name] = _resource_value(name, value)
-    return SbatchOptions(**known, extra=tuple(extra))
+    by_field = {name.replace("-", "_"): value for name, value in known.items()}
+    return SbatchOptions(**by_field, extra=tuple(extra))
 
 
 def slurm_resources(
     cpus: int,
-    memory: str | int,
+    memory: str | int | None,
     time: str | int,
     gpus: int | str | None = None,
     sbatch_options: Sequence[str] = (),
 ) -> dict[str, int | str]:
     """Return the resources of one worker's rule, in the order they read best.
 
-    `mem_mb` is in MB of 1024**2 bytes, as Slurm reads it; `runtime` is in minutes.
-    `cpus` is only checked: the plugin takes it from the rule's `threads`.
+    `mem_mb` is in MB of 1024**2 bytes, as Slurm reads it, and 0 where jobs ask for no
+    such amount: Snakemake would make one up. `runtime` is in minutes. `cpus` is only
+    checked: the plugin takes it from the rule's `threads`.
     """
     if isinstance(cpus, bool) or cpus < 1:
         message = f"cpus {cpus!r} is not a positive whole number"
         raise ValueError(message)
     resources: dict[str, int | str] = {
-        "mem_mb": parse_memory_mb(memory),
+        "mem_mb": 0 if memory is None else parse_memory_mb(memory),
         "runtime": parse_time_minutes(time),
     }
     model, count = parse_gpus(0 if gpus is None else gpus)
     options = parse_sbatch_options(sbatch_options)
+    check_memory_once(memory, options)
     extra = list(options.extra)
+    if memory is not None and not resources["mem_mb"]:
+        # The plugin takes 0 for no wish at all.
+        extra.insert(0, "--mem=0")
     if count:
         # Without it Slurm may take the GPUs of one worker from several nodes.
         resources["nodes"] = 1
@@ -193,7 +226,10 @@ def slurm_resources(
         extra.insert(0, f"--gpus-per-node={model}:{count}")
     elif count:
         resources |= {"gpu": count} | ({"gpu_model": model} if model else {})
-    values = {key: getattr(options, name) for name, key in _RESOURCE_OF_OPTION.items()}
+    values = {
+        key: getattr(options, name.replace("-", "_"))
+        for name, key in _RESOURCE_OF_OPTION.items()
+    }
     values["slurm_extra"] = " ".join(map(_shell_word, extra))
     return resources | {key: value for key, value in values.items() if value}
 
@@ -232,7 +268,7 @@ def _refuse_owned(name: str) -> None:
             raise ValueError(message)
 
 
-def _resource_value(name: str, value: str | None) -> str:
+def _resource_value(name: str, value: str | None) -> str | int:
     if not value:
         message = f"sbatch option --{name} needs a value"
         raise ValueError(message)
@@ -242,7 +278,15 @@ def _resource_value(name: str, value: str | None) -> str:
             "for GPUs, and one NAME, NAME:COUNT or NAME:TYPE:COUNT for the rest"
         )
         raise ValueError(message)
-    return value
+    return _memory_per_cpu(value) if name == "mem-per-cpu" else value
+
+
+def _memory_per_cpu(text: str) -> int:
+    # By Slurm's 0, each CPU would have all memory of its node.
+    if (memory_mb := parse_memory_mb(text)) == 0:
+        message = "sbatch option --mem-per-cpu needs more than 0"
+        raise ValueError(message)
+    return memory_mb
 
 
 def _shell_word(word: str) -> str:
@@ -251,4 +295,6 @@ def _shell_word(word: str) -> str:
     # The plugin looks for forbidden options in values too, "-J" in --mail-user=a-J@b.
     # An empty pair of quotes hides them there, and means nothing to the shell.
     hidden = re.sub(r"-(?=J|-|[A-Za-z](?:\s|$))", "-''", shlex.quote(value))
+    # Nor would it let these pass, though it says of them no more than a default.
+    name += "''" if name in _OVER_PLUGINS else ""
     return f"{name}={hidden}" if equals else name

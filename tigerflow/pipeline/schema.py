@@ -4,7 +4,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
 
 from tigerflow.naming import check_extension, check_task_name
 from tigerflow.pipeline import resources
@@ -102,6 +109,14 @@ def _checked_by(check: Callable[..., object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def _check_memory_once(
+    options: tuple[str, ...], info: ValidationInfo
+) -> tuple[str, ...]:
+    parsed = resources.parse_sbatch_options(options)
+    resources.check_memory_once(info.data.get("memory"), parsed)
+    return options
+
+
 _Extension = Annotated[str, AfterValidator(check_extension)]
 _Text = Annotated[str, BeforeValidator(_number_as_text)]
 _Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
@@ -126,8 +141,10 @@ class WorkerResources(BaseModel):
 
     #: CPUs.
     cpus: _Count
-    #: Memory, with Slurm's units: `12G`, `512M`; a number alone is megabytes.
-    memory: Annotated[_Text, _checked_by(resources.parse_memory_mb)]
+    #: Memory, with Slurm's units: `12G`, `512M`; a number alone is megabytes, `0` all
+    #: of a node. Without it, jobs ask for none, unless `sbatch_options` have
+    #: `--mem-per-cpu`.
+    memory: Annotated[_Text | None, _checked_by(resources.parse_memory_mb)] = None
     #: Wall time, in any of Slurm's forms: `02:00:00`, `1-12`, `90` (minutes).
     time: Annotated[_Text, _checked_by(resources.parse_time_minutes)]
     #: GPUs, as a count or `type:count`.
@@ -137,6 +154,7 @@ class WorkerResources(BaseModel):
         tuple[_Text, ...],
         BeforeValidator(_empty_if_null),
         _checked_by(resources.parse_sbatch_options),
+        AfterValidator(_check_memory_once),
     ] = ()
 
 
