@@ -40,7 +40,9 @@ class _SyncTask(Task):
             context: what `setup` prepared, read-only.
             input_file: the file to read; never change it.
             output_file: where to write. It exists, empty, under a temporary name with
-                the output's suffix, and gets its final name when `run` has returned.
+                the output's whole extension, and gets its final name when `run` has
+                returned. A file that `run` leaves under a name that starts like it,
+                such as one with a suffix appended, is removed, and the input fails.
         """
 
     @staticmethod
@@ -128,7 +130,9 @@ class LocalAsyncTask(Task):
             context: what `setup` prepared, read-only.
             input_file: the file to read; never change it.
             output_file: where to write. It exists, empty, under a temporary name with
-                the output's suffix, and gets its final name when `run` has returned.
+                the output's whole extension, and gets its final name when `run` has
+                returned. A file that `run` leaves under a name that starts like it,
+                such as one with a suffix appended, is removed, and the input fails.
         """
 
     @staticmethod
