@@ -64,6 +64,7 @@ def test_the_err_names_the_task_as_the_command_line_does(bench):
         ("raise SystemExit(0)", "SystemExit"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("raise MemoryError", "MemoryError"),
+        ("raise GeneratorExit", "GeneratorExit"),
         ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
         ("raise type('Odd', (Exception,), {'__str__': None})", "Odd"),
         ("raise OSError([], 'odd')", "OSError"),

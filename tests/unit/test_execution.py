@@ -389,6 +389,7 @@ def from_odd_reason():
         (MemoryError(), "MemoryError", ""),
         (RecursionError("deep"), "RecursionError", "deep"),
         (StopIteration(1), "StopIteration", "1"),
+        (GeneratorExit(), "GeneratorExit", ""),
         (asyncio.CancelledError(), "CancelledError", ""),
         (
             ExceptionGroup("two", [ValueError("a")]),
@@ -466,14 +467,32 @@ def test_frames_of_a_task_are_kept_whatever_its_module_is_called(job):
         assert "in run" in this.failure.traceback
 
 
-def test_a_coroutine_that_raises_cancelled_error_itself_fails_its_file(job):
+@pytest.mark.parametrize("exception", [asyncio.CancelledError, GeneratorExit])
+def test_a_coroutine_that_raises_what_ends_coroutines_itself_fails(job, exception):
     async def run():
         with batch_of(job) as batch, batch.attempt():
-            raise asyncio.CancelledError
+            raise exception
 
     asyncio.run(run())
 
     assert left(job) == ["a.b.err"]
+
+
+def test_a_coroutine_that_is_closed_leaves_its_file_undone(job):
+    async def run():
+        with batch_of(job) as batch, batch.attempt() as [(_input, output)]:
+            output.write_text("half")
+            await asyncio.Event().wait()
+
+    coroutine = run()
+
+    async def step():
+        coroutine.send(None)
+
+    asyncio.run(step())
+    coroutine.close()
+
+    assert left(job) == []
 
 
 def test_a_coroutine_that_is_cancelled_leaves_its_file_undone(job):

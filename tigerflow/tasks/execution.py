@@ -287,6 +287,8 @@ class Batch:
         self._strays = strays
         self._begun: list[Attempt] = []
         self._printed = _Printed()
+        #: What runs the call, where that is an event loop.
+        self._coroutine: asyncio.Task[Any] | None = None
         self.jobs = jobs
         #: What the call has returned: nothing, or why each file failed, if it did.
         self.returned: object = None
@@ -307,6 +309,7 @@ class Batch:
         Raises:
             OutputDirectoryError: nothing can be stored; no file is to blame.
         """
+        self._coroutine = _current_task()
         token = _printed.set(self._printed)
         try:
             for job in self.jobs:
@@ -316,7 +319,9 @@ class Batch:
         except BaseException as exception:  # noqa: BLE001 -- the task may raise anything
             failures = self._take(exception)
         finally:
-            _printed.reset(token)
+            # A coroutine may be closed from outside of its context.
+            with contextlib.suppress(ValueError):
+                _printed.reset(token)
         try:
             for this, failure in zip(self._begun, failures, strict=False):
                 self._settle(this, failure)
@@ -337,7 +342,7 @@ class Batch:
     def _take(self, exception: BaseException) -> list[BaseException | None]:
         """Return what an exception of the call means for each of the files."""
         try:
-            _raise_if_blameless(self.jobs[0], exception)
+            self._raise_if_blameless(self.jobs[0], exception)
         except BaseException:
             self._discard_unsettled()
             raise
@@ -345,6 +350,32 @@ class Batch:
             return [exception]
         self.raised = exception
         return []
+
+    def _raise_if_blameless(self, job: FileJob, exception: BaseException) -> None:
+        """Raise what is not the failure of the file that it came up with."""
+        if self._stops_the_process(exception):
+            raise exception
+        if _is_about_storage(exception):
+            place = job.output.parent
+            # It may be about another place, which the task uses.
+            problem = storage_problem(place)
+            if problem is not None:
+                raise OutputDirectoryError(place, problem) from exception
+
+    def _stops_the_process(self, exception: BaseException) -> bool:
+        # Not isinstance, which asks the exception as well.
+        kind = type(exception)
+        if issubclass(kind, Interrupted | OutputDirectoryError):
+            return True
+        if self._coroutine is None:
+            # A synchronous task may raise the others itself; nobody else does.
+            return False
+        if issubclass(kind, GeneratorExit):
+            # The coroutine is being closed: no step of it is taken any more.
+            return _current_task() is not self._coroutine
+        return issubclass(kind, asyncio.CancelledError) and (
+            self._coroutine.cancelling() > 0
+        )
 
     def _settle(self, this: Attempt, failure: BaseException | None) -> None:
         if failure is None:
@@ -354,12 +385,12 @@ class Batch:
                 failure = exception
         if failure is not None:
             # While what it has written still takes its room.
-            _raise_if_blameless(this.job, failure)
+            self._raise_if_blameless(this.job, failure)
             self._discard(this)
             try:
                 _fail(this, self._record(this, failure))
             except BaseException as exception:  # noqa: BLE001 -- a message too large to be stored, say
-                _raise_if_blameless(this.job, exception)
+                self._raise_if_blameless(this.job, exception)
                 _fail(this, self._record(this, exception))
         # Not the time of day, which may jump meanwhile.
         this.finished = this.started + timedelta(
@@ -422,18 +453,6 @@ def _failures(returned: object, count: int) -> Sequence[BaseException | None]:
     return results
 
 
-def _raise_if_blameless(job: FileJob, exception: BaseException) -> None:
-    """Raise what is not the failure of the file that it came up with."""
-    if _stops_the_process(exception):
-        raise exception
-    if _is_about_storage(exception):
-        place = job.output.parent
-        # It may be about another place, which the task uses.
-        problem = storage_problem(place)
-        if problem is not None:
-            raise OutputDirectoryError(place, problem) from exception
-
-
 def _is_about_storage(exception: BaseException) -> bool:
     try:
         return isinstance(exception, OSError) and exception.errno in _STORAGE_ERRNOS
@@ -473,23 +492,12 @@ def _fail(this: Attempt, failure: ErrorRecord) -> None:
     write_error(this.job, failure)
 
 
-def _stops_the_process(exception: BaseException) -> bool:
-    # Not isinstance, which asks the exception as well.
-    kind = type(exception)
-    if issubclass(kind, Interrupted | GeneratorExit | OutputDirectoryError):
-        return True
-    if issubclass(kind, asyncio.CancelledError):
-        return _is_being_cancelled()
-    return False
-
-
-def _is_being_cancelled() -> bool:
+def _current_task() -> asyncio.Task[Any] | None:
     try:
-        task = asyncio.current_task()
+        return asyncio.current_task()
     except RuntimeError:
-        # No event loop runs: a synchronous task raised it itself.
-        return False
-    return task is not None and task.cancelling() > 0
+        # No event loop runs.
+        return None
 
 
 def _class_name(exception: BaseException) -> str:
