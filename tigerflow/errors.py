@@ -224,6 +224,16 @@ class RunningError(TigerflowError):
         super().__init__(who)
 
 
+class SnakemakeError(TigerflowError):
+    """Snakemake cannot run, whatever it is asked to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"Snakemake cannot run: {reason} (see .tigerflow/logs/snakemake.log). "
+            "No files were lost: fix this, then start again"
+        )
+
+
 class NoRunError(TigerflowError):
     """A directory that was never an output directory, or is not there."""
 

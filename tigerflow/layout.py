@@ -25,6 +25,8 @@ WORKERS_SNAKEFILE, WORKERS_PROFILE = "workers.smk", "profiles/workers"
 PLAN = STATE / "pipeline.json"
 JOURNAL = STATE / "journal.jsonl"
 RUN_LOG = STATE / "run.log"
+#: Of Snakemake, when that in the user's home cannot be used.
+CACHE = STATE / "cache"
 #: Made to ask a running service to take up files whose errors are gone.
 RETRY_REQUEST = STATE / "retry"
 

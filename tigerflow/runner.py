@@ -19,6 +19,7 @@ from typing import Protocol
 
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit, WindowRunner
+from tigerflow.errors import SnakemakeError
 from tigerflow.history import History
 from tigerflow.inbox import Arrival, Inbox, InputDirectoryError, signature_of
 from tigerflow.journal import Journal
@@ -31,6 +32,7 @@ from tigerflow.screening import Found, Screening
 from tigerflow.storage import Storage
 from tigerflow.tally import Tally
 from tigerflow.targets import Assessment, Reach, Status, Targets
+from tigerflow.trials import Trials
 
 #: Files in a window: Snakemake's time a file is flat up to here, and grows beyond.
 WINDOW_SIZE = 100
@@ -41,6 +43,9 @@ BUSY_WINDOWS = min(max(2, len(os.sched_getaffinity(0))), 4)
 
 #: Windows at once at the most; the others wait for slow tasks, and hold 15 MB each.
 MOST_WINDOWS = 24
+
+#: Ends of windows that say what became of their files.
+_UNDERSTOOD = frozenset({WindowExit.DONE, WindowExit.INPUT_MISSING})
 
 #: How often a file is tried whose window ended without a word on it.
 ATTEMPTS = 3
@@ -102,6 +107,7 @@ class Runner:
     tally: Tally = field(init=False)
     storage: Storage = field(init=False)
     screening: Screening = field(init=False)
+    _trials: Trials = field(init=False)
     _results: Results = field(init=False)
     _ready: deque[StagedFile] = field(default_factory=deque)
     #: By task: files of which there is nothing to do before it takes more files.
@@ -118,12 +124,15 @@ class Runner:
     _stopping: bool = False
     #: Stems of files whose results could not be stored.
     _blocked: set[str] = field(default_factory=set)
+    #: Files of windows that broke, until it is known whether Snakemake can run at all.
+    _doubtful: list[StagedFile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Join the parts; nothing is looked at yet."""
         parts = self.parts
         self.tally = Tally(parts.targets.parents)
         self.storage = Storage(parts.run_dir, parts.journal)
+        self._trials = Trials(parts.windows, self.storage.probe, self._trial_ended)
         self._results = Results(parts.targets, parts.run_dir, parts.input_dir)
         self.screening = Screening(
             self.ledger, self._results, self.options, parts.read_history
@@ -134,6 +143,7 @@ class Runner:
 
         Raises:
             InputDirectoryError: the input directory cannot be read.
+            SnakemakeError: it cannot run.
         """
         loop = asyncio.get_running_loop()
         failures: list[InputDirectoryError] = []
@@ -146,8 +156,11 @@ class Runner:
         )
         watching.start()
         self._last_busy = loop.time()
+        self._trials.begin()
         while self._running or not (self._stopping or failures):
             self._event.clear()
+            if self._trials.failure is not None:
+                raise SnakemakeError(self._trials.failure)
             if not self._stopping and self.storage.is_open():
                 self._stage()
                 self._start_windows()
@@ -209,7 +222,7 @@ class Runner:
         self._event.set()
 
     def _is_over(self, idle_s: float) -> bool:
-        if not self._scanned or self._ready or self._held:
+        if not self._scanned or self._ready or self._held or self._doubtful:
             return False
         if self.options.once:
             return not self.ledger.waiting or idle_s > 2 * STAGING_INTERVAL_S
@@ -331,9 +344,8 @@ class Runner:
                     keep_metadata=self.options.keep_metadata,
                 )
             except ForkError as error:
-                # The next look tries again.
-                logger.warning("{}", error)
                 self._ready.extendleft(reversed(files))
+                self._trials.note_failure(str(error))
                 return
             window = _Window(process, files)
             self._running.add(window)
@@ -342,7 +354,11 @@ class Runner:
 
     def _may_start(self) -> bool:
         planning = self.parts.windows.planning
-        return planning < BUSY_WINDOWS and len(self._running) < MOST_WINDOWS
+        return (
+            self._trials.is_open
+            and planning < BUSY_WINDOWS
+            and len(self._running) < MOST_WINDOWS
+        )
 
     def _crowded(self) -> Collection[str]:
         """Return the tasks that no window is to ask for just now.
@@ -411,9 +427,10 @@ class Runner:
         results = self._results
         gone = {file.stem for file in window.files if not results.has_input(file)}
         done = failed = 0
+        is_broken = code not in _UNDERSTOOD
         for file in window.files:
             file.proven = True
-            status = self._judge(file, gone)
+            status = self._judge(file, gone, is_broken=is_broken)
             done += status is Status.DONE
             failed += status is Status.FAILED
             self._blocked.discard(file.stem)
@@ -422,9 +439,21 @@ class Runner:
             logger.info("Completed processing {} {}", done, _files(done))
         if failed:
             logger.error("{} failed {}", failed, _files(failed))
+        if self._doubtful:
+            self._trials.doubt()
         self._event.set()
 
-    def _judge(self, file: StagedFile, gone: Collection[str]) -> Status:
+    def _trial_ended(self, went_well: bool) -> None:  # noqa: FBT001 -- a callback
+        """Blame the files of windows that broke, if Snakemake can run without them."""
+        if went_well:
+            doubtful, self._doubtful = self._doubtful, []
+            for file in doubtful:
+                self._try_again(file, self._results.assess(file.arrival))
+        self._event.set()
+
+    def _judge(
+        self, file: StagedFile, gone: Collection[str], *, is_broken: bool
+    ) -> Status:
         results = self._results
         found = results.assess(file.arrival)
         if file.stem in gone and results.has_only_missed_input(file, found):
@@ -447,6 +476,8 @@ class Runner:
         elif results.has_asked(file):
             # What is left of it was not asked for.
             self._ready.append(file)
+        elif is_broken:
+            self._doubtful.append(file)
         else:
             self._try_again(file, found)
         return found.status

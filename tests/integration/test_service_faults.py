@@ -3,6 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -254,3 +257,75 @@ def _journaled(state, event):
     # The last line may be in the middle of being written.
     events = journal.read(state / "journal.jsonl")
     return {each["file"] for each in events if each["event"] == event}
+
+
+@pytest.mark.parametrize("home", ["missing", "a file", "full"])
+def test_service_runs_without_a_home_of_use(flow, tmp_path, home):
+    # Not even root can make a directory there.
+    place = Path("/proc/none") if home == "missing" else tmp_path / "home"
+    flow.environment["HOME"] = str(place)
+    flow.environment.pop("XDG_CACHE_HOME", None)
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("a")
+    with contextlib.ExitStack() as stack:
+        if home == "full":
+            stack.enter_context(small_disk(place, 64))
+            (place / "all of it").write_bytes(bytes(60 * 1024))
+        elif home == "a file":
+            place.touch()
+        assert flow.once() == 0, flow.said
+    assert flow.names("work") == ["a.out"]
+
+
+def test_service_runs_for_a_user_without_an_account(flow):
+    unshare = shutil.which("unshare")
+    words = [unshare or "unshare", "--user", "--map-user=12345"]
+    if subprocess.run([*words, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs unshare(1), and user namespaces")
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("a")
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        flow.environment.pop(name, None)
+    service = [sys.executable, "-m", "tigerflow", "watch", "--once"]
+    done = subprocess.run(
+        [*words, *service, flow.pipeline, flow.inputs, flow.out],
+        cwd=flow.root,
+        env=flow.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    assert flow.names("work") == ["a.out"]
+    assert not (flow.out / "~").exists()
+
+
+def snakemake_directory_is_a_file(flow):
+    flow.out.mkdir()
+    (flow.out / ".snakemake").touch()
+    return "FileExistsError"
+
+
+def plugin_cannot_be_imported(flow):
+    plugin = flow.root / "plugins" / "snakemake_executor_plugin_broken"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text("raise RuntimeError('half a plugin')")
+    flow.environment["PYTHONPATH"] = str(plugin.parent)
+    return "RuntimeError: half a plugin"
+
+
+@pytest.mark.parametrize(
+    "prepare", [snakemake_directory_is_a_file, plugin_cannot_be_imported]
+)
+def test_service_says_why_snakemake_cannot_run_and_ends(flow, prepare):
+    reason = prepare(flow)
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    flow.add_inputs("a")
+    assert flow.watch().wait(DEADLINE_S) == 1
+    assert f"Error: Snakemake cannot run: {reason}" in flow.said
+    assert "Traceback" not in flow.said
+    assert flow.names("work") == []

@@ -13,9 +13,10 @@ import pytest
 from test_targets import pipeline_of
 
 from tigerflow import runner as module
-from tigerflow import storage
+from tigerflow import storage, trials
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit
+from tigerflow.errors import SnakemakeError
 from tigerflow.history import History
 from tigerflow.inbox import Arrival, signature_of
 from tigerflow.journal import Journal, read
@@ -35,6 +36,7 @@ class Windows:
         self.run = run
         self.windows = []
         self.failures = 0
+        self.trials = []
         self.planning = 0
         #: Of windows that go on.
         self.open = []
@@ -53,6 +55,16 @@ class Windows:
         else:
             os.close(writer)
         return SimpleNamespace(sentinel=reader, code=code)
+
+    def start_trial(self):
+        """Start one that goes as `trials` says, or well."""
+        reader, writer = os.pipe()
+        os.close(writer)
+        code = self.trials.pop(0) if self.trials else None
+        return SimpleNamespace(sentinel=reader, code=code)
+
+    def last_words(self):
+        return "OSError: no"
 
     def finish(self):
         """End the windows that go on."""
@@ -545,3 +557,42 @@ def test_file_without_a_result_is_counted_as_failed(scene):
     scene.windows.run = lambda _targets: WindowExit.BROKEN
     scene.serve(scene.add("a.tar.gz"))
     assert tallied(scene) == (0, 1, (0, 1))
+
+
+def test_a_trial_that_fails_at_the_start_ends_the_run_with_the_reason(scene):
+    scene.windows.run = lambda _targets: WindowExit.BROKEN
+    scene.windows.trials = [WindowExit.BROKEN]
+    with pytest.raises(SnakemakeError, match=r"Snakemake cannot run: OSError: no "):
+        scene.serve(scene.add("a.tar.gz"))
+    assert [*(scene.out / "work").iterdir()] == []
+
+
+def test_files_of_broken_windows_are_not_blamed_for_trials_that_fail(
+    scene, monkeypatch
+):
+    monkeypatch.setattr(trials, "PAUSES_S", (0.01,) * 5)
+    codes = [WindowExit.BROKEN, -9]
+    scene.windows.run = lambda targets: codes.pop() if codes else scene.make(targets)
+    scene.windows.trials = [WindowExit.DONE, -9, WindowExit.BROKEN, -9]
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
+    assert scene.windows.trials == []
+
+
+def test_trials_that_fail_for_long_end_the_run(scene, monkeypatch):
+    monkeypatch.setattr(trials, "PAUSES_S", (0.01,) * 5)
+    scene.windows.run = lambda _targets: WindowExit.BROKEN
+    scene.windows.trials = [WindowExit.DONE] + [WindowExit.BROKEN] * 6
+    with pytest.raises(SnakemakeError):
+        scene.serve(scene.add("a.tar.gz"))
+    assert scene.windows.trials == []
+    assert [*(scene.out / "work").iterdir()] == []
+
+
+def test_a_trial_that_fails_for_a_full_disk_is_made_again(scene, monkeypatch):
+    monkeypatch.setattr(trials, "PAUSES_S", (0.01,))
+    problems = [OSError(28, "No space left on device")] * 3
+    monkeypatch.setattr(
+        storage, "storage_problem", lambda _: problems.pop() if problems else None
+    )
+    scene.windows.trials = [WindowExit.BROKEN] * 3
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)

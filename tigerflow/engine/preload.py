@@ -3,23 +3,44 @@
 It imports Snakemake with what that imports late, and lets it look for its plugins.
 """
 
+# ruff: noqa: PLC0415, F401 -- an import that fails must not end the fork server
+
 import gc
 import platform
 
-import platformdirs  # noqa: F401
-import smart_open  # noqa: F401
-from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
-from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
 
-import snakemake_executor_plugin_tigerflow  # noqa: F401
-import tigerflow.engine.snakemake
-import tigerflow.workflow  # noqa: F401
+def _import_snakemake() -> None:
+    import platformdirs
+    import smart_open
+    from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+    from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
 
-# Not before: Snakemake's modules import each other, and only in one order.
-import snakemake.storage  # noqa: F401 # isort: skip
+    import snakemake_executor_plugin_tigerflow
+    import tigerflow.engine.snakemake
+    import tigerflow.workflow
 
-ExecutorPluginRegistry()
-SchedulerPluginRegistry()
+    # Not before: Snakemake's modules import each other, and only in one order.
+    import snakemake.storage  # isort: skip
+
+    ExecutorPluginRegistry()
+    SchedulerPluginRegistry()
+
+
+#: Why Snakemake cannot be imported: a plugin that is installed beside it, perhaps.
+problem: Exception | None = None
+
+try:
+    _import_snakemake()
+except Exception as error:  # noqa: BLE001 -- whatever it is, children say so in their log
+    problem = error
+
+
+def check() -> None:
+    """Raise what has kept Snakemake from being imported here."""
+    if problem is not None:
+        raise problem
+
+
 # Asks `uname` in a process of its own; the answer is kept.
 platform.platform()
 # What is there now stays: no window looks through it, nor copies its pages for that.

@@ -19,6 +19,7 @@ from snakemake.settings.types import (
 )
 
 from tigerflow import executor, workflow
+from tigerflow.engine.home import make_up_for_home
 from tigerflow.engine.window import WindowExit
 
 #: More than any window has jobs: how many run at once is the pools' business.
@@ -37,6 +38,7 @@ def run_targets(
 
     `limits` are the names of the rules' resources that bound files in flight.
     """
+    make_up_for_home(run_dir)
     workflow.targets_are_given = True
     executor.starts_host = False
     # No public way. It removes directories that are empty, in which the worker of

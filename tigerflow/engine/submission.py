@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -145,11 +145,7 @@ def _submit(
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.chdir(run_dir)
-    from snakemake.cli import main  # noqa: PLC0415 -- takes a second
-
-    from tigerflow.engine.plugins import tell_of_jobs  # noqa: PLC0415 -- the same
-
-    tell_of_jobs(connection, order.avoided)
+    main = _prepare_snakemake(run_dir, connection, order)
 
     targets = [str(job_end(place)) for place in order.places]
     words = ["--snakefile", str(snakefile), "--directory", str(run_dir)]
@@ -163,6 +159,23 @@ def _submit(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+def _prepare_snakemake(
+    run_dir: Path, connection: Connection, order: "_Order"
+) -> Callable[[list[str]], None]:
+    """Return Snakemake's command line, which will tell what becomes of its jobs."""
+    from tigerflow.engine import preload  # noqa: PLC0415 -- takes a second
+
+    preload.check()
+    from snakemake.cli import main  # noqa: PLC0415 -- the same
+
+    from tigerflow.engine.home import make_up_for_home  # noqa: PLC0415
+    from tigerflow.engine.plugins import tell_of_jobs  # noqa: PLC0415
+
+    make_up_for_home(run_dir)
+    tell_of_jobs(connection, order.avoided)
+    return main  # type: ignore[no-any-return] # Snakemake has no types for it
 
 
 def _interrupt_once(_number: int, _frame: FrameType | None) -> None:

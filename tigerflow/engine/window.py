@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from enum import IntEnum
 from multiprocessing.process import BaseProcess
@@ -13,9 +14,14 @@ from pathlib import Path
 
 from tigerflow.engine.forks import Forks, kill, until_parent_ends
 from tigerflow.files import open_as_private
+from tigerflow.naming import printable
+from tigerflow.workers.link import log_tail
 
 #: Where Snakemake marks outputs that are being made.
 _INCOMPLETE = Path(".snakemake") / "incomplete"
+
+#: Characters of a window's last line that are shown.
+LAST_WORDS = 300
 
 #: What multiprocessing says when the fork server died, and its children live on.
 _UNKNOWN_EXIT = 255
@@ -51,6 +57,7 @@ class WindowRunner:
         self._arguments = (snakefile, run_dir, tuple(limits), log)
         self._run_dir = run_dir
         self._forks = forks
+        self._log = log
         self._running: dict[int, BaseProcess] = {}
         self._planning: set[int] = set()
 
@@ -68,12 +75,31 @@ class WindowRunner:
         Raises:
             ForkError: none can be started just now.
         """
+        process = self._start(targets, keep_metadata=keep_metadata)
+        assert process.pid is not None  # noqa: S101 -- it is started
+        self._planning.add(process.pid)
+        return process
+
+    def start_trial(self) -> BaseProcess:
+        """Start a window that has nothing to do: it goes well if Snakemake can run.
+
+        Raises:
+            ForkError: none can be started just now.
+        """
+        return self._start((), keep_metadata=False)
+
+    def _start(self, targets: Sequence[str], *, keep_metadata: bool) -> BaseProcess:
         arguments = (*self._arguments, tuple(targets), keep_metadata)
         process = self._forks.start(_run, arguments, "window")
         assert process.pid is not None  # noqa: S101 -- it is started
         self._running[process.pid] = process
-        self._planning.add(process.pid)
         return process
+
+    def last_words(self) -> str:
+        """Return the last line that windows have written to their log."""
+        lines = log_tail(self._log, 0).splitlines()
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return printable(last[:LAST_WORDS]) or "it has ended without a word"
 
     def end(self, process: BaseProcess) -> int:
         """Take leave of a window whose sentinel is ready; return its exit code."""
@@ -120,15 +146,22 @@ def _run(
     descriptor = open_as_private(str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    from tigerflow.engine.snakemake import run_targets  # noqa: PLC0415 -- takes a second
+    try:
+        from tigerflow.engine import preload  # noqa: PLC0415 -- takes a second
 
-    code = run_targets(
-        snakefile,
-        run_dir,
-        limits,
-        targets,
-        keep_metadata=keep_metadata,
-    )
+        preload.check()
+        from tigerflow.engine.snakemake import run_targets  # noqa: PLC0415 -- the same
+
+        code = run_targets(
+            snakefile,
+            run_dir,
+            limits,
+            targets,
+            keep_metadata=keep_metadata,
+        )
+    except BaseException:  # noqa: BLE001 -- whatever it is, the log says it
+        traceback.print_exc()
+        code = WindowExit.BROKEN
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)

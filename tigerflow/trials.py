@@ -1,0 +1,95 @@
+"""Whether Snakemake can run at all, found out by windows that have nothing to do.
+
+One runs at each start, beside the first files, and one whenever a window has ended in a
+way that is nobody's doing. While it is doubtful, no window starts, and no file is
+blamed.
+"""
+
+import asyncio
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+
+from tigerflow.engine.forks import ForkError
+from tigerflow.engine.window import WindowExit, WindowRunner
+from tigerflow.log import logger
+
+#: Seconds before each further trial; when the last one fails, the service ends.
+PAUSES_S = (1, 2, 4, 8, 15, 30, 60)
+
+
+class Trials:
+    """The trials of one service."""
+
+    def __init__(
+        self,
+        windows: WindowRunner,
+        has_room: Callable[[], bool],
+        on_end: Callable[[bool], None],
+    ) -> None:
+        """Run trials through `windows`; `on_end` is told whether one went well.
+
+        None counts that fails while nothing can be stored, by `has_room`.
+        """
+        self._windows = windows
+        self._has_room = has_room
+        self._on_end = on_end
+        self._failures = 0
+        self._is_under_way = False
+        #: Whether one went well in this run.
+        self._has_run = False
+        #: Whether windows may start.
+        self.is_open = True
+        #: Why Snakemake cannot run, when it has been tried for long enough.
+        self.failure: str | None = None
+
+    def begin(self) -> None:
+        """Find out whether Snakemake can run, unless that is being done."""
+        if not self._is_under_way:
+            self._is_under_way = True
+            self._try()
+
+    def doubt(self) -> None:
+        """Start no window before a trial went well."""
+        self.is_open = False
+        self.begin()
+
+    def note_failure(self, reason: str) -> None:
+        """Take note that not even a process for a window can be started."""
+        self.is_open = False
+        if not self._is_under_way:
+            self._is_under_way = True
+            self._failed(reason)
+
+    def _try(self) -> None:
+        try:
+            process = self._windows.start_trial()
+        except ForkError as error:
+            self._failed(str(error))
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_reader(process.sentinel, self._ended, process)
+
+    def _ended(self, process: BaseProcess) -> None:
+        asyncio.get_running_loop().remove_reader(process.sentinel)
+        code = self._windows.end(process)
+        if code != WindowExit.DONE:
+            self._failed(self._windows.last_words())
+            return
+        self._is_under_way, self._failures = False, 0
+        self.is_open = self._has_run = True
+        self._on_end(True)  # noqa: FBT003 -- a callback
+
+    def _failed(self, reason: str) -> None:
+        self.is_open = False
+        loop = asyncio.get_running_loop()
+        if not self._has_room():
+            loop.call_later(PAUSES_S[0], self._try)
+            return
+        self._failures += 1
+        if not self._has_run or self._failures > len(PAUSES_S):
+            self.failure = reason
+        else:
+            pause_s = PAUSES_S[self._failures - 1]
+            logger.warning("Snakemake cannot run; trying again: {}", reason)
+            loop.call_later(pause_s, self._try)
+        self._on_end(False)  # noqa: FBT003 -- a callback
