@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -188,6 +188,9 @@ class CallableStep(_Step):
         """
         try:
             chosen = self.load()(list(candidates), context)
+            if isinstance(chosen, Iterator):
+                # Of a generator, for one: it raises here, if it does.
+                chosen = list(chosen)
         except (Exception, SystemExit) as error:
             reason = f"raised {type(error).__name__}: {error}"
             raise StagingError(self.function, reason) from error

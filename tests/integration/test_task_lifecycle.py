@@ -478,7 +478,7 @@ HEAD = "from tigerflow.tasks import LocalTask, LocalAsyncTask\n"
             ),
         ),
         (
-            "class Job(LocalTask):\n    def run(self, context, i, o): ...\n",
+            "class Job(LocalTask):\n    def run(self, context, i): ...\n",
             (
                 "Job.run does not take (context, input_file, output_file); "
                 "write @staticmethod def run(context, input_file, output_file)"

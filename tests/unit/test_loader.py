@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tigerflow.errors import TaskLoadError
+from tigerflow.errors import TaskDefinitionError, TaskLoadError
 from tigerflow.library.echo import Echo
+from tigerflow.tasks.base import check_definition
 from tigerflow.tasks.loader import Reference, load_task
 
 TASK = """
@@ -195,9 +196,129 @@ def test_a_file_with_relative_imports_says_why_it_cannot_be_imported(write):
     path = write("from . import helper\n", name="pkg/relative_task.py")
 
     assert failure(path) == (
-        "cannot import relative_task.py:1: ImportError: "
-        "attempted relative import with no known parent package"
+        "relative_task.py imports from its package ('from .… import …'); "
+        f"write 'module: pkg.relative_task', and put {str(path.parents[1])!r} into "
+        "PYTHONPATH"
     )
+    with pytest.raises(TaskLoadError) as error:
+        load_task(
+            Reference.parse("pkg/relative_task.py", path.parents[1]), path.parents[1]
+        )
+    assert str(error.value) == (
+        "relative_task.py imports from its package ('from .… import …'); "
+        "write 'module: pkg.relative_task'"
+    )
+
+
+def test_a_relative_import_without_a_package_is_told_to_do_without_the_dot(write):
+    path = write("from .helper import x\n", name="alone_task.py")
+
+    assert failure(path) == (
+        "alone_task.py imports from its package ('from .… import …'), but stands in "
+        "none; write 'from … import …' without the dot"
+    )
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "Second.cli()\n",
+        "if __name__ == '__main__':\n    Second.cli()\n",
+        "if '__main__' == __name__:\n    import sys\n    sys.exit(Second.cli())\n",
+        "def main():\n    Second.cli()\n\nif __name__ == '__main__':\n    main()\n",
+    ],
+)
+def test_of_several_tasks_the_one_that_the_program_runs_is_loaded(write, ending):
+    path = write(TASK.format(name="First"), TASK.format(name="Second"), ending)
+
+    assert load(path).__name__ == "Second"
+    assert load(path, ":First").__name__ == "First"
+
+
+def test_a_program_that_runs_several_tasks_says_not_which(write):
+    ending = "First.cli()\nSecond.cli()\n"
+    path = write(TASK.format(name="First"), TASK.format(name="Second"), ending)
+
+    assert "say which one" in failure(path)
+
+
+@pytest.mark.parametrize("line", ["import {0}", "from {0}.x import y"])
+@pytest.mark.parametrize("is_package", [True, False])
+def test_a_file_that_hides_the_package_it_imports_is_refused(
+    write, tmp_path, line, is_package
+):
+    name = f"hidden_{uuid.uuid4().hex}"
+    installed = tmp_path / "site"
+    place = installed / name / "__init__.py" if is_package else installed / f"{name}.py"
+    place.parent.mkdir(parents=True)
+    place.touch()
+    sys.path.append(str(installed))
+    code = TASK.format(name="Hello").replace("pass", line.format(name))
+    path = write(code, name=f"{name}.py")
+
+    assert failure(path) == (
+        f"{name}.py hides the module {name!r} that it imports in line 7; "
+        "rename the file"
+    )
+
+
+def test_methods_that_take_self_share_one_instance(write):
+    path = write(
+        TASK.format(name="Base"),
+        """
+        class Hello(Base):
+            def __init__(self, config=None):
+                super().__init__(config)
+                self.count = 0
+            def setup(self, context):
+                self.count += 1
+            def run(self, context, input_file, output_file):
+                self.count += 1
+                return self.helper()
+            def helper(self):
+                return self.count
+        """,
+    )
+    task = load(path, ":Hello")
+
+    check_definition(task)
+    task.setup(None)
+
+    assert [task.run(None, "a", "b"), task.run(None, "a", "b")] == [2, 3]
+
+
+def test_methods_of_a_mixin_may_take_self(write):
+    path = write(
+        "from tigerflow.tasks import LocalTask\n",
+        """
+        class Mixin:
+            def run(this, context, input_file, output_file):
+                return this.word
+        class Hello(Mixin, LocalTask):
+            word = "hello"
+        """,
+    )
+    task = load(path)
+
+    check_definition(task)
+
+    assert task.run(None, "a", "b") == "hello"
+
+
+def test_a_class_that_cannot_be_made_is_told_to_have_static_methods(write):
+    path = write(
+        "from tigerflow.tasks import LocalTask\n",
+        """
+        class Hello(LocalTask):
+            def __init__(self, model): ...
+            def run(self, context, input_file, output_file): ...
+        """,
+    )
+
+    with pytest.raises(TaskDefinitionError) as error:
+        check_definition(load(path))
+    assert str(error.value).startswith("Hello() cannot be made, for its methods")
+    assert str(error.value).endswith("write @staticmethod before them")
 
 
 def test_the_same_file_is_loaded_by_its_dotted_name(write, weird_tmp_path):

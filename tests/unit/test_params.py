@@ -1,10 +1,12 @@
+import dataclasses
 import datetime as dt
 import enum
 import uuid
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, ClassVar, Literal, NamedTuple, Optional
 
+import pydantic
 import pytest
 import typer
 
@@ -170,6 +172,53 @@ def test_a_null_is_a_mistake_where_only_the_default_could_be_meant(
     assert mistake(annotation, None, default=default) == (
         f"cannot be null; leave it out to get the default{shown}"
     )
+
+
+def test_params_may_be_a_dataclass_with_factories():
+    @dataclasses.dataclass
+    class Params:
+        size: int
+        names: list[str] = dataclasses.field(default_factory=lambda: ["a"])
+        share: float = dataclasses.field(default=0.5)
+        _: dataclasses.KW_ONLY
+        model: str = "small"
+
+    values, mistakes = convert(read_fields("T", Params, ()), {"size": "1"})
+
+    assert values == {"size": 1, "names": ["a"], "share": 0.5, "model": "small"}
+    assert mistakes == {}
+
+
+def test_a_field_with_a_factory_needs_no_dataclass():
+    default = dataclasses.field(default_factory=lambda: ["a"])
+
+    assert convert(fields_of(list[str], default), {}) == ({"x": ["a"]}, {})
+    assert converted(list[str], ["b"], default=default) == ["b"]
+
+
+def test_a_class_variable_is_no_parameter():
+    class Params:
+        limit: ClassVar[int] = 3
+        kinds: ClassVar = ("a", "b")
+        size: int = 1
+
+    assert [field.name for field in read_fields("T", Params, ())] == ["size"]
+
+
+def test_models_of_other_libraries_are_refused():
+    class Model(pydantic.BaseModel):
+        size: int = pydantic.Field(3, ge=1)
+
+    class Tuple(NamedTuple):
+        size: int = 3
+
+    for params_, name in ((Model, "a pydantic model"), (Tuple, "a NamedTuple")):
+        with pytest.raises(ParamError) as error:
+            read_fields("T", params_, ())
+        assert str(error.value) == (
+            f"T.Params is {name}; write a plain class or a dataclass, with limits as "
+            "'Annotated[int, typer.Option(min=1)]'"
+        )
 
 
 def test_a_null_for_a_required_value_is_a_mistake():

@@ -596,6 +596,15 @@ def test_setup_commands_are_a_list_or_a_block(load, written, expected):
     assert pipeline.tasks[0].spec.setup_commands == expected
 
 
+def test_keys_for_anchors_are_left_out(load):
+    anchors = "x-common: &common {keep_output: false}\n"
+    text = one_task()
+
+    pipeline = load(f"{anchors}{text}    <<: *common\n")
+
+    assert pipeline.tasks[0].spec.keep_output is False
+
+
 def test_empty_params_and_staging_are_as_good_as_none(load):
     pipeline = load(one_task(params="") + "staging:\n")
 

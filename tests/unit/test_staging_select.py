@@ -96,6 +96,17 @@ def test_callable_chooses_and_knows_the_run(select, tmp_path, monkeypatch):
     assert select(CALL, staged=2) == "ab"
 
 
+def test_callable_may_return_a_generator(select, tmp_path, monkeypatch):
+    _write(tmp_path, monkeypatch, "return (path for path in paths[:2])")
+    assert select(CALL) == "ba"
+
+
+def test_generator_that_raises_is_named(select, tmp_path, monkeypatch):
+    _write(tmp_path, monkeypatch, "yield paths[0]; raise ValueError('late')")
+    with pytest.raises(StagingError, match="mine:choose raised ValueError: late"):
+        select(CALL)
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -40,6 +40,9 @@ def check_command(
         for place, task in draft.tasks.items():
             for key, sentence, is_sure in task_doubts(task.spec, pipeline):
                 draft.mistakes.note((*place, *key), sentence, is_sure=is_sure)
+            # A command may go elsewhere.
+            for sentence in () if task.spec.setup_commands else task.openings:
+                draft.mistakes.warn((*place, "module"), sentence)
         if loaded is not None:
             show_tasks(draft, loaded, rehearse(loaded, profile))
         for warning in (*stray_variables(), *draft.mistakes.warnings):

@@ -23,6 +23,7 @@ from tigerflow.process import StopSignals
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition, has_method
 from tigerflow.tasks.execution import Interrupted, user_frames
+from tigerflow.tasks.loader import refuse_hiding
 from tigerflow.tasks.params import ParamText, Places, build_command, record_texts
 from tigerflow.tasks.serving import Lifecycle, TaskServer
 
@@ -233,6 +234,7 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
             directories = Directories(**values)
             directories.check()
             check_definition(task)
+            refuse_hiding(Path(task.get_module_path()))
             directories = directories.absolute()
             settings = load_settings()
             if task.kind is TaskKind.SLURM:

@@ -28,6 +28,9 @@ from tigerflow.tasks.loader import Reference
 from tigerflow.tasks.params import ParamText
 from tigerflow.tasks.registry import find_registered, rivals_of
 
+#: Keys at the top that begin so are the user's own: they hold what YAML anchors name.
+ANCHORS = "x-"
+
 #: As many modules are loaded at once.
 LOADED_AT_ONCE = 4
 
@@ -47,6 +50,8 @@ class PipelineTask:
     code: str
     #: Up to how many files go into one call.
     batch_size: int = 1
+    #: What to say of relative paths that the class's file opens.
+    openings: Sequence[str] = ()
 
     @property
     def version(self) -> str:
@@ -132,6 +137,8 @@ def read_pipeline(path: Path) -> PipelineDraft:
         mistakes.add((), "expected a mapping with 'tasks'")
         mistakes.raise_any()
     for key in data.keys() - {"tasks", "staging"}:
+        if key.startswith(ANCHORS):
+            continue
         hint = did_you_mean(key, ("tasks", "staging"))
         mistakes.add((key,), f"is not a key here{hint}")
     read = list(read_tasks(mistakes, data.get("tasks")))
@@ -166,14 +173,16 @@ def _load_tasks(
                 continue
             _check_found(mistakes, task, directory, found)
             _point_out_rivals(mistakes, task)
+            for remark in found.remarks:
+                mistakes.warn((*task.place, "module"), remark)
             if task.spec is not None:
                 module = _resolved(task.spec.module, directory, found)
                 texts = _param_texts(document, task)
                 by_name = {key.replace("-", "_"): text for key, text in texts.items()}
                 size = task.spec.batch_size or found.batch_size or 1
                 spec = located(task.spec, directory)
-                doc, code = found.doc, found.code
-                loaded = PipelineTask(spec, module, doc, by_name, code, size)
+                doc, code, openings = found.doc, found.code, found.openings
+                loaded = PipelineTask(spec, module, doc, by_name, code, size, openings)
                 yield task.place, loaded
 
 

@@ -4,7 +4,7 @@ import inspect
 import sys
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
+from types import FrameType, FunctionType, MethodType
 from typing import Any, ClassVar
 
 from tigerflow.errors import TaskDefinitionError
@@ -32,6 +32,14 @@ class Task:
     def __init__(self, config: object = None) -> None:
         # TigerFlow makes no instances: all methods are static. Tests of packages do.
         self.config = config
+
+    def __init_subclass__(cls) -> None:
+        """Have methods that take `self` get an instance, of which there is one."""
+        super().__init_subclass__()
+        for method, arguments in _METHODS.items():
+            function = inspect.getattr_static(cls, method, None)
+            if isinstance(function, FunctionType) and _takes_self(function, arguments):
+                setattr(cls, method, _OnInstance(function))
 
     @classmethod
     def get_module_path(cls) -> str:
@@ -62,6 +70,46 @@ class Task:
         """
         params = getattr(cls, "Params", None)
         return read_fields(cls.__name__, params, cls.kind_options | _batch_options(cls))
+
+
+class _OnInstance:
+    """A method that takes `self`, called on the class: on its only instance."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self._function = function
+
+    def __get__(self, instance: Task | None, owner: type[Task]) -> MethodType:
+        return MethodType(self._function, instance or _instance_of(owner))
+
+
+def _instance_of(task: type[Task]) -> Task:
+    if "_instance" not in vars(task):
+        try:
+            task._instance = task()  # type: ignore[attr-defined] # noqa: SLF001 -- for us alone
+        except Exception as error:  # the user's own __init__ raises what it likes
+            msg = (
+                f"{task.__name__}() cannot be made, for its methods that take self: "
+                f"{type(error).__name__}: {error}; write @staticmethod before them"
+            )
+            raise TaskDefinitionError(msg) from error
+    instance: Task = vars(task)["_instance"]
+    return instance
+
+
+def _takes_self(function: FunctionType, arguments: str) -> bool:
+    signature = inspect.signature(function)
+    words = arguments.split(", ")
+    if next(iter(signature.parameters), "") == "self":
+        return True
+    return not _binds(signature, words) and _binds(signature, ["self", *words])
+
+
+def _binds(signature: inspect.Signature, words: list[str]) -> bool:
+    try:
+        signature.bind(*words)
+    except TypeError:
+        return False
+    return True
 
 
 _METHODS = {
@@ -109,11 +157,9 @@ def _check_method(task: type[Task], method: str, arguments: str) -> None:
     if function is None or not has_method(task, method):
         msg = f"Task {task.__name__} has no {method}; write {shape}"
         raise TaskDefinitionError(msg)
-    try:
-        inspect.signature(function).bind(*arguments.split(", "))
-    except TypeError as error:
+    if not _binds(inspect.signature(function), arguments.split(", ")):
         msg = f"{task.__name__}.{method} does not take ({arguments}); write {shape}"
-        raise TaskDefinitionError(msg) from error
+        raise TaskDefinitionError(msg)
     _check_runs_when_called(task, method, function)
     if inspect.iscoroutinefunction(function) != asynchronous:
         other = "LocalTask or SlurmTask" if asynchronous else "LocalAsyncTask"

@@ -27,6 +27,7 @@ from tigerflow.tasks.params import (
     convert,
     describe_fields,
 )
+from tigerflow.tasks.source import relative_openings, remarks
 
 _KINDS = (kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask)
 
@@ -50,6 +51,10 @@ class TaskDescription:
     param_mistakes: dict[str, str] = field(default_factory=dict)
     #: Up to how many files `run_batch` gets, if the class has it.
     batch_size: int | None = None
+    #: What its author may want otherwise, in sentences.
+    remarks: list[str] = field(default_factory=list)
+    #: The same of relative paths that it opens.
+    openings: list[str] = field(default_factory=list)
 
 
 def describe_task(
@@ -69,6 +74,7 @@ def describe_task(
     if params is not None:
         _, mistakes = convert(fields, params, Places(directory))
     module = sys.modules.get(task.__module__)
+    file = Path(getattr(module, "__file__", None) or "-")
     return TaskDescription(
         class_name=task.__name__,
         kind=task.kind.value,
@@ -79,6 +85,8 @@ def describe_task(
         code=_code_digest(task),
         param_mistakes=mistakes,
         batch_size=task.batch_size if has_method(task, "run_batch") else None,
+        remarks=list(remarks(file)),
+        openings=list(relative_openings(file, directory)),
     )
 
 

@@ -13,11 +13,15 @@ from tigerflow.tasks import kinds
 from tigerflow.tasks.base import Task
 from tigerflow.tasks.children import TaskCall
 from tigerflow.tasks.registry import find_registered, registered_names
+from tigerflow.tasks.source import hidden_module, program_class
 
 #: The name that the main module of a program has in its child processes.
 MAIN = "__mp_main__"
 
 _KINDS = frozenset({kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask})
+
+# What Python says of a relative import in a file that it runs by its path.
+_NO_PACKAGE = "no known parent package"
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def load_task(reference: Reference, directory: Path) -> type[Task]:
         TaskLoadError: there is no such module, it fails, or it has no one such class.
     """
     if reference.path is not None:
-        module = _import_file(reference.path)
+        module = _import_file(reference.path, directory)
         return _choose(module, reference.path.name, reference.class_name)
     name = reference.module or ""
     registered = find_registered(name)
@@ -73,19 +77,14 @@ def load_task(reference: Reference, directory: Path) -> type[Task]:
     return _choose(_import_name(name), name, reference.class_name)
 
 
-def _import_file(path: Path) -> ModuleType:
-    if path.suffix != ".py":
-        msg = f"{str(path)!r} is not a Python file; name a '.py' file"
-        raise TaskLoadError(msg)
-    if not path.is_file():
-        msg = f"there is no file {str(path)!r}"
-        raise TaskLoadError(msg)
-    file = path.resolve()
+def _import_file(path: Path, directory: Path) -> ModuleType:
+    file = _checked(path)
     _search_first(file.parent)
     name = file.stem
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(file):
         return loaded
+    refuse_hiding(file)
     if not _is_found(name, file):
         name = MAIN
     spec = importlib.util.spec_from_file_location(name, file)
@@ -101,8 +100,31 @@ def _import_file(path: Path) -> ModuleType:
         sys.modules.pop(name, None)
         if isinstance(error, KeyboardInterrupt):
             raise
+        if isinstance(error, ImportError) and _NO_PACKAGE in str(error):
+            raise TaskLoadError(_in_package(path, directory)) from error
         raise TaskLoadError(_reason(path.name, error, str(path))) from error
     return module
+
+
+def _checked(path: Path) -> Path:
+    if path.suffix != ".py":
+        msg = f"{str(path)!r} is not a Python file; name a '.py' file"
+        raise TaskLoadError(msg)
+    if not path.is_file():
+        msg = f"there is no file {str(path)!r}"
+        raise TaskLoadError(msg)
+    return path.resolve()
+
+
+def refuse_hiding(file: Path) -> None:
+    """Refuse a task file that imports a package which it hides.
+
+    Raises:
+        TaskLoadError: it does; most tasks would meet that in `setup` only.
+    """
+    problem = hidden_module(file)
+    if problem is not None:
+        raise TaskLoadError(problem)
 
 
 def _is_found(name: str, file: Path) -> bool:
@@ -163,6 +185,20 @@ def _reason(name: str, error: BaseException, path: str) -> str:
     return f"cannot import {where}: {last}"
 
 
+def _in_package(path: Path, directory: Path) -> str:
+    """Return what to do with a file that imports from the package it is in."""
+    file, home = path.resolve(), directory.resolve()
+    top = home if file.is_relative_to(home) else file.parent
+    while (top / "__init__.py").exists():
+        top = top.parent
+    name = ".".join(file.relative_to(top).with_suffix("").parts)
+    what = f"{path.name} imports from its package ('from .… import …')"
+    if "." not in name:
+        return f"{what}, but stands in none; write 'from … import …' without the dot"
+    where = "" if top == home else f", and put {str(top)!r} into PYTHONPATH"
+    return f"{what}; write 'module: {name}'{where}"
+
+
 def _search_first(directory: Path) -> None:
     text = str(directory)
     if text not in sys.path:
@@ -187,6 +223,10 @@ def _choose(module: ModuleType, name: str, class_name: str | None) -> type[Task]
     } or {value.__name__: value for value in classes.values()}
     if len(own) == 1:
         return next(iter(own.values()))
+    file = getattr(module, "__file__", None)
+    chosen = program_class(Path(file)) if own and file else None
+    if chosen in own:
+        return own[chosen]
     if not own:
         msg = f"{name} has no task; write a class that derives from LocalTask"
         raise TaskLoadError(msg)

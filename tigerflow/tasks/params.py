@@ -5,6 +5,7 @@ take the same types, check the same limits, and complain in the same words.
 """
 
 import contextlib
+import dataclasses
 import inspect
 import os
 import types
@@ -40,6 +41,13 @@ _FILE_TYPES = (
     typer.FileBinaryRead,
     typer.FileBinaryWrite,
 )
+
+#: Attributes of classes that only look like ours.
+_OTHER_MODELS = {
+    "__pydantic_validator__": "a pydantic model",
+    "__attrs_attrs__": "a class of attrs",
+    "_field_defaults": "a NamedTuple",
+}
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -148,6 +156,7 @@ def read_fields(
     """
     if params is None:
         return ()
+    _refuse_other_models(task, params)
     _refuse_bare_attributes(task, params)
     try:
         hints = typing.get_type_hints(params, include_extras=True)
@@ -157,11 +166,12 @@ def read_fields(
     except Exception as error:  # an annotation in quotes is code of any kind
         msg = f"{task}.Params: {error}"
         raise ParamError(msg) from error
+    hints = {name: hint for name, hint in hints.items() if not _is_for_class(hint)}
     options = BASE_OPTIONS | set(reserved)
     if clash := (options | RESERVED_ATTRIBUTES) & hints.keys():
         raise ReservedParamError(task, sorted(clash))
     fields = tuple(
-        Field(name, _parameter(task, name, hint, getattr(params, name, ...)))
+        Field(name, _parameter(task, name, hint, _declared_default(params, name)))
         for name, hint in hints.items()
     )
     _refuse_clashing_flags(task, fields, options)
@@ -317,6 +327,37 @@ def _shown(default: object) -> str:
     if isinstance(value, list | tuple):
         return " ".join(str(getattr(each, "value", each)) for each in value)
     return str(value)
+
+
+def _is_for_class(hint: Any) -> bool:
+    """Tell whether an annotation is no parameter: a ClassVar, or a dataclass's mark."""
+    if typing.get_origin(hint) is Annotated:
+        return _is_for_class(typing.get_args(hint)[0])
+    bare = typing.get_origin(hint) or hint
+    return bare in (typing.ClassVar, dataclasses.KW_ONLY)
+
+
+def _declared_default(params: type, name: str) -> Any:
+    """Return a field's default value, or `...`; those of dataclasses as well."""
+    # In a dataclass, the attribute of a default_factory is gone.
+    declared = getattr(params, "__dataclass_fields__", {}).get(name)
+    default = getattr(params, name, declared or ...)
+    if not isinstance(default, dataclasses.Field):
+        return default
+    if default.default_factory is not dataclasses.MISSING:
+        return default.default_factory()
+    return ... if default.default is dataclasses.MISSING else default.default
+
+
+def _refuse_other_models(task: str, params: type) -> None:
+    """Refuse classes that keep their fields elsewhere than in their attributes."""
+    for mark, name in _OTHER_MODELS.items():
+        if hasattr(params, mark):
+            msg = (
+                f"{task}.Params is {name}; write a plain class or a dataclass, "
+                "with limits as 'Annotated[int, typer.Option(min=1)]'"
+            )
+            raise ParamError(msg)
 
 
 def _refuse_bare_attributes(task: str, params: type) -> None:

@@ -1,0 +1,127 @@
+"""What the source of a task's file tells before it runs."""
+
+import textwrap
+
+import pytest
+
+from tigerflow.tasks.source import program_class, relative_openings, remarks
+
+TASK = """\
+import os
+from pathlib import Path
+from tigerflow.tasks import LocalTask
+
+class Work(LocalTask):
+    def run(context, input_file, output_file):
+        {body}
+
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(ending="Work.cli()", body="pass"):
+        path = tmp_path / "work.py"
+        path.write_text(TASK.format(body=body) + textwrap.dedent(ending))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("ending", "lines"),
+    [
+        (
+            "if __name__ == '__main__':\n    os.environ['A'] = '1'\n    Work.cli()\n",
+            "line 10",
+        ),
+        (
+            "if __name__ == '__main__':\n    A = 1\n    B = 2\n    Work.cli()\n",
+            "lines 10 to 11",
+        ),
+        ("if __name__ == '__main__':\n    A = 1\n\nWork.cli()\n", "line 10"),
+        (
+            (
+                "def main():\n    os.environ['A'] = '1'\n    Work.cli()\n\n"
+                "if __name__ == '__main__':\n    main()\n"
+            ),
+            "line 14",
+        ),
+    ],
+)
+def test_lines_of_a_main_block_that_a_pipeline_does_not_run_are_named(
+    write, ending, lines
+):
+    assert list(remarks(write(ending))) == [
+        (
+            f"work.py: {lines} under \"if __name__ == '__main__':\" do not run in a "
+            "pipeline; move what the task needs of them above that, or into setup"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "Work.cli()\n",
+        "if __name__ == '__main__':\n    Work.cli()\n",
+        "if __name__ == '__main__':\n    'start'\n    import sys\n    Work.cli()\n",
+        "if __name__ == '__main__':\n    raise SystemExit(Work.cli())\n",
+        "if __name__ == '__main__':\n    sys.exit(Work.cli())\n",
+        "def main():\n    Work.cli()\n\nif __name__ == '__main__':\n    main()\n",
+        # No program of a task: it is for whoever wrote it.
+        "if __name__ == '__main__':\n    print('a test')\n",
+        "this is no Python\n",
+    ],
+)
+def test_nothing_is_said_of_a_block_that_only_starts_the_task(write, ending):
+    assert list(remarks(write(ending))) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open('words.txt')",
+        "open('words.txt', 'w')",
+        "Path('words.txt').read_text()",
+        "with Path('words.txt').open() as file: pass",
+        "import sqlite3; sqlite3.connect('words.txt')",
+    ],
+)
+def test_a_relative_path_that_is_not_beside_the_pipeline_is_named(
+    write, tmp_path, body
+):
+    path = write(body=body)
+
+    assert list(relative_openings(path, tmp_path)) == [
+        (
+            f"work.py:7 opens 'words.txt', which is not in {str(tmp_path)!r}; relative "
+            "paths start there, at the pipeline file's directory"
+        )
+    ]
+    (tmp_path / "words.txt").touch()
+    assert list(relative_openings(path, tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open('/words.txt')",
+        "open(input_file)",
+        "open(output_file, 'w')",
+        "Path('words.txt').suffix",
+        "(Path('a') / input_file.name).read_text()",
+        "input_file.with_name('x').read_text()",
+        "import sqlite3; sqlite3.connect(':memory:')",
+        "os.chdir('/'); open('words.txt')",
+        "gzip.open('words.txt')",
+    ],
+)
+def test_nothing_is_said_of_other_paths(write, tmp_path, body):
+    assert list(relative_openings(write(body=body), tmp_path)) == []
+
+
+def test_the_class_of_the_program_is_known_only_when_it_is_one(write):
+    assert program_class(write("Work.cli()")) == "Work"
+    assert program_class(write("pass")) is None
+    assert program_class(write("Work.cli()\nOther.cli()\n")) is None

@@ -1,0 +1,247 @@
+"""What the source of a task's file says of it, without running it."""
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+#: Methods of a Path that read or write what it names.
+_PATH_METHODS = frozenset(
+    {"open", "read_text", "read_bytes", "write_text", "write_bytes"}
+)
+
+#: Functions that open a database by its path.
+_CONNECTING = frozenset({"duckdb.connect", "sqlite3.connect"})
+
+
+def _read(path: Path) -> ast.Module:
+    """Parse a file; what cannot be parsed is empty."""
+    try:
+        return ast.parse(path.read_bytes(), str(path))
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+def program_class(file: Path) -> str | None:
+    """Return the class whose `cli()` the file calls as a program, if it is only one."""
+    tree = _read(file)
+    statements = [*_outside_main(tree), *_main_block(tree)]
+    names = {_cli_class(call) for call in _cli_calls(tree, statements)}
+    return names.pop() if len(names) == 1 else None
+
+
+def _line_of_import(tree: ast.Module, name: str) -> int | None:
+    """Return the first line that imports the module `name`, or from it."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=aliases):
+                modules = [alias.name for alias in aliases]
+            case ast.ImportFrom(module=str(module), level=0):
+                modules = [module]
+            case _:
+                continue
+        if any(each.partition(".")[0] == name for each in modules):
+            return node.lineno
+    return None
+
+
+def remarks(file: Path) -> Iterator[str]:
+    """Yield what the author of a task's file may want otherwise."""
+    tree = _read(file)
+    if lost := _lost_in_pipelines(tree):
+        yield f"{file.name}: {lost}"
+    line = _self_import(file, tree)
+    if line is not None:
+        yield (
+            f"{file.name} imports {file.stem!r} in line {line}, which is itself; "
+            "rename the file if a package is meant"
+        )
+
+
+def hidden_module(file: Path) -> str | None:
+    """Return what to say of a file that imports another of its name, which it hides."""
+    line = _self_import(file, _read(file))
+    if line is None:
+        return None
+    elsewhere = [each for each in sys.path if Path(each).resolve() != file.parent]
+    other = PathFinder.find_spec(file.stem, elsewhere)
+    if other is None or other.origin is None:
+        return None
+    return (
+        f"{file.name} hides the module {file.stem!r} that it imports in line {line}; "
+        "rename the file"
+    )
+
+
+def _self_import(file: Path, tree: ast.Module) -> int | None:
+    """Return the line in which a file imports a name that leads to itself."""
+    loaded = getattr(sys.modules.get(file.stem), "__file__", str(file))
+    is_found = any(Path(each).resolve() == file.parent for each in sys.path)
+    is_itself = is_found and loaded == str(file)
+    return _line_of_import(tree, file.stem) if is_itself else None
+
+
+def _lost_in_pipelines(tree: ast.Module) -> str | None:
+    """Return what to say of a `__main__` block that does more than to call `cli()`.
+
+    Only of a file that is a task's program: such blocks have other uses, too.
+    """
+    block = list(_main_block(tree))
+    if not any(_cli_calls(tree, [*_outside_main(tree), *block])):
+        return None
+    lost = [each for each in block if not _only_starts(tree, each)]
+    if not lost:
+        return None
+    first, last = lost[0].lineno, lost[-1].end_lineno or lost[-1].lineno
+    lines = f"line {first}" if first == last else f"lines {first} to {last}"
+    return (
+        f"{lines} under \"if __name__ == '__main__':\" do not run in a pipeline; move "
+        "what the task needs of them above that, or into setup"
+    )
+
+
+def relative_openings(file: Path, directory: Path) -> Iterator[str]:
+    """Yield the line and more of each relative path that is opened and is not there.
+
+    A file that changes its directory opens them elsewhere.
+    """
+    tree = _read(file)
+    if "chdir" in {getattr(node, "attr", "") for node in ast.walk(tree)}:
+        return
+    seen = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        text = _opened(node)
+        if text is None or text in seen or not _is_relative(text):
+            continue
+        if not (directory / text).exists():
+            seen.add(text)
+            yield (
+                f"{file.name}:{node.lineno} opens {text!r}, which is not in "
+                f"{str(directory)!r}; relative paths start there, at the pipeline "
+                "file's directory"
+            )
+
+
+def _is_relative(text: str) -> bool:
+    return (
+        text not in {"", "-"} and not text.startswith(("/", "~")) and "\0" not in text
+    )
+
+
+def _main_block(tree: ast.Module) -> Iterator[ast.stmt]:
+    for statement in tree.body:
+        if isinstance(statement, ast.If) and _is_main_test(statement.test):
+            yield from statement.body
+
+
+def _outside_main(tree: ast.Module) -> Iterator[ast.stmt]:
+    for statement in tree.body:
+        if not (isinstance(statement, ast.If) and _is_main_test(statement.test)):
+            yield statement
+
+
+def _is_main_test(test: ast.expr) -> bool:
+    match test:
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            words = {_constant(left), _constant(right)}
+            return words == {"__name__", "__main__"}
+        case _:
+            return False
+
+
+def _constant(node: ast.expr) -> object:
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Constant(value=value):
+            return value
+        case _:
+            return None
+
+
+def _cli_calls(tree: ast.Module, statements: Iterable[ast.stmt]) -> Iterator[ast.Call]:
+    """Yield the calls of a `cli()` in statements, and in functions that they call."""
+    functions = {
+        each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)
+    }
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            continue
+        for node in ast.walk(statement):
+            if not isinstance(node, ast.Call):
+                continue
+            if _cli_class(node) is not None:
+                yield node
+            elif isinstance(node.func, ast.Name) and node.func.id in functions:
+                body = functions.pop(node.func.id).body
+                yield from _cli_calls(tree, body)
+
+
+def _cli_class(call: ast.Call) -> str | None:
+    match call.func:
+        case ast.Attribute(value=ast.Name(id=name), attr="cli"):
+            return name
+        case _:
+            return None
+
+
+def _only_starts(tree: ast.Module, statement: ast.stmt) -> bool:
+    """Tell whether a statement does nothing but to call `cli()`."""
+    match statement:
+        case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.Import():
+            return True
+        case ast.ImportFrom():
+            return True
+        case (
+            ast.Expr(value=ast.Call() as call)
+            | ast.Return(value=ast.Call() as call)
+            | ast.Raise(exc=ast.Call() as call)
+        ):
+            return _call_only_starts(tree, call)
+        case _:
+            return False
+
+
+def _call_only_starts(tree: ast.Module, call: ast.Call) -> bool:
+    if _cli_class(call) is not None:
+        return True
+    arguments = call.args
+    if ast.unparse(call.func) in {"sys.exit", "exit", "SystemExit"} and arguments:
+        inner = arguments[0]
+        return isinstance(inner, ast.Call) and _call_only_starts(tree, inner)
+    name = _constant(call.func)
+    bodies: Sequence[Sequence[ast.stmt]] = [
+        each.body
+        for each in tree.body
+        if isinstance(each, ast.FunctionDef) and each.name == name
+    ]
+    # Itself is none of these: a function that calls itself does more.
+    return len(bodies) == 1 and all(
+        _only_starts(ast.Module([], []), each) for each in bodies[0]
+    )
+
+
+def _opened(call: ast.Call) -> str | None:
+    """Return the text of a relative path that a call opens, if it stands there."""
+    function = call.func
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Call):
+        # As for Path("x").read_text().
+        inner = function.value
+        is_path = ast.unparse(inner.func) in {"Path", "pathlib.Path"}
+        if is_path and function.attr in _PATH_METHODS:
+            return _only_text(inner)
+        return None
+    if ast.unparse(function) in {"open", "io.open", *_CONNECTING}:
+        return _only_text(call)
+    return None
+
+
+def _only_text(call: ast.Call) -> str | None:
+    match call.args:
+        case [ast.Constant(value=str(text)), *_]:
+            return text if not text.startswith(":memory:") else None
+        case _:
+            return None
