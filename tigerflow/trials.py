@@ -75,6 +75,7 @@ class Trials:
         if code != WindowExit.DONE:
             self._failed(self._windows.last_words())
             return
+        self._windows.forget_trial()
         self._is_under_way, self._failures = False, 0
         self.is_open = self._has_run = True
         self._on_end(True)  # noqa: FBT003 -- a callback

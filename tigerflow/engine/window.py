@@ -54,10 +54,12 @@ class WindowRunner:
 
         `limits` are the names of the rules' resources that bound files in flight.
         """
-        self._arguments = (snakefile, run_dir, tuple(limits), log)
+        self._arguments = (snakefile, run_dir, tuple(limits))
         self._run_dir = run_dir
         self._forks = forks
         self._log = log
+        # Its own: the last line must not be that of another window.
+        self._trial_log = log.with_name(f"{log.stem}-trial.log")
         self._running: dict[int, BaseProcess] = {}
         self._planning: set[int] = set()
 
@@ -75,7 +77,7 @@ class WindowRunner:
         Raises:
             ForkError: none can be started just now.
         """
-        process = self._start(targets, keep_metadata=keep_metadata)
+        process = self._start(self._log, targets, keep_metadata=keep_metadata)
         assert process.pid is not None  # noqa: S101 -- it is started
         self._planning.add(process.pid)
         return process
@@ -86,18 +88,26 @@ class WindowRunner:
         Raises:
             ForkError: none can be started just now.
         """
-        return self._start((), keep_metadata=False)
+        self.forget_trial()
+        return self._start(self._trial_log, (), keep_metadata=False)
 
-    def _start(self, targets: Sequence[str], *, keep_metadata: bool) -> BaseProcess:
-        arguments = (*self._arguments, tuple(targets), keep_metadata)
+    def forget_trial(self) -> None:
+        """Remove what the last trial has said."""
+        with contextlib.suppress(OSError):
+            self._trial_log.unlink(missing_ok=True)
+
+    def _start(
+        self, log: Path, targets: Sequence[str], *, keep_metadata: bool
+    ) -> BaseProcess:
+        arguments = (*self._arguments, log, tuple(targets), keep_metadata)
         process = self._forks.start(_run, arguments, "window")
         assert process.pid is not None  # noqa: S101 -- it is started
         self._running[process.pid] = process
         return process
 
     def last_words(self) -> str:
-        """Return the last line that windows have written to their log."""
-        lines = log_tail(self._log, 0).splitlines()
+        """Return the last line that the last trial has written."""
+        lines = log_tail(self._trial_log, 0).splitlines()
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return printable(last[:LAST_WORDS]) or "it has ended without a word"
 
