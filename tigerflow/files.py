@@ -168,6 +168,19 @@ def _sync_content(descriptor: int) -> None:
         os.fdatasync(descriptor)
 
 
+def write_over(path: Path, text: str) -> None:
+    """Put a text in the place of one that is as long, or into a new file.
+
+    The file is neither replaced nor cut: that would take room, and its readers know its
+    handle.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, text.encode("ascii"))
+    finally:
+        os.close(descriptor)
+
+
 def storage_problem(directory: Path) -> OSError | None:
     """Try to store a small result; return why that is impossible, or None."""
     try:
@@ -219,17 +232,27 @@ def date_not_before_ns(path: Path, earliest: int) -> None:
         os.utime(path, ns=(whole, whole))
 
 
-def see_anew(*paths: Path) -> None:
-    """Have this host see what others have made of these files, or that they are gone.
+def see_anew(path: Path) -> bool:
+    """Have this host see a file that another has made or changed; tell whether it does.
 
-    It may remember their absence, or what they were before. By nfs(5), opening a file
-    asks the server about it, and opening a directory about the entries in it.
+    It may remember that there was none, or what was there before. By nfs(5), opening a
+    file asks the server about it, and opening a directory about the entries in it.
     """
-    missing = [path for path in paths if not _can_be_opened(path)]
-    for directory in {path.parent for path in missing}:
-        # The first of the entries: to list thousands for each of them takes long.
-        with contextlib.suppress(OSError), os.scandir(directory) as entries:
-            next(entries, None)
+    if _can_be_opened(path):
+        return True
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        # Not all of them, unless it takes that: there may be very many.
+        next(entries, None)
+    if _can_be_opened(path):
+        return True
+    with contextlib.suppress(OSError):
+        os.listdir(path.parent)  # noqa: PTH208 -- thousands
+    return _can_be_opened(path)
+
+
+def see_gone(path: Path) -> bool:
+    """Have this host see that another has removed a file; tell whether it does."""
+    return not _can_be_opened(path)
 
 
 def _can_be_opened(path: Path) -> bool:

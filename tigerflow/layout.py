@@ -27,8 +27,6 @@ JOURNAL = STATE / "journal.jsonl"
 RUN_LOG = STATE / "run.log"
 #: Of Snakemake, when that in the user's home cannot be used.
 CACHE = STATE / "cache"
-#: Made to ask a running service to take up files whose errors are gone.
-RETRY_REQUEST = STATE / "retry"
 
 #: A number that grows for as long as the dispatcher of the mailboxes lives.
 PULSE = STATE / "mailboxes" / "pulse"
@@ -37,7 +35,8 @@ PULSE = STATE / "mailboxes" / "pulse"
 MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG = "inbox", "outbox", "log"
 #: The worker's sign of life.
 MAILBOX_PULSE = "pulse"
-#: Made when its worker's process has ended, with the exit code, as of `Popen`.
+#: Empty but for blanks until its worker's process has ended; then its exit code, as of
+#: `Popen`. Written over: a host may remember for a minute that there was no such file.
 MAILBOX_EXIT = "exit"
 
 
@@ -101,6 +100,11 @@ def mailboxes(task: str) -> Path:
 def pulse_of(mailbox: Path) -> Path:
     """Return the file in which the dispatcher of a mailbox shows that it lives."""
     return mailbox.parents[2] / "pulse"
+
+
+def exit_text(code: int | str) -> str:
+    """Return what is in `MAILBOX_EXIT`, which always takes the same room."""
+    return f"{code:>6}\n"
 
 
 def job_end(job: str | Path) -> Path:

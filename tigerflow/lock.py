@@ -8,23 +8,22 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tigerflow.errors import RunningError
-from tigerflow.files import write_json
+from tigerflow.files import see_anew, write_json
 from tigerflow.log import logger
+from tigerflow.requests import Asked, Request, Requests
 
 #: A service touches its `run.pid` this often; one that is three times as old is dead.
 BEAT_S = 10
 
-#: How often a service looks for a stop request.
+#: How often a service looks for what others ask of it.
 LOOK_S = 1.0
-
-#: Made to ask the service on another host to stop.
-STOP_REQUEST = "stop"
 
 _LOCK_NAME = "run.lock"
 
@@ -53,7 +52,7 @@ class RunLock:
     def __init__(self, state: Path, who: str = "Pipeline") -> None:
         """Lock the run directory whose state directory this is, for `who`."""
         self._who = who
-        self._request = state / STOP_REQUEST
+        self._requests = Requests(state)
         self._lock_path = state / _LOCK_NAME
         self._pid_path = state / "run.pid"
 
@@ -70,6 +69,7 @@ class RunLock:
             self._file.close()
             raise self._running() from error
         try:
+            self._requests.begin()
             self._claim()
         except BaseException:
             self._file.close()
@@ -79,6 +79,7 @@ class RunLock:
     def _claim(self) -> None:
         """Put `run.pid` there; of services on two hosts at once, only one can."""
         path = self._pid_path
+        see_anew(path)
         # First: what is written from now on is not that of a dead one.
         is_left = path.exists()
         other = read_holder(path)
@@ -115,29 +116,37 @@ class RunLock:
         with contextlib.suppress(OSError):
             os.utime(self._pid_path)
 
-    async def look_after(self) -> None:
-        """Beat, and obey a stop request from another host."""
-        with contextlib.suppress(OSError):
-            self._request.unlink(missing_ok=True)
+    async def look_after(self, retry: Callable[[], bool] = lambda: False) -> None:
+        """Beat, and obey what others ask; `retry` tells whether it takes files up."""
         loop = asyncio.get_running_loop()
         next_beat = loop.time()
         while True:
             await asyncio.sleep(LOOK_S)
-            # A file server that does not answer just now is asked again.
-            with contextlib.suppress(OSError):
-                if self._request.exists():
-                    self._request.unlink(missing_ok=True)
-                    logger.warning("Received a stop request from another host")
-                    # The same as from this host, also in its exit code.
-                    os.kill(os.getpid(), signal.SIGTERM)
+            # In a thread: a file server may take its time, and the loop must not.
+            for asked in await asyncio.to_thread(self._requests.take):
+                if _obey(asked, retry):
+                    await asyncio.to_thread(self._requests.answer, asked)
             if loop.time() >= next_beat:
                 next_beat += BEAT_S
-                self.beat()
+                await asyncio.to_thread(self.beat)
 
     def _running(self) -> RunningError:
         other = read_holder(self._pid_path)
         where = f" (pid {other.pid} on {other.host})" if other else ""
         return RunningError(f"{self._who} is already running{where}")
+
+
+def _obey(asked: Asked, retry: Callable[[], bool]) -> bool:
+    """Do what is asked; tell whether that is so."""
+    if asked.request is Request.RETRY:
+        return retry()
+    logger.warning("Received a stop request from another host")
+    # The same as from this host, also in its exit code.
+    os.kill(os.getpid(), signal.SIGTERM)
+    if asked.request is Request.STOP_AT_ONCE:
+        # Another number: the same, twice at once, may arrive only once.
+        os.kill(os.getpid(), signal.SIGINT)
+    return True
 
 
 def read_holder(path: Path) -> Holder | None:
@@ -152,6 +161,8 @@ def read_holder(path: Path) -> Holder | None:
 def find_running(state: Path) -> Holder | None:
     """Return the service that runs in a run directory, or None."""
     path = state / "run.pid"
+    # It may have started a moment ago, on another host.
+    see_anew(path)
     holder = read_holder(path)
     if holder is None:
         return None
@@ -173,6 +184,7 @@ def _is_locked(state: Path) -> bool:
 
 def _is_fresh(path: Path) -> bool:
     try:
+        see_anew(path)
         return _time_at(path.parent) - path.stat().st_mtime < 3 * BEAT_S
     except OSError:
         return False

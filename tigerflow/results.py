@@ -7,7 +7,12 @@ from pathlib import Path
 
 from tigerflow.engine.metadata import checksum_of, forget_record, recorded_checksum
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.files import date_not_before_ns, discard, sync_directory
+from tigerflow.files import (
+    date_not_before_ns,
+    discard,
+    see_gone,
+    sync_directory,
+)
 from tigerflow.inbox import Arrival
 from tigerflow.journal import now
 from tigerflow.layout import INPUT_LINK
@@ -116,6 +121,12 @@ class Results:
             # A file server that does not answer just now says nothing.
             return True
         return True
+
+    def see_errors(self, stems: Collection[str]) -> None:
+        """Look whether the errors of these files are there, as others may see it."""
+        for stem in stems:
+            for task in self.targets.parents:
+                see_gone(self._run_dir / self.targets.error_path(task, stem))
 
     def has_only_missed_input(self, file: StagedFile, found: Assessment) -> bool:
         """Tell whether tasks failed because their input file was no longer there."""

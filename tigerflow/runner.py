@@ -122,6 +122,10 @@ class Runner:
     #: How many files earlier runs have settled, by what became of them.
     _found: Counter[Status] = field(default_factory=Counter)
     _stopping: bool = False
+    #: Set when nothing more is begun.
+    _over: bool = False
+    #: Whether errors have been removed, so that files are to be taken up again.
+    _retry_asked: bool = False
     #: Stems of files whose results could not be stored.
     _blocked: set[str] = field(default_factory=set)
     #: Files of windows that broke, until it is known whether Snakemake can run at all.
@@ -155,12 +159,26 @@ class Runner:
             daemon=True,
         )
         watching.start()
+        try:
+            await self._serve(failures)
+        finally:
+            self._over = True
+            inbox.stop()
+            await asyncio.to_thread(watching.join)
+        for failure in failures:
+            raise failure
+
+    async def _serve(self, failures: list[InputDirectoryError]) -> None:
+        """Start windows until it is over."""
+        loop = asyncio.get_running_loop()
         self._last_busy = loop.time()
         self._trials.begin()
         while self._running or not (self._stopping or failures):
             self._event.clear()
             if self._trials.failure is not None:
                 raise SnakemakeError(self._trials.failure)
+            if self._retry_asked and self._scanned:
+                await self._take_up()
             if not self._stopping and self.storage.is_open():
                 self._stage()
                 self._start_windows()
@@ -169,10 +187,6 @@ class Runner:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._event.wait(), STAGING_INTERVAL_S)
-        inbox.stop()
-        await asyncio.to_thread(watching.join)
-        for failure in failures:
-            raise failure
 
     def stop(self) -> None:
         """Start no more windows; `run` returns when those that run have ended.
@@ -207,8 +221,23 @@ class Runner:
         """Whether all files that were there at the start are known."""
         return self._scanned
 
-    def retry(self) -> None:
-        """Take up the failed files whose errors have been removed."""
+    def retry(self) -> bool:
+        """Take up the failed files whose errors have been removed, if it still can."""
+        if self._stopping or self._over:
+            return False
+        self._retry_asked = True
+        self._event.set()
+        return True
+
+    async def _take_up(self) -> None:
+        """Have failed files wait again whose errors have been removed."""
+        self._retry_asked = False
+        failed = [
+            stem_of(name, self.parts.targets.input_ext)
+            for name, (_, status) in self.ledger.settled.items()
+            if status is Status.FAILED
+        ]
+        await asyncio.to_thread(self._results.see_errors, failed)
         for name, (arrival, status) in list(self.ledger.settled.items()):
             stem = stem_of(name, self.parts.targets.input_ext)
             if status is not Status.FAILED or snakemake_problem(stem) is not None:
@@ -219,10 +248,11 @@ class Runner:
                 self.ledger.forget(name)
                 self.ledger.waiting[name] = arrival
                 self.parts.journal.append("file_forgotten", file=name)
-        self._event.set()
 
     def _is_over(self, idle_s: float) -> bool:
-        if not self._scanned or self._ready or self._held or self._doubtful:
+        if not self._scanned or self._retry_asked:
+            return False
+        if self._ready or self._held or self._doubtful:
             return False
         if self.options.once:
             return not self.ledger.waiting or idle_s > 2 * STAGING_INTERVAL_S

@@ -30,7 +30,6 @@ from tigerflow.inbox import Arrival, Inbox, Signature, signature_of
 from tigerflow.journal import Journal, read
 from tigerflow.layout import (
     JOURNAL,
-    RETRY_REQUEST,
     RUN_LOG,
     STATE,
     WORKERS_PROFILE,
@@ -141,8 +140,8 @@ class Service:
         serving = asyncio.create_task(host.serve())
         stopped = _StoppedTasks(host, journal)
         looking = [
-            asyncio.create_task(lock.look_after()),
-            asyncio.create_task(_look_around(controls, self.pipeline.path, stopped)),
+            asyncio.create_task(lock.look_after(runner.retry)),
+            asyncio.create_task(_look_around(self.pipeline.path, stopped)),
         ]
         inbox = Inbox(
             self.workflow.input_dir,
@@ -362,18 +361,11 @@ class _StoppedTasks:
                 logger.error("[{}] stopped: {}", task, reason)
 
 
-async def _look_around(
-    controls: Controls, pipeline: Path, stopped: _StoppedTasks
-) -> None:
-    """Obey a request to retry; tell of stopped tasks and of a changed pipeline file."""
+async def _look_around(pipeline: Path, stopped: _StoppedTasks) -> None:
+    """Tell of stopped tasks and of a changed pipeline file."""
     told = _state_of(pipeline)
     while True:
         await asyncio.sleep(LOOK_S)
-        # A file server that does not answer just now is asked again.
-        with contextlib.suppress(OSError):
-            if controls.runner.has_scanned and RETRY_REQUEST.exists():
-                RETRY_REQUEST.unlink(missing_ok=True)
-                controls.runner.retry()
         stopped.tell()
         if (state := _state_of(pipeline)) != told and state is not None:
             told = state

@@ -1,7 +1,11 @@
 """Services whose host and whose workers' host each remember what they have seen."""
 
+import subprocess
+import sys
+
 import pytest
-from runs import wait_until
+from runs import DEADLINE_S, wait_until
+from services import kill
 from single_task import slurm_task
 from two_hosts import jobs_on, two_hosts
 
@@ -21,13 +25,19 @@ class Work(SlurmTask):
     def run(context, input_file, output_file):
         text = input_file.read_text()
         note(f"run {input_file.stem} {text}")
-        if text == "bad":
+        if text == "long":
+            wait_for("go")
+        if text == "bad" and not pathlib.Path(__file__, "../mended").resolve().exists():
             raise ValueError("this one is bad")
         output_file.write_text(text)
 """
 
 FEW = ("--max-workers=1", "--cpus=1", "--memory=1G", "--time=30")
 
+#: Longer than a test: nothing may wait for a host to forget something.
+FOR_EVER = 3600
+
+for_ever = pytest.mark.parametrize("cache_s", [FOR_EVER])
 each_cache = pytest.mark.parametrize("cache_s", CACHES, ids=lambda each: f"{each} s")
 
 
@@ -101,3 +111,68 @@ def test_failed_file_of_a_slurm_task_by_itself_is_run_once_and_keeps_its_error(b
     assert bench.error("b")["message"] == "this one is bad"
     assert "No room" not in service.log
     assert (bench.path / "notes").read_text() == "abc"
+
+
+def call(flow, host, *words):
+    """Run a command on a host; return what it printed."""
+    return subprocess.run(
+        [*host.prefix, sys.executable, "-m", "tigerflow", *map(str, words)],
+        cwd=flow.root,
+        env=flow.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE_S,
+    ).stdout
+
+
+@for_ever
+@pytest.mark.usefixtures("hosts")
+def test_file_of_a_worker_that_was_killed_goes_to_another_at_once(flow):
+    process = flow.watch()
+    flow.add_inputs("a")
+    (flow.inputs / "b.txt").write_text("long")
+    wait_until(lambda: "run b long" in flow.noted())
+    [worker] = flow.world.processes("tigerflow.workers.remote")
+    kill(worker)
+    wait_until(lambda: flow.noted().count("run b long") == 2)
+    (flow.root / "go").touch()
+    flow.until("work/a.out", "work/b.out")
+    assert flow.stop(process) == 130
+    assert "killed by signal 9" in flow.said
+
+
+@for_ever
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["gently", "at once"])
+def test_service_obeys_a_stop_from_another_host(flow, hosts, force):
+    _, two = hosts
+    # Till then the worker lives on: here, no scheduler cancels it.
+    flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = "10"
+    flow.inputs.joinpath("a.txt").write_text("long")
+    flow.out.joinpath(".tigerflow").mkdir()
+    assert call(flow, two, "stop", flow.out) == "Pipeline is not running\n"
+    process = flow.watch()
+    wait_until(lambda: "run a long" in flow.noted())
+    said = call(flow, two, "stop", flow.out, *force)
+    assert said == f"Asked pipeline to stop (pid {process.pid} on one)\n"
+    if not force:
+        flow.until_said("initiating shutdown")
+        (flow.root / "go").touch()
+    assert process.wait(DEADLINE_S) == (130 if force else 143)
+    assert flow.names("work") == ([] if force else ["a.out"])
+
+
+@for_ever
+def test_service_takes_up_what_is_retried_on_another_host(flow, hosts):
+    _, two = hosts
+    process = flow.watch()
+    (flow.inputs / "a.txt").write_text("bad")
+    flow.until("work/a.err")
+    wait_until(lambda: flow.events("file_failed"))
+    (flow.root / "mended").touch()
+    said = call(flow, two, "retry", flow.out)
+    who = f"the running pipeline (pid {process.pid})"
+    assert said == f"1 file will be processed again by {who}\n"
+    flow.until("work/a.out")
+    assert flow.stop(process) == 130
+    assert flow.noted() == ["run a bad"] * 2

@@ -75,7 +75,6 @@ def failed(tmp_path_factory):
 def stopped(failed):
     kept = {name: (failed.out / name).read_text() for name in ERRORS}
     yield failed
-    (failed.out / ".tigerflow" / "retry").unlink(missing_ok=True)
     for name, text in kept.items():
         (failed.out / name).write_text(text)
 
@@ -214,7 +213,6 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(stopped, words, sentence)
 
     assert said == (2, f"Error: {sentence}\n")
     assert errors(stopped) == ERRORS
-    assert not (stopped.out / ".tigerflow" / "retry").exists()
 
 
 def test_a_directory_that_is_no_run_is_an_error(stopped):
@@ -252,7 +250,6 @@ def test_a_running_service_takes_them_up(flow):
         f"2 files will be processed again by the running pipeline (pid {pid})\n",
     )
     assert errors(flow) == []
-    assert not (flow.out / ".tigerflow" / "retry").exists()
     # Their heads, and that of the file that was done, were not done again.
     assert flow.noted("head") == ["head a", "head bad", "head bad", "head fork"]
 

@@ -11,6 +11,8 @@ from flows import HEAD, LEFT, RIGHT
 from runs import DEADLINE_S, World, finish, wait_until
 from services import NOTHING_TO_DO, TREE, Watched, kill
 
+from tigerflow.requests import Request, ask
+
 pytestmark = pytest.mark.snakemake
 
 WORK = {"name": "work", "module": "tasks.py:Work"}
@@ -305,11 +307,25 @@ def test_stop_request_from_another_host_ends_it_as_stop_does(flow):
     process = flow.watch()
     flow.until("work/a.out")
 
-    (flow.out / ".tigerflow" / "stop").touch()
+    ask(flow.out / ".tigerflow", Request.STOP)
 
     assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
-    assert not (flow.out / ".tigerflow" / "stop").exists()
     flow.until_nothing_is_left()
+
+
+def test_stop_request_of_an_earlier_service_does_not_end_a_later_one(flow):
+    flow.add_module(COPY)
+    flow.write(WORK)
+    flow.add_inputs("a")
+    assert flow.once() == 0
+    ask(flow.out / ".tigerflow", Request.STOP)
+    flow.add_inputs("b")
+    process = flow.watch()
+    flow.until("work/b.out")
+    ask(flow.out / ".tigerflow", Request.RETRY)
+    # It has read what was asked, and obeyed that alone.
+    wait_until((flow.out / ".tigerflow" / "answers").read_text)
+    assert flow.stop(process) == 130
 
 
 def test_stop_gives_up_a_file_after_the_grace_time(world):

@@ -75,7 +75,8 @@ def test_of_two_hosts_that_see_no_lock_one_alone_gets_it(tmp_path, monkeypatch):
     monkeypatch.setattr(lock_module, "read_holder", look)
     with pytest.raises(RunningError, match="pid 1 on elsewhere"):
         RunLock(tmp_path).__enter__()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.lock", "run.pid"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["answers", "requests", "run.lock", "run.pid"]
     assert read_holder(tmp_path / "run.pid").host == "elsewhere"
 
 

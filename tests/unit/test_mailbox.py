@@ -58,6 +58,7 @@ def test_mailbox_is_for_its_owner_alone_whatever_the_umask(tmp_path, mask):
         "mailboxes/speech": 0o700,
         "mailboxes/speech/abc": 0o700,
         "mailboxes/speech/abc/0": 0o700,
+        "mailboxes/speech/abc/0/exit": 0o600,
         "mailboxes/speech/abc/0/inbox": 0o600,
         "mailboxes/speech/abc/0/outbox": 0o600,
         "mailboxes/speech/abc/0/log": 0o600,

@@ -1,5 +1,7 @@
 """`tigerflow retry`."""
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +16,15 @@ from tigerflow.errors import (
     TigerflowError,
     did_you_mean,
 )
-from tigerflow.layout import INPUT_LINK, RETRY_REQUEST
+from tigerflow.layout import INPUT_LINK, STATE
+from tigerflow.lock import find_running
 from tigerflow.naming import printable
 from tigerflow.report import Failure, RunReport, read_report
+from tigerflow.requests import Request, ask, is_answered
+
+#: How long a running service may take to answer, and how often that is looked for.
+ANSWER_S = 15.0
+LOOK_S = 0.2
 
 
 class UnknownTaskOfRunError(TigerflowError):
@@ -82,8 +90,10 @@ def retry_command(
         else:
             chosen = failures
         going = [each for each in chosen if _obstacle(each) is None]
-        _remove(going, report.output_dir / RETRY_REQUEST)
-        for line in _summary(report, chosen, going):
+        state = report.output_dir / STATE
+        number = _remove(going, state)
+        when = "" if number is None else _when(state, number)
+        for line in _summary(chosen, going, when):
             typer.echo(line)
 
 
@@ -119,22 +129,39 @@ def _obstacle(failure: Failure) -> str | None:
     return None if failure.has_input else "the input file is gone"
 
 
-def _remove(failures: list[Failure], request: Path) -> None:
-    """Remove the `.err` files: without one, a file is undone; then tell the service."""
+def _remove(failures: list[Failure], state: Path) -> str | None:
+    """Remove the `.err` files: without one, a file is undone; then ask the service.
+
+    Return the number of the request.
+    """
+    if not failures:
+        return None
     try:
         for each in failures:
             each.path.unlink(missing_ok=True)
-        if failures:
-            # Also when none seems to run: one that is just starting may have listed
-            # the errors before.
-            request.touch()
+        # Also when none seems to run: one that is just starting may have listed the
+        # errors before.
+        return ask(state, Request.RETRY)
     except OSError as error:
-        raise OutputDirectoryError(request.parent, error) from error
+        raise OutputDirectoryError(state, error) from error
 
 
-def _summary(
-    report: RunReport, chosen: list[Failure], going: list[Failure]
-) -> Iterator[str]:
+def _when(state: Path, number: str) -> str:
+    """Return when the files of a request will be processed, by who has taken it."""
+    never, end = threading.Event(), time.monotonic() + ANSWER_S
+    while (holder := find_running(state)) is not None:
+        if is_answered(state, number):
+            return f"by the running pipeline (pid {holder.pid})"
+        if time.monotonic() >= end:
+            return (
+                f"at the latest at the next run: the running pipeline (pid "
+                f"{holder.pid} on {holder.host}) has not answered for {ANSWER_S:g} s"
+            )
+        never.wait(LOOK_S)
+    return "at the next run"
+
+
+def _summary(chosen: list[Failure], going: list[Failure], when: str) -> Iterator[str]:
     if not chosen:
         yield "No file has failed"
         return
@@ -142,14 +169,10 @@ def _summary(
     left = {each.origin: _obstacle(each) for each in chosen if each not in going}
     for origin, obstacle in left.items():
         yield f"Left as it is: {printable(origin)}: {obstacle}"
-    holder = report.holder
     if not count:
         yield "No file goes again"
-    elif holder is None:
-        yield f"{_files(count)} will be processed again at the next run"
     else:
-        who = f"the running pipeline (pid {holder.pid})"
-        yield f"{_files(count)} will be processed again by {who}"
+        yield f"{_files(count)} will be processed again {when}"
 
 
 def _files(count: int) -> str:

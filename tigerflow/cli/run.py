@@ -18,13 +18,19 @@ from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._settings import load_settings
 from tigerflow.compiler.directory import compile_workflow
 from tigerflow.compiler.environments import check_environments
-from tigerflow.errors import ExitCode, ForeignRunError, NoRunError
+from tigerflow.errors import (
+    ExitCode,
+    ForeignRunError,
+    NoRunError,
+    OutputDirectoryError,
+)
 from tigerflow.layout import STATE
-from tigerflow.lock import STOP_REQUEST, find_running
+from tigerflow.lock import find_running
 from tigerflow.log import configure, logger
 from tigerflow.options import RunnerOptions
 from tigerflow.pipeline.spec import load_pipeline
 from tigerflow.process import StopSignals
+from tigerflow.requests import Request, ask
 from tigerflow.service import Controls, Service
 
 #: What follows the options in the help of `run` and `watch`.
@@ -167,7 +173,10 @@ def stop_command(
                 raise ForeignRunError(holder.pid) from error
             typer.echo(f"Sent SIGTERM to pipeline (pid {holder.pid})")
             return
-        (state / STOP_REQUEST).touch()
+        try:
+            ask(state, Request.STOP_AT_ONCE if force else Request.STOP)
+        except OSError as error:
+            raise OutputDirectoryError(state, error) from error
         typer.echo(f"Asked pipeline to stop (pid {holder.pid} on {holder.host})")
 
 

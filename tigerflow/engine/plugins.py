@@ -26,11 +26,13 @@ from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from tigerflow.layout import MAILBOX_EXIT, job_begun
+from tigerflow.files import see_anew
+from tigerflow.layout import job_end
 from tigerflow.log import configure, logger
 from tigerflow.settings import Settings
 from tigerflow.tasks.launch import carry_functions
 from tigerflow.workers.earlier import note_number
+from tigerflow.workers.mailbox import exit_code, has_begun
 from tigerflow.workers.reasons import Refusal, refusal_by_limit
 from tigerflow.workers.scheduler import JobEvent
 from tigerflow.workers.slurm import EVICTED, KILLED
@@ -254,6 +256,8 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
 
     def report_success(self: Any, job_info: Any) -> None:
         jobs.ended(job_info, "finished")
+        # Else Snakemake waits for it for as long as this host may remember its absence.
+        see_anew(job_end(_place(job_info)))
         succeeded(self, job_info)
 
     def report_error(
@@ -375,8 +379,8 @@ def _clear(places: list[Path]) -> None:
 
 def _is_over(place: Path) -> bool:
     boxes = [path for path in place.glob("*") if path.is_dir()]
-    has_ended = all((box / MAILBOX_EXIT).exists() for box in boxes)
-    return has_ended or not job_begun(place).exists()
+    has_ended = all(exit_code(box) is not None for box in boxes)
+    return has_ended or not has_begun(place)
 
 
 def _try(cancel: Any, infos: list[Any]) -> None:

@@ -13,12 +13,11 @@ from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import (
     STATE,
     RunLayout,
-    job_begun,
     job_number,
 )
 from tigerflow.log import logger
 from tigerflow.settings import Settings
-from tigerflow.workers.mailbox import keep_prints
+from tigerflow.workers.mailbox import has_begun, keep_prints
 from tigerflow.workers.postman import Round
 from tigerflow.workers.protocol import Left, Started, Stop
 from tigerflow.workers.slurm import Queue, cancel
@@ -79,7 +78,7 @@ async def _see_off(
         for each in strangers:
             await asyncio.to_thread(each.look, settings.worker_lost_timeout)
         # One that has not begun finds no mailbox when it does.
-        if not job_begun(job).exists():
+        if not await asyncio.to_thread(has_begun, job):
             break
         await asyncio.sleep(LOOK_S)
     for each in strangers:

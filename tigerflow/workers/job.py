@@ -22,13 +22,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tigerflow.files import write_atomic
+from tigerflow.files import write_over
 from tigerflow.layout import (
     MAILBOX_EXIT,
     MAILBOX_INBOX,
     MAILBOX_LOG,
     MAILBOX_OUTBOX,
     MAILBOX_PULSE,
+    exit_text,
     job_begun,
     job_end,
     pulse_of,
@@ -62,7 +63,7 @@ def main(job: Path) -> int:
         return _refuse(f"{job} has begun before: its scheduler has started it again")
     if any(_is_stopped(mailbox) for mailbox in mailboxes):
         for mailbox in mailboxes:
-            write_atomic(mailbox / MAILBOX_EXIT, "0")
+            write_over(mailbox / MAILBOX_EXIT, exit_text(0))
         job_end(job).touch()
         return 0
     # The last job may have fewer workers than its allocation is for.
@@ -221,7 +222,7 @@ def _wait(workers: "Mapping[subprocess.Popen[bytes], Path]") -> int:
             os.killpg(pid, signal.SIGKILL)
         # Where it cannot be stored, the end of the pulse says it too.
         with contextlib.suppress(OSError):
-            write_atomic(workers[worker] / MAILBOX_EXIT, str(code))
+            write_over(workers[worker] / MAILBOX_EXIT, exit_text(code))
         first = first or (code if code >= 0 else 128 - code)
     return first
 

@@ -13,16 +13,21 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tigerflow.files import append_to
+from tigerflow.files import append_to, see_anew, write_over
 from tigerflow.layout import (
+    MAILBOX_EXIT,
     MAILBOX_INBOX,
     MAILBOX_LOG,
     MAILBOX_OUTBOX,
     MAILBOX_PULSE,
+    exit_text,
+    job_begun,
 )
 from tigerflow.log import logger
 from tigerflow.workers.protocol import Message, decode, encode
 from tigerflow.workers.pulse import Pulse
+
+_FILES = (MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG, MAILBOX_PULSE, MAILBOX_EXIT)
 
 #: How long a message that cannot be stored waits for the next try.
 STORAGE_PAUSE_S = 2.0
@@ -96,16 +101,31 @@ def make_mailbox(path: Path) -> None:
     _make_private(path.parents[1], exist_ok=True)
     _make_private(path.parent, exist_ok=True)
     _make_private(path)
-    for name in (MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG, MAILBOX_PULSE):
+    for name in _FILES:
         (path / name).touch(mode=0o600)
         # Whatever the umask leaves of it.
         (path / name).chmod(0o600)
+    # Whoever waits for it must not wait for a name: see `tigerflow.requests`.
+    write_over(path / MAILBOX_EXIT, exit_text(""))
     Pulse(path / MAILBOX_PULSE).beat()
 
 
 def _make_private(path: Path, *, exist_ok: bool = False) -> None:
     path.mkdir(parents=True, exist_ok=exist_ok)
     path.chmod(0o700)
+
+
+def exit_code(mailbox: Path) -> int | None:
+    """Return that of the worker's process, as of `Popen`; None while it lives."""
+    try:
+        return int((mailbox / MAILBOX_EXIT).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def has_begun(job: Path) -> bool:
+    """Tell whether a job of workers has begun, on whatever host."""
+    return see_anew(job_begun(job))
 
 
 def keep_prints(mailbox: Path, log: Path) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tigerflow.files import see_anew
+from tigerflow.files import see_anew, see_gone
 from tigerflow.layout import RunLayout
 from tigerflow.log import logger
 from tigerflow.settings import Settings
@@ -126,15 +126,23 @@ class TaskPool:
             # Its window may have died: then it is asked for again, and is done once.
             answer = await asyncio.shield(file.answer)
             if self._task.remote:
-                # Whoever is told of it looks for them on this host.
-                results = (self._run_dir / job.output, self._run_dir / job.error)
-                await asyncio.to_thread(see_anew, *results)
+                # Whoever is told of it looks for its results on this host.
+                await asyncio.to_thread(self._see_results, job, answer)
             return answer
         finally:
             file.waiters -= 1
             if not (file.waiters or file.answer.done()) and file in self._waiting:
                 self._waiting.remove(file)
                 file.answer.cancel()
+
+    def _see_results(self, job: FileJob, answer: Answer) -> None:
+        output, error = self._run_dir / job.output, self._run_dir / job.error
+        if answer.fate is Fate.DONE:
+            see_anew(output)
+            see_gone(error)
+        elif answer.fate is Fate.FAILED:
+            see_anew(error)
+            see_gone(output)
 
     def _add(self, job: FileJob) -> PoolFile:
         loop = asyncio.get_running_loop()

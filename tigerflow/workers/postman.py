@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Self
 
 from tigerflow.layout import (
-    MAILBOX_EXIT,
     MAILBOX_INBOX,
     MAILBOX_OUTBOX,
     MAILBOX_PULSE,
     PULSE,
 )
 from tigerflow.settings import Settings
-from tigerflow.workers.mailbox import Receiver, Sender
+from tigerflow.workers.mailbox import Receiver, Sender, exit_code
 from tigerflow.workers.protocol import Message, Started
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
@@ -58,7 +57,7 @@ class Round:
         self.deliver = deliver
         self.is_urgent = is_urgent
         self.next_look = 0.0
-        self._exit = mailbox / MAILBOX_EXIT
+        self._mailbox = mailbox
         self._sender = Sender(mailbox / MAILBOX_INBOX)
         self._receiver = Receiver(mailbox / MAILBOX_OUTBOX)
         self._watch = PulseWatch(mailbox / MAILBOX_PULSE)
@@ -86,7 +85,7 @@ class Round:
         with contextlib.suppress(OSError):
             self._sender.flush()
         # In this order: what came before the end is received before it.
-        code = _read_code(self._exit)
+        code = exit_code(self._mailbox)
         messages = self._receiver.receive()
         if any(isinstance(message, Started) for message in messages):
             # Its job may have waited for long before that.
@@ -193,10 +192,3 @@ class Postman:
             # The loop may be over already.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(each.deliver, delivery)
-
-
-def _read_code(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None

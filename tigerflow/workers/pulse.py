@@ -4,10 +4,11 @@ The dispatcher has one for all its workers, and each worker has one in its mailb
 A full disk does not stop them: they are made beforehand, and only written over.
 """
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tigerflow.files import write_over
 
 #: Signs of life in the time after which somebody without one is taken for gone.
 BEATS_PER_TIMEOUT = 4
@@ -31,13 +32,7 @@ class Pulse:
             OSError: it cannot be written.
         """
         self._number += 1
-        # Neither replaced nor cut: that would take room, and its readers know its
-        # handle.
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, f"{self._number:0{_WIDTH}}\n".encode())
-        finally:
-            os.close(descriptor)
+        write_over(self._path, f"{self._number:0{_WIDTH}}\n")
 
 
 class PulseWatch:
