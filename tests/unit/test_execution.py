@@ -432,6 +432,12 @@ def test_an_error_that_cannot_be_stored_is_replaced_by_the_reason(job, monkeypat
     assert left(job) == ["a.b.err"]
 
 
+def refuse_what_exists(output):
+    """Fail as duckdb.connect does for an empty file."""
+    msg = f'The file "{output}" exists, but it is not a valid database file!'
+    raise ValueError(msg)
+
+
 @pytest.mark.parametrize(
     "occupy",
     [
@@ -439,15 +445,15 @@ def test_an_error_that_cannot_be_stored_is_replaced_by_the_reason(job, monkeypat
         lambda output: output.mkdir(),
         lambda output: (output / "deep").mkdir(),
         lambda output: output.symlink_to("x"),
+        refuse_what_exists,
     ],
 )
 def test_an_error_that_names_the_temporary_says_that_it_exists(job, occupy):
     this = process(job, lambda _input, output: occupy(output))
 
-    assert this.failure.exception_type in {"FileExistsError", "NotADirectoryError"}
     assert this.failure.message.endswith(
         "; output_file is an empty file when run starts: overwrite it (mode 'w', "
-        "not 'x'); instead of a directory, write an archive to it"
+        "not 'x'), or remove it first; instead of a directory, write an archive to it"
     )
 
 

@@ -45,8 +45,8 @@ PRINTED_TAIL = 4000
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _OCCUPIED = (
-    "output_file is an empty file when run starts: overwrite it (mode 'w', not 'x'); "
-    "instead of a directory, write an archive to it"
+    "output_file is an empty file when run starts: overwrite it (mode 'w', not 'x'), "
+    "or remove it first; instead of a directory, write an archive to it"
 )
 
 #: What a task's `run_batch` gets: inputs, and where to write the outputs.
@@ -402,9 +402,10 @@ class Batch:
     def _record(self, this: Attempt, failure: BaseException) -> ErrorRecord:
         name, tail = this.job.input.name, self._printed.tail()
         record = ErrorRecord.from_exception(self._task, name, failure, tail)
-        if this.temporary.name in record.message and issubclass(
+        is_in_the_way = "exists" in record.message or issubclass(
             type(failure), FileExistsError | NotADirectoryError
-        ):
+        )
+        if is_in_the_way and this.temporary.name in record.message:
             return replace(record, message=f"{record.message}; {_OCCUPIED}")
         return record
 
