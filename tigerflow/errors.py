@@ -229,7 +229,8 @@ class SnakemakeError(TigerflowError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"Snakemake cannot run: {reason} (see .tigerflow/logs/snakemake-trial.log). "
+            f"Snakemake cannot run: {reason} "
+            "(see .tigerflow/logs/snakemake-trial.log). "
             "No files were lost: fix this, then start again"
         )
 

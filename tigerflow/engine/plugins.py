@@ -7,6 +7,7 @@ tests.
 import asyncio
 import contextlib
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -22,9 +24,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from snakemake.exceptions import print_exception
+from snakemake.logging import logger as snakemake_logger
 from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from tigerflow.files import see_anew
 from tigerflow.layout import job_end
@@ -224,6 +229,16 @@ class _Jobs:
                     case _:
                         pass
 
+    def note_error(self, record: logging.LogRecord) -> bool:
+        """Pass on what Snakemake says of an error, for which it will end."""
+        if getattr(record, "event", None) is LogEvent.ERROR:
+            self.note_end(record.getMessage())
+        return True
+
+    def note_end(self, reason: str) -> None:
+        """Pass on why Snakemake will end."""
+        self._tell(JobEvent("", "ended", _one_line(reason)[:_LONGEST]))
+
     def _tell(self, event: JobEvent) -> None:
         # The service may be gone.
         with self._lock, contextlib.suppress(OSError):
@@ -245,6 +260,8 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     _prepare_executors(avoided)
     jobs = _Jobs(connection, _Programs().words)
     threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
+    snakemake_logger.addFilter(jobs.note_error)
+    _note_usage_errors(jobs)
     submitted = RealExecutor.report_job_submission
     succeeded = AbstractExecutor.report_job_success
     failed = AbstractExecutor.report_job_error
@@ -267,6 +284,10 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
         failed(self, job_info, msg, **more)
 
     def cancel(self: Any) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, Exception):
+            # Snakemake would say it later; but this is the end of the process.
+            print_exception(error, self.workflow.linemaps)
         jobs.cancel_all(self)
 
     RealExecutor.report_job_submission = report_submission
@@ -276,6 +297,17 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     # No public way.
     RemoteExecutor._wait_for_jobs = lambda self: _follow(self, jobs)  # noqa: SLF001
     RemoteExecutor.cancel = cancel
+
+
+def _note_usage_errors(jobs: _Jobs) -> None:
+    """Pass on what Snakemake says of its options, which are those of the profile."""
+    end = ArgumentParser.error
+
+    def error(self: ArgumentParser, message: str) -> None:
+        jobs.note_end(message)
+        end(self, message)
+
+    ArgumentParser.error = error  # type: ignore[method-assign, assignment]
 
 
 def _set_environment() -> None:

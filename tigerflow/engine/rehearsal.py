@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tigerflow.compiler.directory import write_workers
 from tigerflow.engine.forks import Forks
-from tigerflow.engine.submission import Submitter
+from tigerflow.engine.submission import SILENT, Submitter
 from tigerflow.errors import RehearsalError
 from tigerflow.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE, mailboxes
 from tigerflow.pipeline.document import read_document
@@ -168,7 +168,9 @@ async def _rehearse(
             submission.cancel()
         told.setdefault(event.job, event)
     if missing := names.keys() - told.keys():
-        said = _last_line(scratch / "log")
+        said = told[""].text
+        if said == SILENT:
+            said = _last_line(scratch / "log")
         raise RehearsalError(said or f"no word on {names[min(missing)]}")
     return {t: _result(scratch / "stage" / j, told[j]) for j, t in names.items()}
 

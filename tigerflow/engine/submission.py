@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,6 +23,9 @@ from tigerflow.engine.forks import ForkError, Forks, kill, until_parent_ends
 from tigerflow.files import open_as_private
 from tigerflow.layout import job_end, mailboxes
 from tigerflow.workers.scheduler import JobEvent, SubmitError
+
+#: What is said of a Snakemake that has said nothing.
+SILENT = "Snakemake has ended without a word on its job"
 
 
 @dataclass(frozen=True)
@@ -72,27 +75,30 @@ class Submitter:
             except ForkError as error:
                 ours.close()
                 raise SubmitError(str(error)) from error
-        return SnakemakeSubmission(process, ours, self._arguments[-1])
+        return SnakemakeSubmission(process, ours)
 
 
 class SnakemakeSubmission:
     """A Snakemake that submits jobs and follows them; see `Submission`."""
 
-    def __init__(self, process: BaseProcess, connection: Connection, log: Path) -> None:
+    def __init__(self, process: BaseProcess, connection: Connection) -> None:
         """Talk through `connection`, whose other end `process` has."""
         self._process = process
         self._connection = connection
-        self._log = log
         self._queue: asyncio.Queue[JobEvent | None] = asyncio.Queue()
         asyncio.get_running_loop().add_reader(connection.fileno(), self._read)
 
     async def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the jobs, until all have ended; last is `ended`."""
+        text = SILENT
         while (event := await self._queue.get()) is not None:
-            yield event
+            if event.kind == "ended":
+                # It has not yet, and says why it will.
+                text = event.text
+            else:
+                yield event
         await asyncio.to_thread(self._process.join)
         code = self._process.exitcode or 0
-        text = f"Snakemake has ended without a word on its job (see {self._log})"
         yield JobEvent("", "ended", text, is_killed=code < 0)
 
     def cancel(self, jobs: Sequence[str] = ()) -> None:
@@ -167,7 +173,12 @@ def _prepare_snakemake(
     """Return Snakemake's command line, which will tell what becomes of its jobs."""
     from tigerflow.engine import preload  # noqa: PLC0415 -- takes a second
 
-    preload.check()
+    try:
+        preload.check()
+    except Exception as error:
+        event = JobEvent("", "ended", f"Snakemake cannot run: {error!r}")
+        connection.send_bytes(json.dumps(asdict(event)).encode())
+        raise
     from snakemake.cli import main  # noqa: PLC0415 -- the same
 
     from tigerflow.engine.home import make_up_for_home  # noqa: PLC0415
