@@ -24,6 +24,9 @@ ACCOUNTS = ("lab", "other")
 #: Beside the one that jobs have by default, `normal`.
 QOS = "long"
 
+#: Older ones do not know the word, and do not start.
+_CAN_DO_WITHOUT_CGROUPS = (24, 5)
+
 _SLURM = """\
 ClusterName={cluster}
 SlurmctldHost={head}(127.0.0.1)
@@ -124,8 +127,8 @@ class Ports:
         return cls(ctld, dbd, tuple(nodes))
 
 
-def write(directory: Path, ports: Ports) -> None:
-    """Write the configuration of the cluster in `directory`."""
+def write(directory: Path, ports: Ports, version: tuple[int, int]) -> None:
+    """Write the configuration of the cluster in `directory`, of a version of Slurm."""
     values = {
         "directory": directory,
         "cluster": CLUSTER,
@@ -139,6 +142,9 @@ def write(directory: Path, ports: Ports) -> None:
         _SLURM.format(**values) + _nodes(ports.nodes) + _PARTITIONS.format(**parts)
     )
     (etc / "gres.conf").write_text(_gpus(directory))
+    if version >= _CAN_DO_WITHOUT_CGROUPS:
+        # They look for them even where nothing uses them.
+        (etc / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
     (etc / "hosts").write_text(f"127.0.0.1 localhost {HEAD} {' '.join(NODES)}\n")
     dbd = etc / "slurmdbd.conf"
     dbd.touch(mode=0o600)

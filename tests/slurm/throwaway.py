@@ -21,6 +21,7 @@ DIRECTORY = Path(f"/tmp/tigerflow-slurm-{zlib.crc32(__file__.encode()):08x}")
 
 _PROGRAMS = (
     "munged",
+    "mariadb",
     "mariadbd",
     "mariadb-install-db",
     "slurmdbd",
@@ -275,7 +276,8 @@ class Cluster:
         null = Path("/dev/null").stat().st_rdev
         for file in configuration.gpu_files(self.directory):
             os.mknod(file, stat.S_IFCHR | 0o666, null)
-        configuration.write(self.directory, configuration.Ports.free())
+        ports = configuration.Ports.free()
+        configuration.write(self.directory, ports, self._version())
 
     def _start_munge(self) -> None:
         munge = self.directory / "munge"
@@ -313,6 +315,10 @@ class Cluster:
             env=self.environment,
         )
         wait_until(self._database_socket.exists, "the database listens")
+        # Newer ones of slurmdbd do not make it themselves.
+        create = ("--execute=CREATE DATABASE IF NOT EXISTS slurm",)
+        words = ("mariadb", "--user=root", f"--socket={self._database_socket}", *create)
+        wait_until(lambda: succeeds(self.call, *words), "there is a database")
 
     def _make_accounts(self) -> None:
         file = self.directory / "etc" / "accounts"
@@ -325,6 +331,12 @@ class Cluster:
         self.call("sacctmgr", "--immediate", *words)
 
     # --- Looks.
+
+    def _version(self) -> tuple[int, int]:
+        """Return the version of Slurm, such as (22, 5)."""
+        # slurm-wlm 22.05.8
+        numbers = self.call("slurmd", "-V").split()[1].split(".")
+        return int(numbers[0]), int(numbers[1])
 
     @property
     def _database_socket(self) -> Path:

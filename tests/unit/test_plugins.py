@@ -192,20 +192,28 @@ def test_failure_is_told_in_the_schedulers_own_words(
     assert json.loads(ends[0].recv_bytes())["text"] == plain
 
 
-def test_failure_is_told_with_what_slurm_said_on_the_node(tmp_path, ends):
+_SAID_ON_NODE = "StepId=7.batch exceeded memory limit (2 > 1)"
+
+
+@pytest.mark.parametrize(
+    "speaker",
+    ["slurmstepd-n1:", "[2026-01-01T00:00:00.123]", "[Jan 01 00:00:00]"],
+    ids=["22.05", "26.05", "26.05 with LogTimeFormat=short"],
+)
+def test_failure_is_told_with_what_slurm_said_on_the_node(tmp_path, ends, speaker):
     log = tmp_path / "7.log"
     log.write_text(
         "of the worker\n"
-        "slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***\n"
-        "slurmstepd-n1: error: StepId=7.batch exceeded memory limit (2 > 1)\n"
-        "slurmstepd-n1: error: Exceeded job memory limit\n"
+        "[train] error: of the worker\n"
+        f"{speaker} error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***\n"
+        f"{speaker} error: {_SAID_ON_NODE}\n"
+        f"{speaker} error: Exceeded job memory limit\n"
     )
     info = job(tmp_path, "a", "7")
     plugins._Jobs(ends[1]).ended(info, "failed", "it failed.", [str(log)])
     plugins._Jobs(ends[1]).ended(info, "failed", "it failed.", ["/no/such/log"])
     told = [json.loads(ends[0].recv_bytes())["text"] for _ in range(2)]
-    said = "StepId=7.batch exceeded memory limit (2 > 1)"
-    assert told == [f"it failed; {said}", "it failed"]
+    assert told == [f"it failed; {_SAID_ON_NODE}", "it failed"]
 
 
 @pytest.mark.parametrize(

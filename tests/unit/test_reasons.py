@@ -28,6 +28,7 @@ VIOLATES = (
         "QOSMinCpuNotSatisfied",
         "QOSMinGRES",
         "QOSNotAllowed",
+        "ReservationInvalid",
     ],
 )
 def test_job_over_a_limit_of_its_own_never_starts(reason):
@@ -65,6 +66,7 @@ def test_job_that_waits_for_others_starts_later(reason):
         "AssocGrpSubmitJobsLimit",
         "AssocMaxJobsLimit",
         "AssocMaxSubmitJobLimit",
+        "MaxCpuRunMinsPerUser",
         "MaxJobsPerAccount",
         "MaxSubmitJobsPerAccount",
         "QOSGrpSubmitJobsLimit",

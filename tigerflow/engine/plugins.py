@@ -71,8 +71,11 @@ _OUTAGE = re.compile(
     re.IGNORECASE,
 )
 
-#: What Slurm writes to the log of a job that it ends, but not that it ends it.
-_NODE_SAID = re.compile(r"^slurmstepd[^:\n]*: error: (?!\*\*\*)(.+)$", re.MULTILINE)
+#: What Slurm writes to the log of a job that it ends, but not that it ends it: after
+#: its own name, and since 26.05 after the time, in any of the forms of LogTimeFormat.
+_NODE_SAID = re.compile(
+    r"^(?:slurmstepd[^:\n]*:|\[[^]\n]*\d[^]\n]*\]) error: (?!\*\*\*)(.+)$", re.MULTILINE
+)
 
 #: What Snakemake adds to what a plugin says of a failure.
 _ADDED = "For further error details see the cluster/cloud log"

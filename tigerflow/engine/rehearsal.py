@@ -57,7 +57,8 @@ timeout 30 "${0##*/}" "$@" 2>/dev/null || true
 
 _SLURM = "slurm"
 
-_NUMBER = re.compile(r"^Job \d+ to start")
+#: No job has this number. Slurm 26.05 writes a word too many: "at TIME a using".
+_START = re.compile(r"^Job \d+ to start (at \S+(?: on cluster \S+)?)(?: a)? using ")
 
 #: What Snakemake says to find its job again; the rest is what the job is to get.
 _SNAKEMAKES = frozenset({"--job-name", "--output", "--comment", "-D"})
@@ -186,10 +187,14 @@ def _result(notes: Path, event: JobEvent) -> Rehearsal:
     is_known = (accepted.exists() or refused.exists()) and not event.is_outage
     return Rehearsal(
         shlex.join(["sbatch", *_options(given)]),
-        # No job has this number.
-        _NUMBER.sub("it would start", event.text),
+        plain_verdict(event.text),
         is_accepted=accepted.exists() if is_known else None,
     )
+
+
+def plain_verdict(said: str) -> str:
+    """Return what Slurm says of a job that it would take, as of one to come."""
+    return _START.sub(r"it would start \1 using ", said)
 
 
 def _options(words: list[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ _OWN_SIZE = re.compile(
 )
 
 #: Limits on how many jobs there are, or on what those of a group have used so far.
-_OF_OTHERS = re.compile(r"\w*(Jobs|SubmitJob|Grp\w*Minutes)\w*", re.ASCII)
+_OF_OTHERS = re.compile(r"\w*(Jobs|SubmitJob|Grp\w*Minutes|RunMins)\w*", re.ASCII)
 
 #: What a job asks for does not exist, or is not for this user.
 _IMPOSSIBLE = frozenset(
@@ -27,6 +27,7 @@ _IMPOSSIBLE = frozenset(
         "PartitionTimeLimit",
         "QOSNotAllowed",
         "ReservationDeleted",
+        "ReservationInvalid",
     }
 )
 
