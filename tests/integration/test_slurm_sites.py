@@ -1,6 +1,7 @@
 """What clusters have of their own: limits, defaults, environments, other ways in."""
 
 import re
+import shutil
 import sys
 
 import pytest
@@ -98,6 +99,43 @@ class Work(SlurmTask):
     assert flow.finish() == 0, flow.said
     # Slurm sets no amount for all memory.
     assert flow.in_order("has") == [f"has {[str(CPUS_A_NODE), None]}"]
+
+
+#: Stands before Slurm's own: the cluster seems to have no arrays of jobs.
+SCONTROL = """\
+#!/bin/sh
+{scontrol} "$@" | sed "s/^MaxArraySize .*/MaxArraySize = 0/"
+"""
+
+
+@pytest.fixture
+def without_arrays(flow):
+    """A flow on a cluster that has no arrays of jobs."""
+    programs = flow.root / "programs"
+    programs.mkdir()
+    path = flow.environment["PATH"]
+    real = shutil.which("scontrol", path=path)
+    (programs / "scontrol").write_text(SCONTROL.format(scontrol=real))
+    (programs / "scontrol").chmod(0o755)
+    flow.environment["PATH"] = f"{programs}:{path}"
+    return flow
+
+
+def test_service_needs_no_arrays_of_jobs(without_arrays):
+    without_arrays.serve()
+    without_arrays.add_inputs("a")
+    assert without_arrays.finish() == 0, without_arrays.said
+    without_arrays.check("a")
+
+
+def test_plain_snakemake_needs_no_arrays_of_jobs(without_arrays):
+    without_arrays.add_module(WORK)
+    without_arrays.compile(without_arrays.task(resources=ROOM))
+    without_arrays.add_inputs("a")
+    process = without_arrays.start(profile="slurm", cores=None)
+    code, said = finish(process, 180)
+    assert code == 0, said
+    assert without_arrays.names("work") == ["a.out"]
 
 
 # The environment

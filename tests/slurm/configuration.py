@@ -59,8 +59,6 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 GresTypes=gpu
 EnforcePartLimits=ALL
 DefMemPerCPU=100
-# No arrays of jobs: some clusters have none.
-MaxArraySize=0
 KillWait=3
 # A node that does not answer for so long is down.
 SlurmdTimeout=5
