@@ -41,6 +41,9 @@ __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 #: Whether a run without a worker host starts one; that of a service ends instead.
 starts_host = True
 
+#: The outputs that a window was asked for, in the order in which to make them.
+target_order: Sequence[str] = ()
+
 #: The command of a rule of ours.
 _COMMAND = re.compile(r"\{RUN\} (?P<task>\S+) \{input:q\} \{output:q\}")
 
@@ -94,31 +97,52 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         persistence._get_recorded_starttime = self._start_of  # noqa: SLF001
         self._write_record = persistence._write_record  # noqa: SLF001
         persistence._write_record = self._write_own_record  # noqa: SLF001
+        #: Stem -> its place among the files of this run.
+        self._places = _places(self.dag.jobs)
+        self._own_priority = self.dag.priority
+        self.dag.priority = self._priority
 
     def run_jobs(self, jobs: list[Any]) -> None:
         """Hand over our jobs, and run here those that are none of ours."""
         ours = [(job, words) for job in jobs if (words := _client_words(job))]
+        # Snakemake has them in sets.
+        ours.sort(key=lambda each: self._place(each[0]))
         # All at once: starting and ending an event loop takes longer than one job.
         self.workflow.async_run(_prepare([job for job, _ in ours]))
-        for job, words in ours:
-            if self.logger.isEnabledFor(logging.INFO):
-                self.run_job_pre(job)
-            self._hand_over(job, words)
+        self._hand_over([self._announce(job, words) for job, words in ours])
         handed = {job for job, _ in ours}
         super().run_jobs([job for job in jobs if job not in handed])
 
-    def _hand_over(self, job: Any, words: client.Fields) -> None:
+    def _place(self, job: Any) -> int:
+        return self._places.get(_stem(job), 0)
+
+    def _priority(self, job: Any) -> float:
+        """Return a job's priority: of jobs with the same, earlier files go first.
+
+        Snakemake would choose those with the largest inputs, or any.
+        """
+        own: float = self._own_priority(job)
+        return own + 1 - (self._place(job) + 1) / (len(self._places) + 1)
+
+    def _announce(self, job: Any, words: client.Fields) -> "_Handed":
+        if self.logger.isEnabledFor(logging.INFO):
+            self.run_job_pre(job)
         info = SubmittedJobInfo(job=job)
         # Not marked as being made: an output of ours is there whole or not at all.
         self.report_job_submission(info, register_job=False)
-        request = client.RunRequest(str(job.jobid).encode(), words)
         self._sources[str(job.output[0])] = _state_of(job.input)
+        return client.RunRequest(str(job.jobid).encode(), words), info
+
+    def _hand_over(self, handed: "list[_Handed]") -> None:
+        if not handed:
+            return
         try:
-            self._send(request, info)
+            self._send(handed)
         except (OSError, client.HostError) as error:
-            # The thread that listens may have ended the job already.
-            if self._take(request.number) is not None:
-                self._fail(info, str(error))
+            for request, info in handed:
+                # The thread that listens may have ended the job already.
+                if self._take(request.number) is not None:
+                    self._fail(info, str(error))
 
     async def _mend_output_mtime(self, job: Any, outputs: Sequence[str]) -> None:
         """Redate outputs that Snakemake would refuse as older than their inputs.
@@ -140,16 +164,17 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         self._disconnect()
         super().cancel()
 
-    def _send(self, request: client.RunRequest, info: SubmittedJobInfo) -> None:
+    def _send(self, handed: "list[_Handed]") -> None:
+        requests = [request.fields() for request, _ in handed]
         with self._lock:
             # With the connection: the jobs are those that it has to answer.
-            self._jobs[request.number] = info
+            self._jobs.update((request.number, info) for request, info in handed)
             if self._connection is not None:
-                client.send(self._connection, request.fields())
+                client.send(self._connection, *requests)
                 return
-            workflow_dir = os.fsdecode(request.words[0])
+            workflow_dir = os.fsdecode(handed[0][0].words[0])
             host = self._host(workflow_dir) if starts_host else None
-            self._connection = client.open_session(request.fields(), host)
+            self._connection = client.open_session(requests, host)
         listener = threading.Thread(
             target=self._listen,
             args=(self._connection,),
@@ -242,6 +267,29 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         if source is not None and source != _state_of(record.input):
             record.input_checksums = {}
         self._write_record(output, record)
+
+
+#: A job on its way to the host.
+_Handed = tuple[client.RunRequest, SubmittedJobInfo]
+
+
+def _places(jobs: Iterable[Any]) -> dict[str, int]:
+    """Return the place of each stem: of its first target, else of its name."""
+    targets = {path: place for place, path in enumerate(target_order)}
+    first: dict[str, int] = {}
+    for job in jobs:
+        if stem := _stem(job):
+            place = targets.get(str(job.output[0]), len(targets))
+            first[stem] = min(first.get(stem, place), place)
+    ordered = sorted(first, key=lambda stem: (first[stem], stem))
+    return {stem: place for place, stem in enumerate(ordered)}
+
+
+def _stem(job: Any) -> str:
+    """Return the stem of the file that a job is for; "" for a job of another rule."""
+    if job.is_group() or not job.output:
+        return ""
+    return str(job.wildcards_dict.get("stem", ""))
 
 
 def _state_of(paths: Iterable[str]) -> tuple[object, ...]:

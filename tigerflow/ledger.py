@@ -13,6 +13,8 @@ class StagedFile:
 
     arrival: Arrival
     stem: str
+    #: Its place in the order of staging.
+    place: int
     attempts: int = 0
     #: The tasks whose outputs its window was asked for.
     asked: tuple[str, ...] = ()

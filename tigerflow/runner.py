@@ -119,6 +119,8 @@ class Runner:
     #: When the last window ended, by the loop's clock.
     _last_busy: float = 0.0
     _scanned: bool = False
+    #: How many files have been staged.
+    _places: int = 0
     #: How many files earlier runs have settled, by what became of them.
     _found: Counter[Status] = field(default_factory=Counter)
     _stopping: bool = False
@@ -210,6 +212,11 @@ class Runner:
         name = stem + self.parts.targets.input_ext
         if name in self.ledger.staged:
             self.tally.note(name, task, succeeded=succeeded)
+
+    def place(self, stem: str) -> int:
+        """Return the place of a file in the order of staging."""
+        staged = self.ledger.staged.get(stem + self.parts.targets.input_ext)
+        return self._places if staged is None else staged.place
 
     @property
     def is_stopping(self) -> bool:
@@ -355,7 +362,8 @@ class Runner:
             del self.ledger.waiting[arrival.name]
             stem = stem_of(arrival.name, self.parts.targets.input_ext)
             proven = self.screening.is_proven(arrival)
-            staged = StagedFile(arrival, stem, proven=proven)
+            self._places += 1
+            staged = StagedFile(arrival, stem, self._places, proven=proven)
             self.ledger.staged[arrival.name] = staged
             self._ready.append(staged)
         self._record("staged", list(chosen))

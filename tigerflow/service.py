@@ -128,10 +128,16 @@ class Service:
         windows = self._windows(forks)
         windows.clean()
         recorder = _Recorder(journal)
-        patron = Patron(recorder.answered, recorder.worker_changed, windows.admit)
+        patron = Patron(
+            recorder.answered,
+            recorder.worker_changed,
+            windows.admit,
+            windows.turn,
+            recorder.place,
+        )
         host = Host(listener, self.settings, patron, self._submitter(forks).submit)
         runner = Runner(self._parts(host, windows, journal), self.options)
-        recorder.on_blocked, recorder.on_tried = runner.blocked, runner.tried
+        recorder.serve(runner)
         controls = Controls(
             asyncio.get_running_loop(), runner, host, windows, forks, lock
         )
@@ -284,13 +290,22 @@ class _Recorder:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self.on_blocked: Callable[[str, str], None] = lambda _stem, _reason: None
-        self.on_tried: Callable[[str, str, bool], None] = lambda *_: None
+        self._on_blocked: Callable[[str, str], None] = lambda _stem, _reason: None
+        self._on_tried: Callable[[str, str, bool], None] = lambda *_: None
+        self._place: Callable[[str], int] = lambda _stem: 0
+
+    def serve(self, runner: Runner) -> None:
+        """Tell it what becomes of files; it is made later than this."""
+        self._on_blocked, self._on_tried = runner.blocked, runner.tried
+        self._place = runner.place
+
+    def place(self, stem: str) -> int:
+        return self._place(stem)
 
     def answered(self, told: WorkerTask, job: FileJob, answer: Answer) -> None:
         stem = job.output.name.removesuffix(told.output_ext)
         if answer.fate is Fate.BLOCKED:
-            self.on_blocked(stem, answer.message)
+            self._on_blocked(stem, answer.message)
         if answer.fate in {Fate.BLOCKED, Fate.UNDONE}:
             return
         self._journal.append(
@@ -301,7 +316,7 @@ class _Recorder:
             seconds=answer.seconds,
             worker=answer.worker,
         )
-        self.on_tried(stem, told.name, answer.fate is Fate.DONE)
+        self._on_tried(stem, told.name, answer.fate is Fate.DONE)
         if answer.fate is Fate.FAILED:
             logger.error("[{}] {}", told.name, printable(answer.message))
 

@@ -476,7 +476,7 @@ def test_task_whose_setup_raises_stops_alone(flow):
     assert flow.names("fine") == [f"{stem}.out" for stem in stems]
     assert flow.names("broken") == flow.names("after") == []
     assert flow.said.count("no licence") == 1
-    (flow.out / "licence").touch()
+    (flow.root / "licence").touch()
     assert flow.once() == 0
     assert len(flow.names("after")) == 6
 

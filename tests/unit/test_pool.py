@@ -1,6 +1,7 @@
 """The pool of a task, with workers that a test plays."""
 
 import asyncio
+import itertools
 import json
 import time
 from dataclasses import replace
@@ -183,10 +184,11 @@ class Bench:
     def links(self):
         return self.launcher.links
 
-    async def ask(self, *stems):
+    async def ask(self, *stems, places=()):
         """Ask for files; return the answers to come."""
         answers = [
-            asyncio.create_task(self.pool.process(self._job(stem))) for stem in stems
+            asyncio.create_task(self.pool.process(self._job(stem), place))
+            for stem, place in itertools.zip_longest(stems, places)
         ]
         await settle()
         return answers
@@ -262,6 +264,21 @@ async def test_workers_are_as_many_as_files_wait_up_to_the_limit(bench):
     assert len(bench.links) == 1
     await bench.ask("b", "c", "d", "e")
     assert len(bench.links) == 3
+
+
+@in_loop
+async def test_file_with_an_earlier_place_is_begun_before_those_that_wait(bench):
+    bench = Bench(bench.directory, remote=False)
+    await bench.ask("a", "b", places=[2, 4])
+    await bench.ask("c", "d", "e", places=[3, 1, 4])
+    [link] = bench.links
+    await link.start()
+    begun = []
+    for _ in range(5):
+        begun += link.calls[0]
+        # So long that no other is handed over ahead.
+        await link.finish(seconds=60)
+    assert begun == ["d", "a", "c", "b", "e"]
 
 
 @in_loop

@@ -41,6 +41,7 @@ def run_targets(
     make_up_for_home(run_dir)
     workflow.targets_are_given = True
     executor.starts_host = False
+    executor.target_order = targets
     # No public way. It removes directories that are empty, in which the worker of
     # another window is about to write.
     DAG.cleanup_workdir = _leave_directories

@@ -1,6 +1,8 @@
 """Run one window, some files' targets, through Snakemake in a forked child."""
 
+import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -62,6 +64,8 @@ class WindowRunner:
         self._trial_log = log.with_name(f"{log.stem}-trial.log")
         self._running: dict[int, BaseProcess] = {}
         self._planning: set[int] = set()
+        #: In the order of their starts: windows that have not had their turn.
+        self._turns: dict[int, asyncio.Event] = {}
 
     def clean(self) -> None:
         """Remove what a killed service left; no window may run.
@@ -80,6 +84,7 @@ class WindowRunner:
         process = self._start(self._log, targets, keep_metadata=keep_metadata)
         assert process.pid is not None  # noqa: S101 -- it is started
         self._planning.add(process.pid)
+        self._turns[process.pid] = asyncio.Event()
         return process
 
     def start_trial(self) -> BaseProcess:
@@ -120,6 +125,7 @@ class WindowRunner:
         assert pid is not None  # noqa: S101 -- it was started
         del self._running[pid]
         self._planning.discard(pid)
+        self._pass_turn(pid)
         if code == _UNKNOWN_EXIT:
             kill(pid)
         return code
@@ -128,6 +134,20 @@ class WindowRunner:
         """Let a window hand over its jobs; False for a process that is none of ours."""
         self._planning.discard(pid)
         return pid in self._running
+
+    async def turn(self, pid: int) -> None:
+        """Wait until windows that were started before hand over their jobs.
+
+        So that files are begun in the order in which they were staged.
+        """
+        earlier = itertools.takewhile(lambda other: other != pid, self._turns)
+        for event in [self._turns[other] for other in earlier]:
+            await event.wait()
+        self._pass_turn(pid)
+
+    def _pass_turn(self, pid: int) -> None:
+        if event := self._turns.pop(pid, None):
+            event.set()
 
     @property
     def planning(self) -> int:

@@ -140,7 +140,7 @@ def main(arguments: list[str]) -> int:
     """Process one file; return the exit code."""
     request = RunRequest(b"", [os.fsencode(word) for word in arguments])
     try:
-        with open_session(request.fields()) as connection:
+        with open_session([request.fields()]) as connection:
             reply = receive_reply(connection)
     except HostError as error:
         print(f"tigerflow: {error}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
@@ -159,13 +159,13 @@ def attend() -> socket.socket:
     Raises:
         HostError: there is no host, and none can be started.
     """
-    return open_session([b"attend", str(os.getpid()).encode()])
+    return open_session([[b"attend", str(os.getpid()).encode()]])
 
 
 def stop() -> list[str]:
     """Stop the current run directory's host; return what went wrong at teardown."""
     try:
-        connection = _try_session([b"stop"], None)
+        connection = _try_session([[b"stop"]], None)
         if connection is None:
             return []
         with connection:
@@ -178,17 +178,20 @@ def stop() -> list[str]:
     return [field.decode(errors="replace") for field in answer[1:]]
 
 
-def open_session(request: Fields, host: tuple[str, ...] | None = HOST) -> socket.socket:
-    """Send a request to the run's host, started if need be; return the connection.
+def open_session(
+    requests: list[Fields], host: tuple[str, ...] | None = HOST
+) -> socket.socket:
+    """Send requests to the run's host, started if need be; return the connection.
 
-    The host has accepted the request. More may follow on the connection, each `run`
+    The host has accepted the first, and takes all of them before those of connections
+    that it accepts later. More may follow on the connection, each `run`
     with a number of its own; answers come as the files are finished, and have it too.
     A host gives up what a connection asked for when it is closed.
 
     Raises:
         HostError: there is no host, and none can or, without `host`, shall be started.
     """
-    connection = _try_session(request, host)
+    connection = _try_session(requests, host)
     if connection is None:
         stays = "does not stay up" if host else "is gone"
         msg = f"the worker host {stays}; see .tigerflow/logs/host.log"
@@ -221,13 +224,15 @@ def _receive(connection: socket.socket) -> Fields:
     return fields
 
 
-def _try_session(request: Fields, host: tuple[str, ...] | None) -> socket.socket | None:
+def _try_session(
+    requests: list[Fields], host: tuple[str, ...] | None
+) -> socket.socket | None:
     for _ in range(TRIES):
         connection = connect() or (_start_host(host) if host else None)
         if connection is None:
             return None
         try:
-            send(connection, request)
+            send(connection, *requests)
             if _is_accepted(receive(connection)):
                 return connection
         except OSError:
@@ -306,9 +311,9 @@ def runtime_directory() -> str:
     return path
 
 
-def send(connection: socket.socket, fields: Fields) -> None:
-    """Send one frame."""
-    connection.sendall(frame(fields))
+def send(connection: socket.socket, *frames: Fields) -> None:
+    """Send a frame of each of these fields, all at once."""
+    connection.sendall(b"".join(map(frame, frames)))
 
 
 def receive(connection: socket.socket) -> Fields:

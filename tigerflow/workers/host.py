@@ -17,7 +17,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,10 @@ class Patron:
     on_worker: WorkerListener
     #: Whether a process of this id may send files; a Snakemake of the user's may not.
     admits: Callable[[int], bool]
+    #: Waits until those that it has started earlier send their files.
+    turn: Callable[[int], Awaitable[None]]
+    #: The place of a stem among all files: earlier ones are begun first.
+    place: Callable[[str], int]
 
 
 class Host:
@@ -233,6 +237,8 @@ class Host:
             await self._over.wait()
         else:
             first = client.RunRequest.of(request)
+            if self._patron is not None:
+                await self._patron.turn(pid)
             _send(writer, [client.ACCEPTED])
             await self._serve_session(first, reader, writer)
 
@@ -282,7 +288,10 @@ class Host:
         except (OSError, OutputDirectoryError) as error:
             message = f"cannot write to the output directory: {error}"
             return self._tell(told, job, Answer(0, Fate.BLOCKED, message))
-        return self._tell(told, job, await pool.process(job))
+        place = None
+        if self._patron is not None:
+            place = self._patron.place(_stem(told, job.output))
+        return self._tell(told, job, await pool.process(job, place))
 
     def _tell(self, told: WorkerTask, job: FileJob, answer: Answer) -> Answer:
         if self._patron is not None:
@@ -404,9 +413,12 @@ def _send(writer: asyncio.StreamWriter, fields: client.Fields) -> None:
 
 def _job(told: WorkerTask, input_file: str, output_file: str) -> FileJob:
     output = Path(output_file)
-    stem = output.name.removesuffix(told.output_ext)
-    error = error_directory(told.name) / error_name(stem)
+    error = error_directory(told.name) / error_name(_stem(told, output))
     return FileJob(Path(input_file), output, error)
+
+
+def _stem(told: WorkerTask, output: Path) -> str:
+    return output.name.removesuffix(told.output_ext)
 
 
 @contextlib.contextmanager

@@ -33,6 +33,8 @@ class PoolFile:
 
     job: FileJob
     answer: asyncio.Future[Answer]
+    #: Its place among those that wait.
+    place: int
     #: How many wait for the answer.
     waiters: int = 0
     #: How many workers have died under it.

@@ -91,6 +91,8 @@ class TaskPool:
         self._launching = 0
         self._launched = 0
         self._next_id = 0
+        #: How many files have come.
+        self._came = 0
         #: Told what becomes of workers.
         self.on_worker: WorkerListener = _nobody
         self._pace = Pace(task, settings)
@@ -113,14 +115,18 @@ class TaskPool:
         """Whether there is neither a worker nor a file."""
         return not (self._caretakers or self._waiting)
 
-    async def process(self, job: FileJob) -> Answer:
+    async def process(self, job: FileJob, place: int | None = None) -> Answer:
         """Process one file and return what became of it.
+
+        Of files that wait, the one with the first `place` is begun first; without
+        places, the one that came first.
 
         Cancelling gives up a file that still waits; one in flight goes on.
         """
         file = self._files.get(job.output)
         if file is None or file.answer.done():
-            file = self._add(job)
+            self._came += 1
+            file = self._add(job, self._came if place is None else place)
         file.waiters += 1
         try:
             # Its window may have died: then it is asked for again, and is done once.
@@ -144,12 +150,12 @@ class TaskPool:
             see_anew(error)
             see_gone(output)
 
-    def _add(self, job: FileJob) -> PoolFile:
+    def _add(self, job: FileJob, place: int) -> PoolFile:
         loop = asyncio.get_running_loop()
-        file = PoolFile(job, loop.create_future())
+        file = PoolFile(job, loop.create_future(), place)
         self._files[job.output] = file
         file.answer.add_done_callback(lambda _: self._forget(file))
-        self._waiting.append(file)
+        self._enqueue(file)
         if self._task.remote and self.failure is None:
             reason = self._settings.no_time_problem(self._task.wall_time)
             if reason is not None:
@@ -548,7 +554,14 @@ class TaskPool:
 
     def _put_back(self, file: PoolFile) -> None:
         if file.waiters and not file.answer.done():
-            self._waiting.appendleft(file)
+            self._enqueue(file)
+
+    def _enqueue(self, file: PoolFile) -> None:
+        # Most come in their order.
+        place = len(self._waiting)
+        while place and self._waiting[place - 1].place > file.place:
+            place -= 1
+        self._waiting.insert(place, file)
 
     def _fail(self, reason: str, log: Path | None = None) -> None:
         self.failure = (
