@@ -21,12 +21,13 @@ from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit, WindowRunner
 from tigerflow.errors import SnakemakeError
 from tigerflow.history import History
-from tigerflow.inbox import Arrival, Inbox, InputDirectoryError, signature_of
+from tigerflow.inbox import Arrival, Inbox, InputDirectoryError
 from tigerflow.journal import Journal
 from tigerflow.ledger import Counts, Ledger, StagedFile
 from tigerflow.log import logger
 from tigerflow.naming import printable, snakemake_problem, stem_of
 from tigerflow.options import RunnerOptions
+from tigerflow.removal import InputRemoval
 from tigerflow.results import Results
 from tigerflow.screening import Found, Screening
 from tigerflow.storage import Storage
@@ -109,6 +110,7 @@ class Runner:
     screening: Screening = field(init=False)
     _trials: Trials = field(init=False)
     _results: Results = field(init=False)
+    _removal: InputRemoval = field(init=False)
     _ready: deque[StagedFile] = field(default_factory=deque)
     #: By task: files of which there is nothing to do before it takes more files.
     _held: dict[str, deque[StagedFile]] = field(
@@ -140,6 +142,7 @@ class Runner:
         self.storage = Storage(parts.run_dir, parts.journal)
         self._trials = Trials(parts.windows, self.storage.probe, self._trial_ended)
         self._results = Results(parts.targets, parts.run_dir, parts.input_dir)
+        self._removal = InputRemoval(parts.input_dir, parts.run_dir)
         self.screening = Screening(
             self.ledger, self._results, self.options, parts.read_history
         )
@@ -153,6 +156,7 @@ class Runner:
         """
         loop = asyncio.get_running_loop()
         failures: list[InputDirectoryError] = []
+        await asyncio.to_thread(self._removal.recover)
         await asyncio.to_thread(self.screening.begin)
         watching = threading.Thread(
             target=self._watch,
@@ -551,13 +555,11 @@ class Runner:
 
     def _delete_input(self, file: StagedFile) -> None:
         arrival = file.arrival
-        path = self.parts.input_dir / arrival.name
         try:
             # A power cut must not leave a file with neither input nor results.
             self._results.sync(file.stem)
             # What was written meanwhile has not been processed.
-            if signature_of(path.stat()) == arrival.signature:
-                path.unlink()
+            self._removal.remove(arrival.name, arrival.signature)
         except FileNotFoundError:
             pass
         except OSError as error:

@@ -23,7 +23,7 @@ WORK = {
 CODE = """
 class Work(SlurmTask):
     def run(context, input_file, output_file):
-        text = input_file.read_text()
+        text = input_file.read_text().strip()
         note(f"run {input_file.stem} {text}")
         if text == "long":
             wait_for("go")
@@ -140,6 +140,24 @@ def test_file_of_a_worker_that_was_killed_goes_to_another_at_once(flow):
     flow.until("work/a.out", "work/b.out")
     assert flow.stop(process) == 130
     assert "killed by signal 9" in flow.said
+
+
+@for_ever
+@pytest.mark.usefixtures("hosts")
+def test_version_that_nobody_has_processed_is_not_deleted(flow):
+    process = flow.watch("--delete-input")
+    # More than Snakemake makes checksums of, for which it would open the file.
+    (flow.inputs / "a.txt").write_text(f"{'long':2000000}")
+    wait_until(lambda: flow.noted() == ["run a long"])
+    flow.replace("a.txt", "new")
+    (flow.root / "go").touch()
+    wait_until(lambda: flow.settled("a"))
+    # No event tells this host of it: its next full look comes when it forgets.
+    assert flow.stop(process) == 130
+    assert (flow.inputs / "a.txt").read_text() == "new"
+    assert flow.once("--delete-input") == 0
+    assert flow.texts("work") == {"a.out": "new"}
+    assert list(flow.inputs.iterdir()) == []
 
 
 @for_ever

@@ -158,9 +158,13 @@ class _Jobs:
     def ended(
         self, info: Any, kind: str, message: str = "", logs: Sequence[str] = ()
     ) -> None:
-        name = _place(info).name
+        place = _place(info)
+        name = place.name
         with self._lock:
             self._submitted.pop(name, None)
+        if kind == "finished":
+            # Else Snakemake waits for it while this host remembers that it was absent.
+            see_anew(job_end(place))
         state = _STATE.search(message)
         text = _plain(message)
         if kind == "failed" and info.external_jobid is None:
@@ -276,8 +280,6 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
 
     def report_success(self: Any, job_info: Any) -> None:
         jobs.ended(job_info, "finished")
-        # Else Snakemake waits for it for as long as this host may remember its absence.
-        see_anew(job_end(_place(job_info)))
         succeeded(self, job_info)
 
     def report_error(
