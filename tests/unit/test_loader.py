@@ -262,13 +262,14 @@ def test_a_file_that_hides_the_package_it_imports_is_refused(
     )
 
 
-def test_methods_that_take_self_share_one_instance(write):
+@pytest.mark.parametrize("argument", ["", ", config", ", config=None"])
+def test_methods_that_take_self_share_one_instance(write, argument):
     path = write(
         TASK.format(name="Base"),
         """
         class Hello(Base):
-            def __init__(self, config=None):
-                super().__init__(config)
+            def __init__(self{argument}):
+                super().__init__()
                 self.count = 0
             def setup(self, context):
                 self.count += 1
@@ -277,7 +278,7 @@ def test_methods_that_take_self_share_one_instance(write):
                 return self.helper()
             def helper(self):
                 return self.count
-        """,
+        """.replace("{argument}", argument),
     )
     task = load(path, ":Hello")
 
@@ -310,7 +311,7 @@ def test_a_class_that_cannot_be_made_is_told_to_have_static_methods(write):
         "from tigerflow.tasks import LocalTask\n",
         """
         class Hello(LocalTask):
-            def __init__(self, model): ...
+            def __init__(self, config, model): ...
             def run(self, context, input_file, output_file): ...
         """,
     )

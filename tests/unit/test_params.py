@@ -232,6 +232,30 @@ def test_a_callback_is_called_with_a_null():
     assert converted(Annotated[str | None, option], None, default="en") == "got None"
 
 
+@pytest.mark.parametrize(
+    ("annotation", "key", "text", "value"),
+    [
+        (bool, "no_cache", "true", False),
+        (bool, "no-cache", "false", True),
+        (bool | None, "no_cache", "yes", False),
+        (Annotated[bool, typer.Option("--fast/--slow")], "slow", "true", False),
+        (Annotated[bool, typer.Option("--fast/--slow")], "fast", "true", True),
+        (Annotated[bool, typer.Option("--no-cache")], "no_cache", "true", True),
+        (bool, "cache", "true", True),
+    ],
+)
+@pytest.mark.parametrize("default", [True, False])
+def test_a_key_may_be_the_name_of_the_opposite_flag(
+    annotation, key, text, value, default
+):
+    fields = fields_of(annotation, default, name="cache")
+
+    assert convert(fields, {key: text}) == ({"cache": value}, {})
+    assert convert(fields, {key: "maybe"})[1] == {
+        key: "expected true or false, found 'maybe'"
+    }
+
+
 @pytest.mark.parametrize("key", ["n_words", "n-words", "words"])
 def test_a_key_may_be_the_name_of_the_option(key):
     fields = fields_of(Annotated[int, typer.Option("--n-words", "-n")], name="words")

@@ -15,6 +15,7 @@ class Work(LocalTask):
     def run(context, input_file, output_file):
         {body}
 
+WORDS = "words.txt"
 """
 
 
@@ -33,19 +34,19 @@ def write(tmp_path):
     [
         (
             "if __name__ == '__main__':\n    os.environ['A'] = '1'\n    Work.cli()\n",
-            "line 10",
+            "line 11",
         ),
         (
             "if __name__ == '__main__':\n    A = 1\n    B = 2\n    Work.cli()\n",
-            "lines 10 to 11",
+            "lines 11 to 12",
         ),
-        ("if __name__ == '__main__':\n    A = 1\n\nWork.cli()\n", "line 10"),
+        ("if __name__ == '__main__':\n    A = 1\n\nWork.cli()\n", "line 11"),
         (
             (
                 "def main():\n    os.environ['A'] = '1'\n    Work.cli()\n\n"
                 "if __name__ == '__main__':\n    main()\n"
             ),
-            "line 14",
+            "line 15",
         ),
     ],
 )
@@ -86,6 +87,8 @@ def test_nothing_is_said_of_a_block_that_only_starts_the_task(write, ending):
         "Path('words.txt').read_text()",
         "with Path('words.txt').open() as file: pass",
         "import sqlite3; sqlite3.connect('words.txt')",
+        "open(file='words.txt')",
+        "open(WORDS)",
     ],
 )
 def test_a_relative_path_that_is_not_beside_the_pipeline_is_named(

@@ -85,7 +85,9 @@ class _OnInstance:
 def _instance_of(task: type[Task]) -> Task:
     if "_instance" not in vars(task):
         try:
-            task._instance = task()  # type: ignore[attr-defined] # noqa: SLF001 -- for us alone
+            takes_config = _binds(inspect.signature(task), ["config"])
+            made = task(None) if takes_config else task()
+            task._instance = made  # type: ignore[attr-defined] # noqa: SLF001 -- for us alone
         except Exception as error:  # the user's own __init__ raises what it likes
             msg = (
                 f"{task.__name__}() cannot be made, for its methods that take self: "

@@ -52,6 +52,9 @@ _OTHER_MODELS = {
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
+#: What is meant by a word for the flag that switches off, as in `no_cache: true`.
+_OPPOSITE = dict.fromkeys(_TRUE, "false") | dict.fromkeys(_FALSE, "true")
+
 
 @dataclass(frozen=True)
 class Places:
@@ -245,21 +248,7 @@ def convert(
     is None for a field that may be None. Returns the values by field name, and the
     mistakes by key as written; with mistakes, the values are incomplete.
     """
-    by_name = {name: field.name for field in fields for name in _option_names(field)}
-    # A field's own name is never another's.
-    by_name |= {field.name: field.name for field in fields}
-    mistakes: dict[str, str] = {}
-    given: dict[str, tuple[str, ParamText]] = {}
-    for key, value in values.items():
-        name = by_name.get(key.replace("-", "_"))
-        if name is None:
-            hint = did_you_mean(key.replace("-", "_"), list(by_name))
-            hint = hint or _listing(field.name for field in fields)
-            mistakes[key] = f"is not a parameter of the task{hint}"
-        elif name in given:
-            mistakes[key] = f"is given twice, also as {given[name][0]!r}"
-        else:
-            given[name] = (key, value)
+    given, mistakes = _by_field(fields, values)
     result: dict[str, Any] = {}
     for field in fields:
         key, value = given.get(field.name, (field.name, None))
@@ -276,6 +265,36 @@ def convert(
     return result, mistakes
 
 
+def _by_field(
+    fields: Sequence[Field], values: Mapping[str, ParamText]
+) -> tuple[dict[str, tuple[str, ParamText]], dict[str, str]]:
+    """Return the key and the text that is given for each field, and mistakes by key."""
+    by_name: dict[str, str] = {}
+    opposites: dict[str, str] = {}
+    for field in fields:
+        option = _option_of(field)
+        by_name |= dict.fromkeys(_long_names(option.opts), field.name)
+        opposites |= dict.fromkeys(_long_names(option.secondary_opts), field.name)
+    # A field's own name is never another's.
+    by_name = {**opposites, **by_name, **{field.name: field.name for field in fields}}
+    mistakes: dict[str, str] = {}
+    given: dict[str, tuple[str, ParamText]] = {}
+    for key, value in values.items():
+        written = key.replace("-", "_")
+        name = by_name.get(written)
+        if name is None:
+            hint = did_you_mean(written, list(by_name.keys() - opposites.keys()))
+            hint = hint or _listing(field.name for field in fields)
+            mistakes[key] = f"is not a parameter of the task{hint}"
+        elif name in given:
+            mistakes[key] = f"is given twice, also as {given[name][0]!r}"
+        elif written in opposites and written != name and isinstance(value, str):
+            given[name] = (key, _OPPOSITE.get(value.lower(), value))
+        else:
+            given[name] = (key, value)
+    return given, mistakes
+
+
 def _located(field: Field, value: ParamText, places: Places) -> ParamText:
     """Return the texts of a field, with those of paths made absolute."""
 
@@ -288,12 +307,15 @@ def _located(field: Field, value: ParamText, places: Places) -> ParamText:
     return [locate(text, index) for index, text in enumerate(value)]
 
 
-def _option_names(field: Field) -> list[str]:
-    """Return the long names of a field's option, as a pipeline file may have them."""
+def _option_of(field: Field) -> Any:
     command = build_command([field.parameter], lambda **_: None)
-    option = next(each for each in command.params if each.name == field.name)
-    flags = [flag for flag in option.opts if flag.startswith("--")]
-    return [flag.removeprefix("--").replace("-", "_") for flag in flags]
+    return next(each for each in command.params if each.name == field.name)
+
+
+def _long_names(flags: Iterable[str]) -> list[str]:
+    """Return flags with `--` as a pipeline file may have them."""
+    long = [flag for flag in flags if flag.startswith("--")]
+    return [flag.removeprefix("--").replace("-", "_") for flag in long]
 
 
 def describe_fields(fields: Sequence[Field]) -> tuple[FieldDescription, ...]:

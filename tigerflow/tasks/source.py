@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -107,13 +107,14 @@ def relative_openings(file: Path, directory: Path) -> Iterator[str]:
     A file that changes its directory opens them elsewhere.
     """
     tree = _read(file)
+    texts = _module_texts(tree)
     if "chdir" in {getattr(node, "attr", "") for node in ast.walk(tree)}:
         return
     seen = set()
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        text = _opened(node)
+        text = _opened(node, texts)
         if text is None or text in seen or not _is_relative(text):
             continue
         if not (directory / text).exists():
@@ -224,7 +225,20 @@ def _call_only_starts(tree: ast.Module, call: ast.Call) -> bool:
     )
 
 
-def _opened(call: ast.Call) -> str | None:
+def _module_texts(tree: ast.Module) -> dict[str, str]:
+    """Return the texts that have names at the top of a module."""
+    return {
+        target.id: statement.value.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _opened(call: ast.Call, texts: Mapping[str, str]) -> str | None:
     """Return the text of a relative path that a call opens, if it stands there."""
     function = call.func
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Call):
@@ -232,16 +246,19 @@ def _opened(call: ast.Call) -> str | None:
         inner = function.value
         is_path = ast.unparse(inner.func) in {"Path", "pathlib.Path"}
         if is_path and function.attr in _PATH_METHODS:
-            return _only_text(inner)
+            return _first_text(inner, texts)
         return None
     if ast.unparse(function) in {"open", "io.open", *_CONNECTING}:
-        return _only_text(call)
+        return _first_text(call, texts)
     return None
 
 
-def _only_text(call: ast.Call) -> str | None:
-    match call.args:
+def _first_text(call: ast.Call, texts: Mapping[str, str]) -> str | None:
+    named = [each.value for each in call.keywords if each.arg in {"file", "database"}]
+    match [*call.args, *named]:
         case [ast.Constant(value=str(text)), *_]:
             return text if not text.startswith(":memory:") else None
+        case [ast.Name(id=name), *_]:
+            return texts.get(name)
         case _:
             return None
