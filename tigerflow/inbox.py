@@ -9,6 +9,7 @@ A scan in full asks for each file's state, which takes long where there are very
 between two of these, quick ones only list the names and find the new ones.
 """
 
+import contextlib
 import itertools
 import logging
 import os
@@ -33,9 +34,18 @@ from tigerflow.naming import is_input_name, link_problem, printable
 SETTLE_S = 0.15
 
 #: The same, for a file that seems to be written still: by an event, by a change between
-#: two looks, or, where no events come, by its date. Another host's writing may show up
-#: a second late, and not at each look.
+#: two looks, or, where no events come, by its date.
 WRITING_SETTLE_S = 2.0
+
+#: The same on a network file system, where this host may remember how the file was:
+#: acregmin of nfs(5), or acregmax where opening a file does not ask the server (nocto).
+ACREGMIN_S, ACREGMAX_S = 3.0, 60.0
+#: And the writing of another host shows up later, and not at each look.
+REMOTE_S = 1.0
+
+#: On a network file system, a file may be as old as this and still be written: clocks
+#: of hosts differ.
+CLOCK_SKEW_S = 60.0
 
 #: A scan that takes t seconds is followed by a pause of at least this many times t.
 SCAN_PAUSE_FACTOR = 20
@@ -146,9 +156,15 @@ class Inbox:
         self.first_scan_is_over = False
         self._stopped = False
         self._observer: InotifyObserver | None = None
+        #: Whether other hosts may change files behind this one's back.
+        self._is_remote = False
+        self._writing_settle_s = WRITING_SETTLE_S
 
     def __enter__(self) -> Self:
-        if _is_remote(self._directory, self._mounts):
+        kind, options = _mount_of(self._directory, self._mounts)
+        self._is_remote = kind in _REMOTE_FILE_SYSTEMS or kind.startswith("fuse.")
+        if self._is_remote:
+            self._writing_settle_s = _remembered_s(options) + REMOTE_S
             return self
         # It complains on stderr of being stopped while it reads.
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
@@ -210,7 +226,7 @@ class Inbox:
         with self._wake:
             closed, self._closed = self._closed, set()
         names = [*closed, *(name for name in self._looks if name not in closed)]
-        entries = list(self._wanted(self._stat(names)))
+        entries = list(self._wanted(self._stat(names, self._ask)))
         for name in self._looks.keys() - {entry.name for entry in entries}:
             # It is done, or in hand, or gone.
             del self._looks[name]
@@ -271,7 +287,8 @@ class Inbox:
             return True
         look = self._looks.get(entry.name)
         if look is None or look.signature != entry.signature:
-            settle_s = self._settle_s(entry) if look is None else WRITING_SETTLE_S
+            is_new = look is None
+            settle_s = self._settle_s(entry) if is_new else self._writing_settle_s
             self._looks[entry.name] = _Look(entry.signature, now, settle_s)
             return False
         return now - look.at >= self._needed_s(entry.name, look)
@@ -281,10 +298,12 @@ class Inbox:
         if self._observer is not None:
             return SETTLE_S
         age_s = time.time() - entry.signature[2] / 1e9
+        if self._is_remote:
+            return SETTLE_S if age_s > CLOCK_SKEW_S else self._writing_settle_s
         return min(max(SETTLE_S, WRITING_SETTLE_S - age_s), WRITING_SETTLE_S)
 
     def _needed_s(self, name: str, look: _Look) -> float:
-        return WRITING_SETTLE_S if name in self._writing else look.settle_s
+        return self._writing_settle_s if name in self._writing else look.settle_s
 
     def _sleep(self) -> None:
         """Wait for an event, the next look or the next scan, whichever comes first."""
@@ -304,10 +323,29 @@ class Inbox:
             raise InputDirectoryError(self._directory, error) from error
         return {name for name in names if is_input_name(name, self._extension)}
 
-    def _stat(self, names: Iterable[str]) -> Iterator[Arrival]:
+    def _ask(self, path: str) -> os.stat_result:
+        """Return the state of a file, as its server has it: by opening it, see nfs(5).
+
+        Only for the few that are arriving: it takes a question to the server for each.
+        """
+        if self._is_remote:
+            # One that is not ours to read fails later, with its reason.
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    return os.fstat(descriptor)
+                finally:
+                    os.close(descriptor)
+        return os.stat(path)  # noqa: PTH116 -- thousands
+
+    def _stat(
+        self,
+        names: Iterable[str],
+        look: Callable[[str], os.stat_result] = os.stat,
+    ) -> Iterator[Arrival]:
         for name in names:
             try:
-                status = os.stat(f"{self._directory}/{name}")  # noqa: PTH116 -- thousands
+                status = look(f"{self._directory}/{name}")
                 if stat.S_ISREG(status.st_mode):
                     yield Arrival(name, signature_of(status))
                     continue
@@ -324,7 +362,7 @@ class Inbox:
 
     def _forget_old_writing(self) -> None:
         # A done file that is touched would be remembered for ever.
-        old = time.monotonic() - WRITING_SETTLE_S
+        old = time.monotonic() - self._writing_settle_s
         with self._wake:
             for name in self._writing.keys() - self._looks.keys():
                 if self._writing[name] < old:
@@ -371,18 +409,33 @@ def _name(path: str | bytes) -> str:
     return os.path.basename(os.fsdecode(path))  # noqa: PTH119 -- any bytes
 
 
-def _is_remote(directory: Path, mounts: Path) -> bool:
-    """Tell whether other machines can change the directory behind this one's back."""
+def _mount_of(directory: Path, mounts: Path) -> tuple[str, list[str]]:
+    """Return the type of the file system that a directory is on, and its options."""
     try:
         lines = mounts.read_bytes().splitlines()
     except OSError:
-        return False
+        return "", []
     real = os.fsencode(os.path.realpath(directory))
-    best, kind = b"", ""
+    best, kind, options = b"", "", b""
     for line in lines:
-        _, point, name, *_ = line.split(b" ")
+        _, point, name, words, *_ = line.split(b" ")
         point = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), point)
         inside = real == point or real.startswith(point.rstrip(b"/") + b"/")
         if inside and len(point) >= len(best):
-            best, kind = point, name.decode()
-    return kind in _REMOTE_FILE_SYSTEMS or kind.startswith("fuse.")
+            best, kind, options = point, name.decode(), words
+    return kind, options.decode(errors="replace").split(",")
+
+
+def _remembered_s(options: Iterable[str]) -> float:
+    """Return for how long a host may show how a file was that is being written.
+
+    Of what is not said, that of NFS without options.
+    """
+    given = dict(option.partition("=")[::2] for option in options)
+    option, default_s = "acregmin", ACREGMIN_S
+    if "nocto" in given:
+        option, default_s = "acregmax", ACREGMAX_S
+    try:
+        return float(given.get("actimeo") or given.get(option) or default_s)
+    except ValueError:
+        return default_s

@@ -39,24 +39,24 @@ LINES = "a line\n" * 50
 
 
 @contextmanager
-def inputs_seen(flow, remote):
+def inputs_seen(flow, cache_s):
     """Yield the directory that writers have; the service has the flow's inputs."""
-    if not remote:
+    if cache_s is None:
         yield flow.inputs
         return
     there = flow.root / "there"
     there.mkdir()
-    with remote_directory(there, flow.inputs):
+    with remote_directory(there, flow.inputs, cache_s):
         yield there
 
 
-@pytest.mark.parametrize("remote", [False, True], ids=["events", "scans"])
+@pytest.mark.parametrize("cache_s", [None, 3, 30], ids=["events", "3 s", "30 s"])
 def test_file_that_is_written_slowly_and_one_with_an_old_date_are_done_once(
-    flow, remote
+    flow, cache_s
 ):
     flow.add_module(COPY)
     flow.write(WORK)
-    with inputs_seen(flow, remote) as directory:
+    with inputs_seen(flow, cache_s) as directory:
         process = flow.watch()
         flow.until_said("Starting pipeline execution")
         slow = directory / "slow.txt"

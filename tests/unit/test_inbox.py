@@ -28,7 +28,8 @@ def directory(weird_tmp_path):
 def scans_only(tmp_path, directory, monkeypatch):
     """A list of mounts that says the directory is on NFS, where no events come."""
     # What has been written just now is left alone for longer; most tests need not wait.
-    monkeypatch.setattr(inbox_module, "WRITING_SETTLE_S", inbox_module.SETTLE_S)
+    for name in ("ACREGMIN_S", "REMOTE_S"):
+        monkeypatch.setattr(inbox_module, name, inbox_module.SETTLE_S / 2)
     point = str(directory).replace(" ", "\\040")
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/a {point} nfs4 rw 0 0\n")
@@ -235,7 +236,7 @@ def test_without_events_scans_find_new_changed_and_moved_files(directory, scans_
 
 def test_without_events_a_growing_file_is_not_taken(directory, scans_only, monkeypatch):
     # A machine under load may not write again within the real time.
-    monkeypatch.setattr(inbox_module, "SETTLE_S", 1.0)
+    monkeypatch.setattr(inbox_module, "REMOTE_S", 1.0)
     path = directory / "a.txt"
     path.touch()
     inbox = Inbox(directory, ".txt", everything, SOON_S, mounts=scans_only)
@@ -346,6 +347,29 @@ def test_the_file_system_of_the_nearest_mount_decides_about_events(
 
     with Inbox(directory, ".txt", everything, SOON_S, mounts=mounts) as inbox:
         assert (inbox._observer is None) is remote
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ("rw,hard", 4),
+        ("rw,acregmin=10,acregmax=600", 11),
+        ("rw,nocto", 61),
+        ("rw,nocto,acregmin=10,acregmax=600", 601),
+        ("rw,actimeo=1,nocto", 2),
+        ("rw,acregmin=long", 4),
+    ],
+)
+def test_file_on_nfs_must_stay_the_same_for_longer_than_a_host_remembers(
+    directory, tmp_path, options, seconds
+):
+    mounts = tmp_path / "mounts"
+    point = str(directory).replace(" ", "\\040")
+    mounts.write_text(f"server:/a {point} nfs4 {options} 0 0\n")
+    (directory / "a.txt").touch()
+    with Inbox(directory, ".txt", everything, NEVER_S, mounts=mounts) as inbox:
+        inbox._scan_on()
+        assert inbox._looks["a.txt"].settle_s == seconds
 
 
 def test_without_a_list_of_mounts_events_are_tried(directory):
