@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from tigerflow.files import (
 )
 from tigerflow.inbox import Arrival
 from tigerflow.journal import now
-from tigerflow.layout import INPUT_LINK
+from tigerflow.layout import INPUT_LINK, error_directory
 from tigerflow.ledger import StagedFile
-from tigerflow.naming import ERROR_EXT, error_name, stem_of
+from tigerflow.naming import ERROR_EXT, error_name, is_result_name, stem_of
 from tigerflow.targets import (
     Assessment,
     Mtime,
@@ -111,16 +112,29 @@ class Results:
         since_ns = file.arrival.signature[2]
         return self.targets.are_there(file.asked, file.stem, since_ns, self._on_disk)
 
-    def has_input(self, file: StagedFile) -> bool:
-        """Tell whether the input file is still there."""
+    def has_input(self, name: str) -> bool:
+        """Tell whether an input file is still there."""
         try:
-            (self._input_dir / file.arrival.name).stat()
+            (self._input_dir / name).stat()
         except FileNotFoundError:
             return False
         except OSError:
             # A file server that does not answer just now says nothing.
             return True
         return True
+
+    def forget_gone(self) -> list[str]:
+        """Remove the errors of input files that are gone; return the names of these."""
+        gone = set()
+        for task in self.targets.parents:
+            errors = self._run_dir / error_directory(task)
+            for name in _names_in(errors):
+                source = name.removesuffix(ERROR_EXT) + self.targets.input_ext
+                if is_result_name(name, ERROR_EXT) and not self.has_input(source):
+                    with contextlib.suppress(OSError):
+                        (errors / name).unlink()
+                        gone.add(source)
+        return sorted(gone)
 
     def see_errors(self, stems: Collection[str]) -> None:
         """Look whether the errors of these files are there, as others may see it."""
@@ -179,3 +193,10 @@ class Results:
 
     def _without_errors(self, path: str) -> int | None:
         return None if path.endswith(ERROR_EXT) else self._on_disk(path)
+
+
+def _names_in(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208 -- thousands
+    except OSError:
+        return []

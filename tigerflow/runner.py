@@ -51,6 +51,9 @@ _UNDERSTOOD = frozenset({WindowExit.DONE, WindowExit.INPUT_MISSING})
 #: How often a file is tried whose window ended without a word on it.
 ATTEMPTS = 3
 
+#: More forgotten files than this are counted, not named.
+NAMED_AT_MOST = 20
+
 #: How often the staging steps look at waiting files again: ages and companions change.
 STAGING_INTERVAL_S = 1.0
 
@@ -255,10 +258,14 @@ class Runner:
                 continue
             found = self._results.assess(arrival)
             self.tally.judge(name, found.done, found.failed)
-            if found.status is not Status.FAILED:
-                self.ledger.forget(name)
+            if found.status is Status.FAILED:
+                continue
+            self.ledger.forget(name)
+            self.parts.journal.append("file_forgotten", file=name)
+            if self._results.has_input(name):
                 self.ledger.waiting[name] = arrival
-                self.parts.journal.append("file_forgotten", file=name)
+            else:
+                self.tally.forget(name)
 
     def _is_over(self, idle_s: float) -> bool:
         if not self._scanned or self._retry_asked:
@@ -291,6 +298,7 @@ class Runner:
                     # All that was there at the start is known.
                     all_known = True
                     self.screening.end_start()
+                    tell(self._report_gone, self._results.forget_gone())
                 fresh = self.screening.review(batch)
                 tell(self._arrived, fresh, self.screening.take_found(), all_known)
         except InputDirectoryError as error:
@@ -341,6 +349,22 @@ class Runner:
             signatures=[each.signature[1:] for each in arrivals],
         )
         self.screening.record(arrivals)
+
+    @staticmethod
+    def _report_gone(names: list[str]) -> None:
+        """Report failed files that are forgotten because the user removed them."""
+        if names:
+            some = ", ".join(map(printable, names[:NAMED_AT_MOST]))
+            more = ", …" if len(names) > NAMED_AT_MOST else ""
+            inputs = "input is" if len(names) == 1 else "inputs are"
+            logger.warning(
+                "Forgot {} failed {} whose {} gone: {}{}",
+                len(names),
+                _files(len(names)),
+                inputs,
+                some,
+                more,
+            )
 
     def _report_found(self) -> None:
         """Tell what earlier runs have left, if nothing else will be told of it."""
@@ -441,7 +465,7 @@ class Runner:
 
     def _reach(self, file: StagedFile, crowded: Collection[str]) -> Reach:
         """Return what is to be made of a file now; settle it if it is finished."""
-        if self.options.rerun_changed and self._results.has_input(file):
+        if self.options.rerun_changed and self._results.has_input(file.arrival.name):
             # Only now: were it not for a window, its results would be missed for long.
             self._results.discard(file.stem, self.screening.take_outdated(file.stem))
         found = self._results.assess(file.arrival)
@@ -467,7 +491,11 @@ class Runner:
             # Snakemake itself could not write, perhaps.
             self._blocked |= {file.stem for file in window.files}
         results = self._results
-        gone = {file.stem for file in window.files if not results.has_input(file)}
+        gone = {
+            file.stem
+            for file in window.files
+            if not results.has_input(file.arrival.name)
+        }
         done = failed = 0
         is_broken = code not in _UNDERSTOOD
         for file in window.files:

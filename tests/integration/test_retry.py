@@ -191,6 +191,54 @@ def test_a_file_without_input_stays_as_it_is(stopped):
     assert errors(stopped) == ["head/bad.err"]
 
 
+@pytest.mark.parametrize("words", [[], ["bad.txt"]])
+def test_a_file_without_input_is_forgotten_when_asked(stopped, words):
+    source = stopped.inputs / "bad.txt"
+    source.rename(stopped.root / "bad.txt")
+    try:
+        code, text = retry(stopped, "--forget-missing", *words)
+    finally:
+        (stopped.root / "bad.txt").rename(source)
+
+    again = "" if words else "1 file will be processed again at the next run\n"
+    told = f"Forgotten: bad.txt: the input file is gone\n{again}"
+    assert (code, text) == (0, told)
+    assert errors(stopped) == (["left/fork.err", "right/fork.err"] if words else [])
+
+
+@pytest.mark.snakemake
+def test_a_running_service_forgets_a_file_without_input(flow):
+    process = flow.watch()
+    wait_until(lambda: len(flow.events("file_failed")) == 2)
+    (flow.inputs / "bad.txt").unlink()
+
+    said = retry(flow, "--forget-missing", "bad.txt")
+
+    wait_until(lambda: flow.events("file_forgotten"))
+    assert said == (0, "Forgotten: bad.txt: the input file is gone\n")
+    assert counts(flow)["errored"] == 1
+    staged = len(flow.events("staged"))
+    flow.add_inputs("later")
+    flow.until("right/later.csv", "left/later.md")
+    flow.stop(process)
+    assert len(flow.events("staged")) == staged + 1
+    assert "bad.txt is gone" not in flow.said
+
+
+@pytest.mark.snakemake
+def test_the_next_start_forgets_files_without_input(flow):
+    assert flow.once() == 1
+    for stem in ("bad", "fork"):
+        (flow.inputs / f"{stem}.txt").unlink()
+
+    assert flow.once() == 0
+
+    assert "Forgot 2 failed files whose inputs are gone: bad.txt, fork.txt" in flow.said
+    assert errors(flow) == []
+    assert counts(flow)["errored"] == 0
+    assert counts(flow)["finished"] == counts(flow)["total"] == 1
+
+
 # Mistakes change nothing
 
 

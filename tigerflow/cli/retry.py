@@ -77,6 +77,14 @@ def retry_command(
             autocompletion=complete_task_of_run,
         ),
     ] = None,
+    *,
+    forget_missing: Annotated[
+        bool,
+        typer.Option(
+            "--forget-missing",
+            help="Remove the errors of files whose input is gone",
+        ),
+    ] = False,
 ) -> None:
     """Let files that failed go again."""
     with report_errors():
@@ -89,12 +97,20 @@ def retry_command(
             ]
         else:
             chosen = failures
+        gone = [each for each in chosen if forget_missing and _is_gone(each)]
+        chosen = [each for each in chosen if each not in gone]
+        for each in chosen if files else ():
+            if _obstacle(each) is not None:
+                raise CannotRetryError(each)
         going = [each for each in chosen if _obstacle(each) is None]
         state = report.output_dir / STATE
-        number = _remove(going, state)
+        number = _remove([*going, *gone], state)
         when = "" if number is None else _when(state, number)
-        for line in _summary(chosen, going, when):
-            typer.echo(line)
+        for name in dict.fromkeys(each.origin for each in gone):
+            typer.echo(f"Forgotten: {printable(name)}: the input file is gone")
+        if chosen or not gone:
+            for line in _summary(chosen, going, when):
+                typer.echo(line)
 
 
 def _failures(report: RunReport, task: str | None) -> Iterator[Failure]:
@@ -117,10 +133,11 @@ def _named(
         is_there = (inputs / last).exists()
         meant = [] if is_there else [each.origin for each in failures]
         raise NotFailedError(name, task, meant)
-    for each in found:
-        if _obstacle(each) is not None:
-            raise CannotRetryError(each)
     return found
+
+
+def _is_gone(failure: Failure) -> bool:
+    return failure.problem is None and not failure.has_input
 
 
 def _obstacle(failure: Failure) -> str | None:
