@@ -192,7 +192,8 @@ class SlurmFlow(Watched):
 
     def leftovers(self) -> list[object]:
         left = super().leftovers()
-        left += self.mailboxes()
+        # Also when it is empty: it would keep another user from going on.
+        left += (self.out / ".tigerflow").glob("mailboxes")
         with contextlib.suppress(ClusterError):
             left += self.slurm.jobs()
         return left

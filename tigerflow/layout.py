@@ -28,8 +28,10 @@ RUN_LOG = STATE / "run.log"
 #: Of Snakemake, when that in the user's home cannot be used.
 CACHE = STATE / "cache"
 
+#: What workers in jobs, and those who give them files, talk through.
+MAILBOXES = STATE / "mailboxes"
 #: A number that grows for as long as the dispatcher of the mailboxes lives.
-PULSE = STATE / "mailboxes" / "pulse"
+PULSE = MAILBOXES / "pulse"
 
 #: What a mailbox has: messages to the worker, messages from it, what it prints.
 MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG = "inbox", "outbox", "log"
@@ -94,7 +96,7 @@ def worker_file(task: str) -> Path:
 
 def mailboxes(task: str) -> Path:
     """Return where the mailboxes of a task's workers are, relative to the output."""
-    return STATE / "mailboxes" / task
+    return MAILBOXES / task
 
 
 def pulse_of(mailbox: Path) -> Path:

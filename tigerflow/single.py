@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from tigerflow.compiler.directory import write_workers
@@ -26,6 +27,7 @@ from tigerflow.workers import client
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.lookout import Lookout
+from tigerflow.workers.mailbox import remove_empty_mailboxes
 from tigerflow.workers.pool import TaskPool
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import Answer, Fate, WorkerTask
@@ -102,7 +104,8 @@ class SlurmServer:
             launcher = JobLauncher(told, run_dir, self._settings, service, status)
             retries = self._settings.worker_attempts - 1
             pool = TaskPool(told, run_dir, self._settings, launcher, retries)
-            self._clean_up = (forks.abandon, lock.release)
+            empty = partial(remove_empty_mailboxes, run_dir)
+            self._clean_up = (forks.abandon, lock.release, empty)
             looking = asyncio.create_task(lock.look_after())
             try:
                 await desk.serve(pool, self._settings.task_poll_interval)

@@ -1,12 +1,17 @@
 """Workers as jobs, with a scheduler that a test plays."""
 
 import asyncio
+import contextlib
+import os
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from test_pool import SETTINGS, TASK, settle
 
 from tigerflow.workers import jobs
+from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import LaunchError
 from tigerflow.workers.postman import Postman
@@ -73,3 +78,136 @@ def test_submission_that_hangs_at_the_end_is_killed(tmp_path, monkeypatch):
         await asyncio.to_thread(postman.stop)
 
     asyncio.run(asyncio.wait_for(launch_and_close(), 30))
+
+
+@contextlib.contextmanager
+def service(run_dir, submission, settings=SETTINGS):
+    """A service that submits through one submission."""
+    postman = Postman.for_run(run_dir, settings)
+    earlier = asyncio.get_running_loop().create_future()
+    earlier.set_result(None)
+    try:
+        yield JobService(postman, lambda *_: submission, earlier)
+    finally:
+        postman.stop()
+
+
+class PlayedSubmission:
+    """Says what a test has it say."""
+
+    def __init__(self):
+        self.said = asyncio.Queue()
+
+    async def events(self):
+        while (event := await self.said.get()).kind != "ended":
+            yield event
+        yield event
+
+    def cancel(self, jobs=()):
+        pass
+
+    def end(self, job, state):
+        pass
+
+    def kill(self):
+        self.said.put_nowait(JobEvent("", "ended", "was killed"))
+
+
+def squeue(tmp_path, monkeypatch, jobs):
+    """Have Slurm's queue hold jobs, each with a number, a state, and our name."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "squeue"
+    lines = [f"{number}|{number}|{state}|||{name}" for number, state, name in jobs]
+    program.write_text("\n".join(["#!/bin/sh", *(f"echo '{line}'" for line in lines)]))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+
+
+def test_job_that_was_taken_although_its_submission_failed_is_used(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(jobs.secrets, "token_hex", lambda _: "aaaa")
+    squeue(tmp_path, monkeypatch, [("7", "RUNNING", "rule_work_wildcards_aaaa")])
+    failed = JobEvent("aaaa", "failed", "Socket timed out", is_outage=True)
+
+    async def launch():
+        submission = PlayedSubmission()
+        with service(tmp_path, submission) as it:
+            launcher = JobLauncher(TASK, tmp_path, SETTINGS, it, TaskStatus())
+            link = await launcher.launch()
+            submission.said.put_nowait(failed)
+            submission.kill()
+            while (adopted := link._job.batch.submission) is submission:  # noqa: ASYNC110 -- nothing else tells
+                await asyncio.sleep(0.01)
+            number = tmp_path / ".tigerflow/mailboxes/work/aaaa/number"
+            assert number.read_text() == "7"
+            assert not link.ending.done()
+            assert not launcher._paused_until
+            await it.lookout.close()
+            adopted.kill()
+            await link.wait()
+
+    asyncio.run(asyncio.wait_for(launch(), 60))
+
+
+def test_job_that_was_not_taken_is_tried_again_and_told_to_leave(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.secrets, "token_hex", lambda _: "aaaa")
+    squeue(tmp_path, monkeypatch, [("7", "RUNNING", "rule_work_wildcards_bbbb")])
+    failed = JobEvent("aaaa", "failed", "Socket timed out", is_outage=True)
+
+    async def launch():
+        submission = PlayedSubmission()
+        with service(tmp_path, submission) as it:
+            launcher = JobLauncher(TASK, tmp_path, SETTINGS, it, TaskStatus())
+            link = await launcher.launch()
+            submission.said.put_nowait(failed)
+            ending = await link.wait()
+            assert ending.is_outage
+            assert launcher._paused_until
+            await it.lookout.close()
+        # It may still come: nobody waits for it.
+        return (link.mailbox / "inbox").read_text()
+
+    said = asyncio.run(asyncio.wait_for(launch(), 60))
+    assert '"Stop"' in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_mailboxes_of_another_user_are_told_of_and_not_waited_for():
+    async def launch(run_dir):
+        with service(run_dir, PlayedSubmission()) as it:
+            await see_off_earlier(run_dir, SETTINGS)
+            launcher = JobLauncher(TASK, run_dir, SETTINGS, it, TaskStatus())
+            with pytest.raises(LaunchError, match="belongs to root, whose TigerFlow"):
+                await launcher.launch()
+
+    # Below a directory that others may enter, unlike those of pytest.
+    with tempfile.TemporaryDirectory() as directory:
+        state = Path(directory) / ".tigerflow"
+        (state / "mailboxes" / "work").mkdir(parents=True)
+        (state / "mailboxes").chmod(0o700)
+        for path in (Path(directory), state):
+            path.chmod(0o777)
+        os.seteuid(65534)
+        try:
+            asyncio.run(asyncio.wait_for(launch(Path(directory)), 60))
+        finally:
+            os.seteuid(0)
+
+
+def test_mailboxes_go_with_their_service(tmp_path):
+    async def serve():
+        with service(tmp_path, PlayedSubmission()):
+            (tmp_path / ".tigerflow/mailboxes/work").mkdir()
+
+    asyncio.run(serve())
+    assert not (tmp_path / ".tigerflow/mailboxes").exists()
+
+
+def test_mailboxes_of_a_job_outlive_their_service(tmp_path):
+    async def serve():
+        with service(tmp_path, PlayedSubmission()):
+            (tmp_path / ".tigerflow/mailboxes/work/job").mkdir(parents=True)
+
+    asyncio.run(serve())
+    assert (tmp_path / ".tigerflow/mailboxes/work/job").exists()

@@ -32,12 +32,12 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from tigerflow.files import see_anew
-from tigerflow.layout import job_end
+from tigerflow.layout import STATE, job_end
 from tigerflow.log import configure, logger
 from tigerflow.settings import Settings
 from tigerflow.tasks.launch import carry_functions
 from tigerflow.workers.earlier import note_number
-from tigerflow.workers.mailbox import exit_code, has_begun
+from tigerflow.workers.mailbox import exit_code, has_begun, remove_empty_mailboxes
 from tigerflow.workers.reasons import Refusal, refusal_by_limit
 from tigerflow.workers.scheduler import JobEvent
 from tigerflow.workers.slurm import EVICTED, KILLED
@@ -193,6 +193,9 @@ class _Jobs:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             _clear([_place(info) for info in active])
+            if not (STATE / "run.pid").exists():
+                # There is no other service.
+                remove_empty_mailboxes(Path.cwd())
         shutil.rmtree(executor.tmpdir, ignore_errors=True)
         os._exit(0)
 

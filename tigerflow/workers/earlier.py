@@ -11,13 +11,14 @@ from pathlib import Path
 
 from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import (
+    MAILBOXES,
     STATE,
     RunLayout,
     job_number,
 )
 from tigerflow.log import logger
 from tigerflow.settings import Settings
-from tigerflow.workers.mailbox import has_begun, keep_prints
+from tigerflow.workers.mailbox import has_begun, keep_prints, owner_of_others
 from tigerflow.workers.postman import Round
 from tigerflow.workers.protocol import Left, Started, Stop
 from tigerflow.workers.slurm import Queue, cancel
@@ -27,8 +28,6 @@ LOOK_S = 0.5
 
 #: How long nothing is tried when the file server has not answered.
 PAUSE_S = 5.0
-
-_MAILBOXES = STATE / "mailboxes"
 
 #: Where outputs go that are not kept.
 _HIDDEN = STATE / "tasks"
@@ -49,7 +48,10 @@ async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
 
 
 async def _see_all_off(run_dir: Path, settings: Settings) -> None:
-    tasks = await asyncio.to_thread(_directories, run_dir / _MAILBOXES)
+    if await asyncio.to_thread(owner_of_others, run_dir) is not None:
+        # Nothing can be done about them, nor beside them: see `JobLauncher`.
+        return
+    tasks = await asyncio.to_thread(_directories, run_dir / MAILBOXES)
     see_offs, queue = [], Queue()
     for task in tasks:
         jobs = await asyncio.to_thread(_directories, task)

@@ -35,6 +35,7 @@ from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import Launcher
 from tigerflow.workers.local import LocalLauncher
 from tigerflow.workers.lookout import Lookout
+from tigerflow.workers.mailbox import remove_empty_mailboxes
 from tigerflow.workers.members import WorkerListener
 from tigerflow.workers.pool import Load, TaskPool
 from tigerflow.workers.postman import Postman
@@ -186,9 +187,11 @@ class Host:
             self._has_left = True
 
     def abandon(self) -> None:
-        """Remove what a host leaves outside the run directory: nobody serves it."""
+        """Remove what a host leaves, but for jobs: nobody serves it."""
         self._leave()
         Path(f"{self._socket_path}.alive").unlink(missing_ok=True)
+        if self._postman is not None:
+            remove_empty_mailboxes(Path.cwd())
 
     async def _talk(
         self,

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.layout import MAILBOX_INBOX, RunLayout, mailboxes
+from tigerflow.layout import MAILBOX_INBOX, MAILBOXES, RunLayout, mailboxes
 from tigerflow.log import logger
 from tigerflow.settings import Settings
 from tigerflow.workers.batch import Batch, Job
 from tigerflow.workers.earlier import cancel_job, note_number
 from tigerflow.workers.link import LaunchError, NoRoomError
 from tigerflow.workers.lookout import Lookout
-from tigerflow.workers.mailbox import Sender, make_mailbox
+from tigerflow.workers.mailbox import Sender, make_mailbox, owner_of_others
 from tigerflow.workers.mailbox_link import MailboxLink
 from tigerflow.workers.postman import Postman
 from tigerflow.workers.protocol import WorkerTask
@@ -195,6 +195,12 @@ class JobLauncher:
     def _reason(self, error: Exception) -> Exception:
         if not isinstance(error, OSError):
             return error
+        if (owner := owner_of_others(self._run_dir)) is not None:
+            place = self._run_dir / MAILBOXES
+            return LaunchError(
+                f"{place} belongs to {owner}, whose TigerFlow was killed there; have "
+                f"{owner} start it once more, or remove that directory"
+            )
         place = self._run_dir / mailboxes(self._task.name)
         return NoRoomError(str(OutputDirectoryError(place, error)))
 

@@ -8,6 +8,8 @@ locked, and no directory is listed.
 """
 
 import contextlib
+import os
+import pwd
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,8 @@ from tigerflow.layout import (
     MAILBOX_LOG,
     MAILBOX_OUTBOX,
     MAILBOX_PULSE,
+    MAILBOXES,
+    PULSE,
     exit_text,
     job_begun,
 )
@@ -108,6 +112,31 @@ def make_mailbox(path: Path) -> None:
     # Whoever waits for it must not wait for a name: see `tigerflow.requests`.
     write_over(path / MAILBOX_EXIT, exit_text(""))
     Pulse(path / MAILBOX_PULSE).beat()
+
+
+def owner_of_others(run_dir: Path) -> str | None:
+    """Return who has the mailboxes of a run directory, if only they may use them."""
+    try:
+        uid = (run_dir / MAILBOXES).stat().st_uid
+    except OSError:
+        return None
+    if os.geteuid() in {uid, 0}:
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def remove_empty_mailboxes(run_dir: Path) -> None:
+    """Remove what no job's mailbox is in any more: the next owner may be another."""
+    place = run_dir / MAILBOXES
+    with contextlib.suppress(OSError):
+        (run_dir / PULSE).unlink()
+    for directory in [*place.glob("*"), place]:
+        # One that is not empty has mailboxes of jobs that may live.
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def _make_private(path: Path, *, exist_ok: bool = False) -> None:

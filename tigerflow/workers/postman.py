@@ -16,10 +16,16 @@ from tigerflow.layout import (
     MAILBOX_INBOX,
     MAILBOX_OUTBOX,
     MAILBOX_PULSE,
+    MAILBOXES,
     PULSE,
 )
 from tigerflow.settings import Settings
-from tigerflow.workers.mailbox import Receiver, Sender, exit_code
+from tigerflow.workers.mailbox import (
+    Receiver,
+    Sender,
+    exit_code,
+    remove_empty_mailboxes,
+)
 from tigerflow.workers.protocol import Message, Started
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
@@ -102,11 +108,16 @@ class Postman:
     """Makes the rounds, and beats the pulse."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, pulse: Path, poll_s: float, beat_s: float
+        self,
+        loop: asyncio.AbstractEventLoop,
+        run_dir: Path,
+        poll_s: float,
+        beat_s: float,
     ) -> None:
         """Deliver into `loop`; look every `poll_s`, beat every `beat_s`."""
         self._loop = loop
-        self._pulse = Pulse(pulse)
+        self._run_dir = run_dir
+        self._pulse = Pulse(run_dir / PULSE)
         self._poll_s = poll_s
         self._beat_s = beat_s
         self._rounds: set[Round] = set()
@@ -124,11 +135,10 @@ class Postman:
         Raises:
             OSError: there can be no mailboxes.
         """
-        pulse = run_dir / PULSE
-        pulse.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (run_dir / MAILBOXES).mkdir(mode=0o700, parents=True, exist_ok=True)
         poll_s = settings.mailbox_poll_ms / 1000
         beat_s = settings.worker_lost_timeout / BEATS_PER_TIMEOUT
-        postman = cls(asyncio.get_running_loop(), pulse, poll_s, beat_s)
+        postman = cls(asyncio.get_running_loop(), run_dir, poll_s, beat_s)
         postman.start()
         return postman
 
@@ -141,6 +151,7 @@ class Postman:
         self._over = True
         self._wake.set()
         self._thread.join()
+        remove_empty_mailboxes(self._run_dir)
 
     def add(self, each: Round) -> None:
         """Take a mailbox on the round."""
