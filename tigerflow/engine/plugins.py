@@ -266,7 +266,6 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
 
     No job goes to nodes that are to be `avoided`, if the plugin can do that.
     """
-    _set_environment()
     _prepare_executors(avoided)
     jobs = _Jobs(connection, _Programs().words)
     threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
@@ -318,7 +317,7 @@ def _note_usage_errors(jobs: _Jobs) -> None:
     ArgumentParser.error = error  # type: ignore[method-assign, assignment]
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
     """Have what is submitted get of the user's environment what is good for it."""
     adapt_slurm_plugin()
     carry_functions()

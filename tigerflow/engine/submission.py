@@ -185,6 +185,7 @@ def _prepare_snakemake(
     from tigerflow.engine.plugins import tell_of_jobs  # noqa: PLC0415
 
     make_up_for_home(run_dir)
+    set_environment()
     tell_of_jobs(connection, order.avoided)
     return main  # type: ignore[no-any-return] # Snakemake has no types for it
 
