@@ -182,7 +182,10 @@ def _prepare_snakemake(
     from snakemake.cli import main  # noqa: PLC0415 -- the same
 
     from tigerflow.engine.home import make_up_for_home  # noqa: PLC0415
-    from tigerflow.engine.plugins import tell_of_jobs  # noqa: PLC0415
+    from tigerflow.engine.plugins import (  # noqa: PLC0415
+        set_environment,
+        tell_of_jobs,
+    )
 
     make_up_for_home(run_dir)
     set_environment()
