@@ -188,8 +188,8 @@ def _prepare_snakemake(
     )
 
     make_up_for_home(run_dir)
-    set_environment()
     tell_of_jobs(connection, order.avoided)
+    set_environment()
     return main  # type: ignore[no-any-return] # Snakemake has no types for it
 
 
