@@ -34,6 +34,7 @@ from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
 from tigerflow.files import date_not_before
 from tigerflow.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE
+from tigerflow.shortage import start_thread
 from tigerflow.workers import client
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
@@ -181,7 +182,7 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
             name="answers",
             daemon=True,
         )
-        listener.start()
+        start_thread(listener)
 
     def _host(self, workflow_dir: str) -> tuple[str, ...]:
         """Return the host for the workflow, and the words that it is started with."""

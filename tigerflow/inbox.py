@@ -173,8 +173,8 @@ class Inbox:
             observer = InotifyObserver(generate_full_events=True)
             observer.schedule(_Handler(self._note), str(self._directory))
             observer.start()
-        except OSError as error:
-            # Out of inotify watches or instances: the scans are enough.
+        except (OSError, RuntimeError) as error:
+            # Out of inotify watches, instances or threads: the scans are enough.
             logger.debug("No file system events: {}", error)
         else:
             self._observer = observer

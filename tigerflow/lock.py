@@ -18,6 +18,7 @@ from tigerflow.errors import RunningError
 from tigerflow.files import see_anew, write_json
 from tigerflow.log import logger
 from tigerflow.requests import Asked, Request, Requests
+from tigerflow.shortage import in_thread
 
 #: A service touches its `run.pid` this often; one that is three times as old is dead.
 BEAT_S = 10
@@ -123,12 +124,12 @@ class RunLock:
         while True:
             await asyncio.sleep(LOOK_S)
             # In a thread: a file server may take its time, and the loop must not.
-            for asked in await asyncio.to_thread(self._requests.take):
+            for asked in await in_thread(self._requests.take):
                 if _obey(asked, retry):
-                    await asyncio.to_thread(self._requests.answer, asked)
+                    await in_thread(self._requests.answer, asked)
             if loop.time() >= next_beat:
                 next_beat += BEAT_S
-                await asyncio.to_thread(self.beat)
+                await in_thread(self.beat)
 
     def _running(self) -> RunningError:
         other = read_holder(self._pid_path)

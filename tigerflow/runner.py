@@ -30,6 +30,7 @@ from tigerflow.options import RunnerOptions
 from tigerflow.removal import InputRemoval
 from tigerflow.results import Results
 from tigerflow.screening import Found, Screening
+from tigerflow.shortage import in_thread, start_thread
 from tigerflow.storage import Storage
 from tigerflow.tally import Tally
 from tigerflow.targets import Assessment, Reach, Status, Targets
@@ -159,21 +160,21 @@ class Runner:
         """
         loop = asyncio.get_running_loop()
         failures: list[InputDirectoryError] = []
-        await asyncio.to_thread(self._removal.recover)
-        await asyncio.to_thread(self.screening.begin)
+        await in_thread(self._removal.recover)
+        await in_thread(self.screening.begin)
         watching = threading.Thread(
             target=self._watch,
             args=(inbox, loop, failures),
             name="inbox",
             daemon=True,
         )
-        watching.start()
+        start_thread(watching)
         try:
             await self._serve(failures)
         finally:
             self._over = True
             inbox.stop()
-            await asyncio.to_thread(watching.join)
+            await in_thread(watching.join)
         for failure in failures:
             raise failure
 
@@ -251,7 +252,7 @@ class Runner:
             for name, (_, status) in self.ledger.settled.items()
             if status is Status.FAILED
         ]
-        await asyncio.to_thread(self._results.see_errors, failed)
+        await in_thread(self._results.see_errors, failed)
         for name, (arrival, status) in list(self.ledger.settled.items()):
             stem = stem_of(name, self.parts.targets.input_ext)
             if status is not Status.FAILED or snakemake_problem(stem) is not None:
@@ -411,7 +412,7 @@ class Runner:
                 )
             except ForkError as error:
                 self._ready.extendleft(reversed(files))
-                self._trials.note_failure(str(error))
+                self._trials.note_failure(error)
                 return
             window = _Window(process, files)
             self._running.add(window)
@@ -487,6 +488,10 @@ class Runner:
         code = self.parts.windows.end(window.process)
         self._running.discard(window)
         self._last_busy = asyncio.get_running_loop().time()
+        if code == WindowExit.SHORTAGE:
+            # Its files are not to blame.
+            self._blocked |= {file.stem for file in window.files}
+            self._trials.doubt()
         if code != WindowExit.DONE and not self.storage.probe():
             # Snakemake itself could not write, perhaps.
             self._blocked |= {file.stem for file in window.files}

@@ -21,6 +21,7 @@ from tigerflow.lock import RunLock
 from tigerflow.log import logger
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
 from tigerflow.tasks.execution import FileJob
 from tigerflow.tasks.serving import Lifecycle
 from tigerflow.workers import client
@@ -133,7 +134,7 @@ async def _postman(settings: Settings) -> AsyncIterator[Postman]:
     try:
         yield postman
     finally:
-        await asyncio.to_thread(postman.stop)
+        await in_thread(postman.stop)
 
 
 class _Desk:
@@ -196,7 +197,7 @@ class _Desk:
 
         while True:
             await slots.acquire()
-            job = await asyncio.to_thread(self._source.next)
+            job = await in_thread(self._source.next)
             if job is None:
                 break
             task = asyncio.create_task(self._process(pool, job))

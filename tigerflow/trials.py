@@ -28,13 +28,16 @@ class Trials:
     ) -> None:
         """Run trials through `windows`; `on_end` is told whether one went well.
 
-        None counts that fails while nothing can be stored, by `has_room`.
+        None counts that fails while nothing can be stored, by `has_room`, or while the
+        system is short of processes.
         """
         self._windows = windows
         self._has_room = has_room
         self._on_end = on_end
         self._failures = 0
         self._is_under_way = False
+        #: Whether the system is short of processes or the like, and that is told.
+        self._is_short = False
         #: Whether one went well in this run.
         self._has_run = False
         #: Whether windows may start.
@@ -53,18 +56,18 @@ class Trials:
         self.is_open = False
         self.begin()
 
-    def note_failure(self, reason: str) -> None:
+    def note_failure(self, error: ForkError) -> None:
         """Take note that not even a process for a window can be started."""
         self.is_open = False
         if not self._is_under_way:
             self._is_under_way = True
-            self._failed(reason)
+            self._could_not_start(error)
 
     def _try(self) -> None:
         try:
             process = self._windows.start_trial()
         except ForkError as error:
-            self._failed(str(error))
+            self._could_not_start(error)
             return
         loop = asyncio.get_running_loop()
         loop.add_reader(process.sentinel, self._ended, process)
@@ -73,21 +76,34 @@ class Trials:
         asyncio.get_running_loop().remove_reader(process.sentinel)
         code = self._windows.end(process)
         if code != WindowExit.DONE:
-            self._failed(self._windows.last_words())
+            is_short = code == WindowExit.SHORTAGE
+            self._failed(self._windows.last_words(), is_short=is_short)
             return
         self._windows.forget_trial()
-        self._is_under_way, self._failures = False, 0
+        self._is_under_way, self._failures, self._is_short = False, 0, False
         self.is_open = self._has_run = True
         self._on_end(True)  # noqa: FBT003 -- a callback
 
-    def _failed(self, reason: str) -> None:
+    def _could_not_start(self, error: ForkError) -> None:
+        # It may pass, also when a server has died of it.
+        self._failed(str(error), is_short=error.is_shortage, may_pass=True)
+
+    def _failed(
+        self, reason: str, *, is_short: bool = False, may_pass: bool = False
+    ) -> None:
         self.is_open = False
         loop = asyncio.get_running_loop()
-        if not self._has_room():
+        if is_short and not self._is_short:
+            self._is_short = True
+            logger.warning(
+                "No window can be started just now; trying again: {}", reason
+            )
+        if is_short or not self._has_room():
             loop.call_later(PAUSES_S[0], self._try)
             return
         self._failures += 1
-        if not self._has_run or self._failures > len(PAUSES_S):
+        is_final = not (self._has_run or may_pass)
+        if is_final or self._failures > len(PAUSES_S):
             self.failure = reason
         else:
             pause_s = PAUSES_S[self._failures - 1]

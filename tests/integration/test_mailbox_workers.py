@@ -35,6 +35,7 @@ _APART = {
     "test_setup_that_raised_is_tried_again_after_the_run_was_killed",
     "test_setup_that_raised_is_tried_again_by_the_next_run",
     "test_stop_without_a_host_or_a_file_does_nothing",
+    "test_worker_is_started_once_there_are_descriptors_again",
     "test_workflow_without_the_task_is_explained",
 }
 

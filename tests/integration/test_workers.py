@@ -1,6 +1,7 @@
 """What the workers of a task do for the clients of a run; without Snakemake."""
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -577,6 +578,26 @@ def test_thread_that_never_ends_keeps_no_worker(world):
     assert run.process("a") == (0, "")
     assert run.stop() == ""
     assert run.noted() == ["teardown"]
+
+
+def test_worker_is_started_once_there_are_descriptors_again(world):
+    run = world.run()
+    run.add_task(COPY)
+    run.add_task(COPY, "other")
+    assert run.process("a") == (0, "")
+    (host,) = world.processes("workers.host")
+    limit = resource.prlimit(host, resource.RLIMIT_NOFILE)
+    taken = max(int(each.name) for each in Path(f"/proc/{host}/fd").iterdir())
+    # For the client's connection and one file.
+    resource.prlimit(host, resource.RLIMIT_NOFILE, (taken + 3, limit[1]))
+    client = run.start("b", "other")
+    log = run.path / ".tigerflow" / "logs" / "host.log"
+    short = "[other] no worker can be started just now"
+    wait_until(lambda: short in log.read_text(), "it is short of descriptors")
+    resource.prlimit(host, resource.RLIMIT_NOFILE, limit)
+
+    assert finish(client) == (0, "")
+    assert log.read_text().count(short) == 1
 
 
 THREADS = """

@@ -517,6 +517,18 @@ async def test_worker_that_never_started_is_told_in_one_sentence(bench):
 
 
 @in_loop
+async def test_setup_that_was_short_of_processes_is_tried_again(bench):
+    [answer] = await bench.ask("a")
+    await bench.links[0].say(SetupFailed("BlockingIOError", is_shortage=True))
+    await bench.links[0].leave(Reason.CANNOT_RUN)
+    assert bench.pool.failure is None
+    await bench.let_start_pause_pass()
+    await bench.links[1].start()
+    await bench.links[1].finish()
+    assert (await answer).fate is Fate.DONE
+
+
+@in_loop
 async def test_failed_setup_lets_those_go_that_are_still_to_start(bench):
     bench = Bench(bench.directory, workers=3)
     await bench.ask("a", "b", "c")

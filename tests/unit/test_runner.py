@@ -271,6 +271,19 @@ def test_window_that_cannot_be_started_is_started_later(scene):
     assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
 
 
+def test_windows_that_were_short_of_threads_count_against_no_file(scene, monkeypatch):
+    monkeypatch.setattr(module, "STAGING_INTERVAL_S", 0.01)
+
+    def run(targets):
+        if len(scene.windows.windows) < 6:
+            return WindowExit.SHORTAGE
+        return scene.make(targets)
+
+    scene.windows.run = run
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
+    assert not (scene.out / "work" / "a.err").exists()
+
+
 def test_file_without_a_result_gets_an_error_after_three_tries(scene):
     scene.windows.run = lambda _targets: WindowExit.BROKEN
     assert scene.serve(scene.add("a.tar.gz")) == Counts(failed=1)
@@ -589,6 +602,13 @@ def test_trials_that_fail_for_long_end_the_run(scene, monkeypatch):
         scene.serve(scene.add("a.tar.gz"))
     assert scene.windows.trials == []
     assert [*(scene.out / "work").iterdir()] == []
+
+
+def test_trials_that_are_short_of_threads_do_not_count(scene, monkeypatch):
+    monkeypatch.setattr(trials, "PAUSES_S", (0.01,))
+    scene.windows.trials = [WindowExit.SHORTAGE] * 5
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
+    assert scene.windows.trials == []
 
 
 def test_a_trial_that_fails_for_a_full_disk_is_made_again(scene, monkeypatch):

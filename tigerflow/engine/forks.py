@@ -16,9 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tigerflow.shortage import is_shortage
+
 
 class ForkError(Exception):
     """A child could not be started just now."""
+
+    @property
+    def is_shortage(self) -> bool:
+        """Whether the system is short of what the child needs."""
+        return self.__cause__ is not None and is_shortage(self.__cause__)
 
 
 class Forks:
@@ -38,7 +45,9 @@ class Forks:
         # No public way: by default it makes a directory that a SIGKILL would leave.
         config = multiprocessing.current_process()._config  # type: ignore[attr-defined] # noqa: SLF001
         config["tempdir"] = str(self._scratch)
-        forkserver.ensure_running()
+        # One that cannot be started just now is started with its first child.
+        with contextlib.suppress(OSError):
+            forkserver.ensure_running()
         return self
 
     def __exit__(

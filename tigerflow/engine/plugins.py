@@ -35,6 +35,7 @@ from tigerflow.files import see_anew
 from tigerflow.layout import STATE, job_end
 from tigerflow.log import configure, logger
 from tigerflow.settings import Settings
+from tigerflow.shortage import start_thread
 from tigerflow.tasks.launch import carry_functions
 from tigerflow.workers.earlier import note_number
 from tigerflow.workers.mailbox import exit_code, has_begun, remove_empty_mailboxes
@@ -268,7 +269,7 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     """
     _prepare_executors(avoided)
     jobs = _Jobs(connection, _Programs().words)
-    threading.Thread(target=jobs.listen, name="cancel", daemon=True).start()
+    start_thread(threading.Thread(target=jobs.listen, name="cancel", daemon=True))
     snakemake_logger.addFilter(jobs.note_error)
     _note_usage_errors(jobs)
     submitted = RealExecutor.report_job_submission

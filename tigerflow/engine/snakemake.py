@@ -20,7 +20,7 @@ from snakemake.settings.types import (
 
 from tigerflow import executor, workflow
 from tigerflow.engine.home import make_up_for_home
-from tigerflow.engine.window import WindowExit
+from tigerflow.engine.window import WindowExit, exit_of
 
 #: More than any window has jobs: how many run at once is the pools' business.
 PLENTY = 100_000
@@ -87,7 +87,7 @@ def run_targets(
             return WindowExit.JOBS_FAILED
         except Exception as error:  # noqa: BLE001 -- a bug of Snakemake's is not the service's end
             api.print_exception(error)
-            return WindowExit.BROKEN
+            return exit_of(error)
     return WindowExit.DONE
 
 

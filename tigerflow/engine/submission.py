@@ -22,6 +22,7 @@ from types import FrameType
 from tigerflow.engine.forks import ForkError, Forks, kill, until_parent_ends
 from tigerflow.files import open_as_private
 from tigerflow.layout import job_end, mailboxes
+from tigerflow.shortage import in_thread, start_thread
 from tigerflow.workers.scheduler import JobEvent, SubmitError
 
 #: What is said of a Snakemake that has said nothing.
@@ -97,7 +98,7 @@ class SnakemakeSubmission:
                 text = event.text
             else:
                 yield event
-        await asyncio.to_thread(self._process.join)
+        await in_thread(self._process.join)
         code = self._process.exitcode or 0
         yield JobEvent("", "ended", text, is_killed=code < 0)
 
@@ -146,7 +147,7 @@ def _submit(
     # Ctrl-C at a terminal is for the service: it decides what becomes of the jobs.
     os.setsid()
     signal.signal(signal.SIGINT, _interrupt_once)
-    threading.Thread(target=_cancel_after_service, daemon=True).start()
+    start_thread(threading.Thread(target=_cancel_after_service, daemon=True))
     descriptor = open_as_private(str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

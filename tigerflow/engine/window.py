@@ -17,6 +17,7 @@ from pathlib import Path
 from tigerflow.engine.forks import Forks, kill, until_parent_ends
 from tigerflow.files import open_as_private
 from tigerflow.naming import printable
+from tigerflow.shortage import is_shortage, start_thread
 from tigerflow.workers.link import log_tail
 
 #: Where Snakemake marks outputs that are being made.
@@ -39,6 +40,13 @@ class WindowExit(IntEnum):
     INPUT_MISSING = 3
     #: Nothing can be said; the log knows more.
     BROKEN = 4
+    #: The system was short of threads or the like; the log knows more.
+    SHORTAGE = 5
+
+
+def exit_of(error: BaseException) -> WindowExit:
+    """Return how a window ends that an unexpected error ends."""
+    return WindowExit.SHORTAGE if is_shortage(error) else WindowExit.BROKEN
 
 
 class WindowRunner:
@@ -172,7 +180,7 @@ def _run(
 ) -> None:
     # Ctrl-C is for the service: it decides what becomes of the window.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_service, daemon=True).start()
+    start_thread(threading.Thread(target=_die_with_service, daemon=True))
     descriptor = open_as_private(str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -189,9 +197,9 @@ def _run(
             targets,
             keep_metadata=keep_metadata,
         )
-    except BaseException:  # noqa: BLE001 -- whatever it is, the log says it
+    except BaseException as error:  # noqa: BLE001 -- whatever it is, the log says it
         traceback.print_exc()
-        code = WindowExit.BROKEN
+        code = exit_of(error)
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from tigerflow.context import SetupContext
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.log import logger
+from tigerflow.shortage import in_thread
 from tigerflow.tasks.base import Task, TaskKind, has_method
 from tigerflow.tasks.children import TaskCall, TaskSteps
 from tigerflow.tasks.execution import (
@@ -251,7 +252,7 @@ class TaskServer:
 
         while True:
             await slots.acquire()
-            jobs = await asyncio.to_thread(source.batch, self._batch_size)
+            jobs = await in_thread(source.batch, self._batch_size)
             if not jobs:
                 return
             task = asyncio.create_task(self._process_all(context, source, jobs))
@@ -274,7 +275,7 @@ class TaskServer:
                 batch.returned = self._checked(pairs, returned)
                 del returned
                 # Others in flight need not wait for the disk.
-                await asyncio.to_thread(batch.sync)
+                await in_thread(batch.sync)
         except OutputDirectoryError as error:
             _tell(source, batch, error)
         else:

@@ -18,6 +18,7 @@ from tigerflow.layout import (
 )
 from tigerflow.log import logger
 from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
 from tigerflow.workers.mailbox import has_begun, keep_prints, owner_of_others
 from tigerflow.workers.postman import Round
 from tigerflow.workers.protocol import Left, Started, Stop
@@ -48,13 +49,13 @@ async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
 
 
 async def _see_all_off(run_dir: Path, settings: Settings) -> None:
-    if await asyncio.to_thread(owner_of_others, run_dir) is not None:
+    if await in_thread(owner_of_others, run_dir) is not None:
         # Nothing can be done about them, nor beside them: see `JobLauncher`.
         return
-    tasks = await asyncio.to_thread(_directories, run_dir / MAILBOXES)
+    tasks = await in_thread(_directories, run_dir / MAILBOXES)
     see_offs, queue = [], Queue()
     for task in tasks:
-        jobs = await asyncio.to_thread(_directories, task)
+        jobs = await in_thread(_directories, task)
         await _cancel_unnumbered(jobs, queue)
         # A pipeline's results; those of a task by itself are in the run directory.
         places = [run_dir, run_dir / task.name, run_dir / _HIDDEN / task.name]
@@ -73,23 +74,23 @@ async def _see_off(
     Each ends within its grace time, or when it misses the pulse. It is taken for dead
     when it shows no sign of life for that long.
     """
-    boxes = await asyncio.to_thread(_directories, job)
+    boxes = await in_thread(_directories, job)
     strangers = [_Stranger(box) for box in boxes]
     await cancel_job(job)
     while not all(each.is_gone for each in strangers):
         for each in strangers:
-            await asyncio.to_thread(each.look, settings.worker_lost_timeout)
+            await in_thread(each.look, settings.worker_lost_timeout)
         # One that has not begun finds no mailbox when it does.
-        if not await asyncio.to_thread(has_begun, job):
+        if not await in_thread(has_begun, job):
             break
         await asyncio.sleep(LOOK_S)
     for each in strangers:
         if (who := each.started) is not None:
             for place in places:
-                await asyncio.to_thread(remove_temporaries_of, place, who.pid, who.host)
+                await in_thread(remove_temporaries_of, place, who.pid, who.host)
     for box in boxes:
-        await asyncio.to_thread(keep_prints, box, log)
-    await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)
+        await in_thread(keep_prints, box, log)
+    await in_thread(shutil.rmtree, job, ignore_errors=True)
 
 
 class _Stranger:
@@ -116,7 +117,7 @@ class _Stranger:
 
 async def cancel_job(job: Path) -> None:
     """Cancel a job in Slurm, if it has a number there and that is possible."""
-    number = await asyncio.to_thread(_read, job_number(job))
+    number = await in_thread(_read, job_number(job))
     if number.isdigit():
         await cancel([number])
 

@@ -27,6 +27,7 @@ from tigerflow.layout import error_directory, worker_file
 from tigerflow.log import configure, logger
 from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
 from tigerflow.tasks.children import heed_interrupts
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
@@ -123,7 +124,7 @@ class Host:
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
         await self._lookout.close()
         if self._postman is not None:
-            await asyncio.to_thread(self._postman.stop)
+            await in_thread(self._postman.stop)
         for key, pool in self._pools.items():
             self._problems += pool.problems
             if key in self._statuses:

@@ -35,6 +35,7 @@ from tigerflow.layout import (
     pulse_of,
 )
 from tigerflow.settings import Settings
+from tigerflow.shortage import start_thread
 from tigerflow.tasks.children import heed_interrupts
 from tigerflow.tasks.environment import in_container
 from tigerflow.tasks.launch import (
@@ -73,7 +74,8 @@ def main(job: Path) -> int:
         for number, mailbox in enumerate(mailboxes)
     }
     _forward_signals([*workers])
-    threading.Thread(target=_look_after, args=(workers,), daemon=True).start()
+    watching = threading.Thread(target=_look_after, args=(workers,), daemon=True)
+    start_thread(watching)
     code = _wait(workers)
     if code == 0:
         job_end(job).touch()

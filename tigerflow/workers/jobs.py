@@ -9,6 +9,7 @@ from tigerflow.errors import OutputDirectoryError
 from tigerflow.layout import MAILBOX_INBOX, MAILBOXES, RunLayout, mailboxes
 from tigerflow.log import logger
 from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
 from tigerflow.workers.batch import Batch, Job
 from tigerflow.workers.earlier import cancel_job, note_number
 from tigerflow.workers.link import LaunchError, NoRoomError
@@ -234,7 +235,7 @@ class JobLauncher:
                 # Nobody follows it any more.
                 await cancel_job(job.place)
             await asyncio.gather(*(link.collected.wait() for link in job.links))
-            await asyncio.to_thread(job.discard)
+            await in_thread(job.discard)
 
     async def _take(self, batch: Batch, job: Job, event: JobEvent) -> None:
         """Take what is said of a job, and what Slurm has to say to that."""
@@ -262,7 +263,7 @@ class JobLauncher:
             "[{}] sbatch has failed, but Slurm has taken job {}: {}",
             *(self._task.name, found.number, event.text),
         )
-        await asyncio.to_thread(note_number, job.place, found.number)
+        await in_thread(note_number, job.place, found.number)
         batch.jobs.remove(job)
         submission = AdoptedJob(queue, job.name, found.number)
         adopted = Batch(submission, [job], is_closing=batch.is_closing)

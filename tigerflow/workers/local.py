@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 from tigerflow.files import append_to, remove_temporaries_of
 from tigerflow.layout import RunLayout
+from tigerflow.log import logger
+from tigerflow.shortage import PAUSE_S, is_shortage, pauses
 from tigerflow.tasks.environment import in_container
 from tigerflow.tasks.launch import (
     launch_environment,
@@ -40,22 +42,41 @@ class LocalLauncher:
         self._task = task
         self._run_dir = run_dir
         self._alive = alive
+        self._closing = asyncio.Event()
         self._log = RunLayout(run_dir).task_log(task.name)
 
     async def launch(self) -> "ProcessLink":
         """Start one under the task's setup commands, and tell it what it is to do.
 
+        When the system is short of processes for a moment, it is tried again.
+
         Raises:
-            LaunchError: no process can be made, or the log cannot be written.
+            LaunchError: it cannot be started, or the launcher is closing.
         """
-        try:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            with append_to(self._log) as log:
-                log_start = log.tell()
-                process, connection = await self._start(log)
-            streams = await asyncio.open_connection(sock=connection, limit=LINE_LIMIT)
-        except OSError as error:
-            raise LaunchError(str(error)) from error
+        for pause_s in pauses():
+            try:
+                return await self._launch()
+            except (OSError, RuntimeError) as error:
+                if not is_shortage(error):
+                    raise LaunchError(str(error)) from error
+                if pause_s == PAUSE_S:
+                    logger.warning(
+                        "[{}] no worker can be started just now: {}; it is tried again",
+                        *(self._task.name, error),
+                    )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), pause_s)
+            if self._closing.is_set():
+                break
+        msg = "the run has ended"
+        raise LaunchError(msg)
+
+    async def _launch(self) -> "ProcessLink":
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with append_to(self._log) as log:
+            log_start = log.tell()
+            process, connection = await self._start(log)
+        streams = await asyncio.open_connection(sock=connection, limit=LINE_LIMIT)
         link = ProcessLink(process, *streams, self._log, log_start)
         link.send(self._task)
         return link
@@ -64,7 +85,8 @@ class LocalLauncher:
         """Do nothing: there is only this host."""
 
     async def close(self) -> None:
-        """Return: nothing is left of a process that has ended."""
+        """Try no more; nothing is left of a process that has ended."""
+        self._closing.set()
 
     async def _start(
         self, log: BinaryIO
@@ -73,7 +95,7 @@ class LocalLauncher:
         with theirs:
             try:
                 return await self._spawn(log, theirs.fileno()), ours
-            except OSError:
+            except (OSError, RuntimeError):
                 ours.close()
                 raise
 

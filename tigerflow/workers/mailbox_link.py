@@ -9,6 +9,7 @@ from typing import Protocol
 from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import MAILBOX_LOG
 from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
 from tigerflow.workers.link import Ending, ending_of
 from tigerflow.workers.mailbox import keep_prints
 from tigerflow.workers.postman import Delivery, Postman, Round
@@ -211,7 +212,7 @@ class MailboxLink:
         asyncio.get_running_loop().call_soon(self._settle, ending)
 
     async def _collect(self) -> None:
-        await asyncio.to_thread(keep_prints, self.mailbox, self._job.log)
+        await in_thread(keep_prints, self.mailbox, self._job.log)
         self.collected.set()
 
     def _settle(self, ending: Ending) -> None:

@@ -11,6 +11,7 @@ from tigerflow.files import see_anew, see_gone
 from tigerflow.layout import RunLayout
 from tigerflow.log import logger
 from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers.aftermath import GIVEN_UP, Aftermath
 from tigerflow.workers.link import Ending, Launcher, LaunchError, NoRoomError, log_size
@@ -133,7 +134,7 @@ class TaskPool:
             answer = await asyncio.shield(file.answer)
             if self._task.remote:
                 # Whoever is told of it looks for its results on this host.
-                await asyncio.to_thread(self._see_results, job, answer)
+                await in_thread(self._see_results, job, answer)
             return answer
         finally:
             file.waiters -= 1
@@ -295,6 +296,10 @@ class TaskPool:
 
     def _release(self, caretaker: asyncio.Task[None]) -> None:
         self._caretakers.discard(caretaker)
+        if not caretaker.cancelled() and (error := caretaker.exception()) is not None:
+            # A bug; the files that wait must not wait for ever.
+            logger.opt(exception=error).error("[{}] internal error", self._task.name)
+            self._fail(f"internal error: {error!r}")
         # Its place is free only now: files may have waited for a fresh worker.
         self._dispatch()
 
@@ -410,9 +415,10 @@ class TaskPool:
         match message:
             case Ready():
                 self._take_ready(worker)
-            case SetupFailed(reason, trace):
+            case SetupFailed(reason, trace, is_shortage):
+                cause = Cause.SHORTAGE if is_shortage else Cause.REFUSED
                 failed = FailedStart(
-                    "its setup failed", reason, node=worker.node, trace=trace
+                    "its setup failed", reason, cause, worker.node, trace
                 )
                 self._see_failed_start(worker, failed)
             case TeardownFailed(reason):

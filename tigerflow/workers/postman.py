@@ -20,6 +20,7 @@ from tigerflow.layout import (
     PULSE,
 )
 from tigerflow.settings import Settings
+from tigerflow.shortage import start_thread
 from tigerflow.workers.mailbox import (
     Receiver,
     Sender,
@@ -144,7 +145,7 @@ class Postman:
 
     def start(self) -> None:
         """Start making rounds."""
-        self._thread.start()
+        start_thread(self._thread)
 
     def stop(self) -> None:
         """Make no more rounds; what is posted is sent before that."""

@@ -83,6 +83,8 @@ class SetupFailed:
     message: str
     #: Of what its `setup` has raised.
     traceback: str = ""
+    #: Whether it was short of what another may get in a moment.
+    is_shortage: bool = False
 
 
 class Fate(StrEnum):

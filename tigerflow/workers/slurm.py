@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tigerflow.shortage import in_thread
 from tigerflow.workers.scheduler import JobEvent
 
 #: States of jobs that are over: squeue(1), "job state codes".
@@ -203,7 +204,7 @@ class Queue:
             _word(told["JobState"]),
             _node(told.get("NodeList", "")),
             exit_code=told.get("ExitCode", ""),
-            said=await asyncio.to_thread(_last_line, log),
+            said=await in_thread(_last_line, log),
         )
 
 

@@ -24,6 +24,8 @@ class Cause(Enum):
     REFUSED = auto()
     #: Its job ended before it began, which is often the node's fault.
     UNBORN = auto()
+    #: It was short of processes, memory or the like; that passes.
+    SHORTAGE = auto()
     #: It was killed: another may do better.
     CHANCE = auto()
     #: Its scheduler ended the job.

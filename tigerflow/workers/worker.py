@@ -30,6 +30,7 @@ from tigerflow.files import remove_temporaries_of
 from tigerflow.log import configure, logger
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
+from tigerflow.shortage import is_shortage, start_thread
 from tigerflow.tasks.base import Task, TaskKind, check_definition
 from tigerflow.tasks.children import OwnHandlers, keep_from_children
 from tigerflow.tasks.execution import Attempt, ErrorRecord, FileJob, Interrupted
@@ -98,7 +99,8 @@ class PoolSource:
         # Ctrl-C at a terminal is for the program that the user sees.
         handlers = {signal.SIGTERM: self._handle, signal.SIGINT: _take_no_notice}
         OwnHandlers().set(handlers)
-        threading.Thread(target=self._read, name="requests", daemon=True).start()
+        reading = threading.Thread(target=self._read, name="requests", daemon=True)
+        start_thread(reading)
 
     def batch(self, limit: int) -> list[FileJob]:
         """Wait for the files of a call, of which the pool knows; none at the end."""
@@ -368,7 +370,8 @@ def _serve(
             source.tell(TeardownFailed(_summary(record)))
         else:
             trace = record.traceback[-TRACEBACK_LIMIT:]
-            source.tell(SetupFailed(_summary(record), trace))
+            failed = SetupFailed(_summary(record), trace, is_shortage(error))
+            source.tell(failed)
         return 1
     logger.info("Task shutdown complete")
     return 0
