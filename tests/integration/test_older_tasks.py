@@ -79,7 +79,7 @@ def test_what_a_pipeline_does_not_run_of_a_task_file_is_named(older, command):
 
     assert ended == 0, older.said
     line = len((older.root / "tasks.py").read_text().splitlines()) - 1
-    assert f"tasks.py: line {line} under" in older.said
+    assert f"tasks.py: workers do not run line {line}, under" in older.said
 
 
 def test_check_names_a_relative_path_that_is_opened_and_is_not_there(older):

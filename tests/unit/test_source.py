@@ -1,5 +1,6 @@
 """What the source of a task's file tells before it runs."""
 
+import sys
 import textwrap
 
 import pytest
@@ -55,8 +56,9 @@ def test_lines_of_a_main_block_that_a_pipeline_does_not_run_are_named(
 ):
     assert list(remarks(write(ending))) == [
         (
-            f"work.py: {lines} under \"if __name__ == '__main__':\" do not run in a "
-            "pipeline; move what the task needs of them above that, or into setup"
+            f'work.py: workers do not run {lines}, under "if __name__ == '
+            "'__main__':\"; move what the task needs of that above the block, or into "
+            "setup"
         )
     ]
 
@@ -122,6 +124,30 @@ def test_a_relative_path_that_is_not_beside_the_pipeline_is_named(
 )
 def test_nothing_is_said_of_other_paths(write, tmp_path, body):
     assert list(relative_openings(write(body=body), tmp_path)) == []
+
+
+def test_an_import_that_leads_to_a_task_instead_of_a_package_is_named(
+    write, tmp_path, monkeypatch
+):
+    path = write(body="import whisper, helper, other, json")
+    program = TASK.format(body="pass") + "Work.cli()\n"
+    for name, text in (("whisper", "x = 1"), ("helper", "x = 1"), ("other", program)):
+        (tmp_path / f"{name}.py").write_text(text)
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    for name in ("whisper", "helper"):
+        (installed / f"{name}.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(installed), *sys.path])
+    assert list(remarks(path)) == []
+
+    (tmp_path / "whisper.py").write_text(program)
+
+    assert list(remarks(path)) == [
+        (
+            "work.py imports 'whisper' in line 7, which is the task in whisper.py; rename "
+            "that file if a package is meant"
+        )
+    ]
 
 
 def test_the_class_of_the_program_is_known_only_when_it_is_one(write):

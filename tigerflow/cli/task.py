@@ -26,6 +26,7 @@ from tigerflow.tasks.execution import Interrupted, user_frames
 from tigerflow.tasks.loader import refuse_hiding
 from tigerflow.tasks.params import ParamText, Places, build_command, record_texts
 from tigerflow.tasks.serving import Lifecycle, TaskServer
+from tigerflow.tasks.source import remarks
 
 
 def _option(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
@@ -238,6 +239,8 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
             directories = directories.absolute()
             settings = load_settings()
             if task.kind is TaskKind.SLURM:
+                for remark in remarks(Path(task.get_module_path())):
+                    logger.warning("{}", remark)
                 server: _Server = _SlurmServer(task, name, directories, options, texts)
             else:
                 places = Places(Path.cwd(), directories.output_dir)

@@ -31,8 +31,9 @@ def program_class(file: Path) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def _line_of_import(tree: ast.Module, name: str) -> int | None:
-    """Return the first line that imports the module `name`, or from it."""
+def _imported(tree: ast.Module) -> dict[str, int]:
+    """Return the modules at the top that a file imports, each with its first line."""
+    lines: dict[str, int] = {}
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=aliases):
@@ -41,22 +42,30 @@ def _line_of_import(tree: ast.Module, name: str) -> int | None:
                 modules = [module]
             case _:
                 continue
-        if any(each.partition(".")[0] == name for each in modules):
-            return node.lineno
-    return None
+        for name in modules:
+            top = name.partition(".")[0]
+            lines[top] = min(node.lineno, lines.get(top, node.lineno))
+    return lines
 
 
 def remarks(file: Path) -> Iterator[str]:
     """Yield what the author of a task's file may want otherwise."""
     tree = _read(file)
-    if lost := _lost_in_pipelines(tree):
+    if lost := _lost_in_workers(tree):
         yield f"{file.name}: {lost}"
-    line = _self_import(file, tree)
-    if line is not None:
-        yield (
-            f"{file.name} imports {file.stem!r} in line {line}, which is itself; "
-            "rename the file if a package is meant"
-        )
+    for name, line in sorted(_imported(tree).items()):
+        found = file.parent / f"{name}.py"
+        if found == file:
+            is_suspect = _self_import(file, tree) is not None
+        else:
+            # A helper may be meant, and a task that no package has the name of.
+            is_task = program_class(found) is not None
+            is_suspect = is_task and _is_elsewhere(name, file.parent)
+        if is_suspect:
+            yield (
+                f"{file.name} imports {name!r} in line {line}, which is the task in "
+                f"{found.name}; rename that file if a package is meant"
+            )
 
 
 def hidden_module(file: Path) -> str | None:
@@ -64,9 +73,8 @@ def hidden_module(file: Path) -> str | None:
     line = _self_import(file, _read(file))
     if line is None:
         return None
-    elsewhere = [each for each in sys.path if Path(each).resolve() != file.parent]
-    other = PathFinder.find_spec(file.stem, elsewhere)
-    if other is None or other.origin is None:
+    if not _is_elsewhere(file.stem, file.parent):
+        # Then nothing is hidden, but in an environment that is not this one.
         return None
     return (
         f"{file.name} hides the module {file.stem!r} that it imports in line {line}; "
@@ -74,15 +82,22 @@ def hidden_module(file: Path) -> str | None:
     )
 
 
+def _is_elsewhere(name: str, directory: Path) -> bool:
+    """Tell whether a module would be found without a directory."""
+    elsewhere = [each for each in sys.path if Path(each).resolve() != directory]
+    spec = PathFinder.find_spec(name, elsewhere)
+    return spec is not None and spec.origin is not None
+
+
 def _self_import(file: Path, tree: ast.Module) -> int | None:
     """Return the line in which a file imports a name that leads to itself."""
     loaded = getattr(sys.modules.get(file.stem), "__file__", str(file))
     is_found = any(Path(each).resolve() == file.parent for each in sys.path)
     is_itself = is_found and loaded == str(file)
-    return _line_of_import(tree, file.stem) if is_itself else None
+    return _imported(tree).get(file.stem) if is_itself else None
 
 
-def _lost_in_pipelines(tree: ast.Module) -> str | None:
+def _lost_in_workers(tree: ast.Module) -> str | None:
     """Return what to say of a `__main__` block that does more than to call `cli()`.
 
     Only of a file that is a task's program: such blocks have other uses, too.
@@ -96,8 +111,8 @@ def _lost_in_pipelines(tree: ast.Module) -> str | None:
     first, last = lost[0].lineno, lost[-1].end_lineno or lost[-1].lineno
     lines = f"line {first}" if first == last else f"lines {first} to {last}"
     return (
-        f"{lines} under \"if __name__ == '__main__':\" do not run in a pipeline; move "
-        "what the task needs of them above that, or into setup"
+        f"workers do not run {lines}, under \"if __name__ == '__main__':\"; move what "
+        "the task needs of that above the block, or into setup"
     )
 
 
