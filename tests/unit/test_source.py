@@ -144,8 +144,8 @@ def test_an_import_that_leads_to_a_task_instead_of_a_package_is_named(
 
     assert list(remarks(path)) == [
         (
-            "work.py imports 'whisper' in line 7, which is the task in whisper.py; rename "
-            "that file if a package is meant"
+            "work.py imports 'whisper' in line 7, which is the task in whisper.py; "
+            "rename that file if a package is meant"
         )
     ]
 
