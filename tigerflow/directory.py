@@ -34,6 +34,7 @@ from tigerflow.naming import (
 )
 from tigerflow.signatures import Entry, Signatures
 from tigerflow.tasks.execution import Attempt, FileJob, is_error_of
+from tigerflow.unmatched import unmatched
 
 #: How long after it has written a file a copying tool may set its date.
 COPYING_NS = 10 * 1_000_000_000
@@ -228,6 +229,9 @@ class DirectorySource:
 
     def _tell_of_earlier(self) -> None:
         self._has_told_of_earlier = True
+        directories = self._directories
+        if sentence := unmatched(directories.input_dir, directories.input_ext):
+            logger.warning("{}", sentence)
         done, failed = self.succeeded_earlier, self.failed_earlier
         if done:
             logger.info("Already processed: {} {}", done, _files(done))

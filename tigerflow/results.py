@@ -28,6 +28,7 @@ from tigerflow.targets import (
     mtimes_on_disk,
 )
 from tigerflow.tasks.execution import ErrorRecord, FileJob, write_error
+from tigerflow.unmatched import unmatched
 
 
 class Results:
@@ -135,6 +136,10 @@ class Results:
                         (errors / name).unlink()
                         gone.add(source)
         return sorted(gone)
+
+    def unmatched(self) -> str | None:
+        """Return a sentence on files that are no inputs, if there are only such."""
+        return unmatched(self._input_dir, self.targets.input_ext)
 
     def see_errors(self, stems: Collection[str]) -> None:
         """Look whether the errors of these files are there, as others may see it."""

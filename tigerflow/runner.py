@@ -300,6 +300,7 @@ class Runner:
                     all_known = True
                     self.screening.end_start()
                     tell(self._report_gone, self._results.forget_gone())
+                    tell(self._report_unmatched, self._results.unmatched())
                 fresh = self.screening.review(batch)
                 tell(self._arrived, fresh, self.screening.take_found(), all_known)
         except InputDirectoryError as error:
@@ -366,6 +367,11 @@ class Runner:
                 some,
                 more,
             )
+
+    @staticmethod
+    def _report_unmatched(sentence: str | None) -> None:
+        if sentence is not None:
+            logger.warning("{}", sentence)
 
     def _report_found(self) -> None:
         """Tell what earlier runs have left, if nothing else will be told of it."""

@@ -21,6 +21,7 @@ from tigerflow.naming import (
     stem_of,
 )
 from tigerflow.tasks.launch import carry_functions, carry_threads
+from tigerflow.unmatched import unmatched
 from tigerflow.workers import client
 from tigerflow.workers.slurm_plugin import adapt_slurm_plugin
 
@@ -127,6 +128,10 @@ def find_stems(directory: str, extension: str) -> list[str]:
         _say(sentence)
     if len(skipped) > NAMED_AT_MOST:
         _say(f"skipping {len(skipped) - NAMED_AT_MOST} more files like these")
+    # Where the link leads to.
+    place = Path(os.path.realpath(directory))
+    if reason := unmatched(place, extension):
+        _say(reason)
     return sorted(stems)
 
 

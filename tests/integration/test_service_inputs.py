@@ -66,6 +66,28 @@ def release(flow):
     (flow.root / "go").touch()
 
 
+def test_directory_with_files_of_other_extensions_alone_is_named_with_a_hint(flow):
+    flow.add_module(WORKING)
+    flow.write(WORK)
+    for name in ("a.TXT", "b.TXT", "sub/c.txt"):
+        (flow.inputs / name).parent.mkdir(exist_ok=True)
+        (flow.inputs / name).touch()
+    told = (
+        "' is a .txt input: 2 end in .TXT (such as 'a.TXT'); 1 lie in directories "
+        "below, which are left alone (such as 'sub/c.txt'); did you mean '.TXT'?"
+    )
+    assert flow.once() == 0
+    assert flow.said.count(told) == 1
+    said = flow.command("compile", flow.pipeline, flow.inputs, flow.out)
+    assert said.wait(DEADLINE_S) == 0
+    assert flow.said.count(f"{flow.inputs}{told}") == 2
+    assert f"{flow.inputs}{told}" in flow.snakemake()[1]
+    # Not where one is an input.
+    flow.add_inputs("d")
+    assert flow.once() == 0
+    assert flow.said.count(told) == 2
+
+
 def test_input_that_vanishes_while_it_is_staged_harms_no_other(flow):
     process = hold(flow, "a", "gone", "moved", "z")
     (flow.inputs / "gone.txt").unlink()

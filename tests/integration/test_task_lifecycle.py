@@ -164,7 +164,7 @@ def test_a_temporary_of_a_killed_service_goes_at_the_next_start(bench):
     service.stop(signal.SIGKILL)
     left = bench.results()
 
-    bench.once(task(run="assert len(list(output_file.parent.iterdir())) == 1"))
+    bench.once(task(run="assert len(list(output_file.parent.glob('*.out'))) == 1"))
 
     assert [name[:5] for name in left] == [".~tf_"]
     assert bench.results() == ["a.out"]
@@ -207,6 +207,17 @@ def test_once_ends_with_0_when_a_failed_file_is_mended(bench):
 
     assert bench.once(code).end() == 0
     assert bench.results() == ["a.out"]
+
+
+def test_once_of_files_with_another_extension_names_it(bench):
+    (bench.inputs / "a.TXT").touch()
+
+    service = bench.once(task())
+
+    assert service.end() == 0
+    assert (
+        "is a .txt input: 1 end in .TXT (such as 'a.TXT'); did you mean" in service.log
+    )
 
 
 def test_once_of_an_empty_directory_sets_up_and_tears_down(bench):
@@ -442,7 +453,7 @@ def test_input_and_output_directory_may_be_the_same(bench):
     service = bench.once(task(), output_dir="in")
 
     assert service.end() == 0
-    assert sorted(path.name for path in bench.inputs.iterdir()) == ["a.out", "a.txt"]
+    assert sorted(path.name for path in bench.inputs.glob("a.*")) == ["a.out", "a.txt"]
 
 
 def test_a_bad_setting_is_one_sentence(bench):

@@ -18,6 +18,7 @@ from tigerflow.compiler.directory import (
 from tigerflow.compiler.texts import SLURM, WORKERS_STAY
 from tigerflow.engine.rehearsal import rehearse
 from tigerflow.pipeline.spec import PipelineDraft, read_pipeline
+from tigerflow.unmatched import unmatched
 
 
 def compile_command(
@@ -61,7 +62,8 @@ def compile_command(
         workflow = compile_workflow(loaded, input_dir, output_dir, to)
         if check and (rehearsals := rehearse(loaded)):
             show_tasks(draft, loaded, rehearsals)
-        for warning in _warnings(draft):
+        sentence = unmatched(input_dir, loaded.input_ext)
+        for warning in (*_warnings(draft), *([sentence] if sentence else [])):
             typer.echo(f"Warning: {warning}", err=True)
         if check:
             draft.mistakes.raise_any()
