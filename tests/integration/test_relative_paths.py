@@ -166,6 +166,21 @@ def test_check_looks_for_a_relative_path_where_the_worker_does(project):
     assert f"'{project.project}/models/m.bin' does not exist" in project.said
 
 
+def test_check_names_a_relative_path_that_is_only_where_it_is_called(project):
+    project.give(params={"model": "models/m.bin", "url": "data/words.txt"})
+    (project.root / "data").mkdir()
+    (project.root / "data" / "words.txt").touch()
+
+    assert project.command("check", project.pipeline).wait(DEADLINE_S) == 0
+
+    [said] = [line for line in project.said.splitlines() if "current" in line]
+    assert said.endswith(
+        "tasks[0].params.url: 'data/words.txt' is in the current directory, and not in "
+        f"{str(project.project)!r}; relative paths start there, at the pipeline file's "
+        "directory"
+    )
+
+
 def test_check_looks_up_setup_commands_where_the_worker_runs_them(project):
     project.give(params=PARAMS, setup_commands=["source env/activate"])
     (project.project / "env").mkdir()

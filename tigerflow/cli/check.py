@@ -10,7 +10,7 @@ from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._tree import draw_tree
 from tigerflow.cli.run import PipelineFile
 from tigerflow.engine.rehearsal import Rehearsal, rehearse
-from tigerflow.pipeline.doubts import task_doubts
+from tigerflow.pipeline.doubts import path_doubts, task_doubts
 from tigerflow.pipeline.spec import Pipeline, PipelineDraft, read_pipeline
 from tigerflow.settings import Settings, stray_variables
 
@@ -38,11 +38,9 @@ def check_command(
         draft = read_pipeline(pipeline)
         loaded = None if draft.mistakes else draft.finished()
         for place, task in draft.tasks.items():
-            for key, sentence, is_sure in task_doubts(task.spec, pipeline):
+            doubts = [*task_doubts(task.spec, pipeline), *path_doubts(task, pipeline)]
+            for key, sentence, is_sure in doubts:
                 draft.mistakes.note((*place, *key), sentence, is_sure=is_sure)
-            # A command may go elsewhere.
-            for sentence in () if task.spec.setup_commands else task.openings:
-                draft.mistakes.warn((*place, "module"), sentence)
         if loaded is not None:
             show_tasks(draft, loaded, rehearse(loaded, profile))
         for warning in (*stray_variables(), *draft.mistakes.warnings):

@@ -1,5 +1,6 @@
 """What speaks against a task's workers, as far as this machine can tell."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
@@ -8,6 +9,7 @@ from tigerflow.pipeline.document import Place
 from tigerflow.pipeline.resources import parse_time_minutes
 from tigerflow.pipeline.schema import SlurmTaskSpec, TaskSpec
 from tigerflow.pipeline.software import is_environment_file
+from tigerflow.pipeline.spec import PipelineTask
 from tigerflow.settings import Settings
 from tigerflow.tasks.commands import Look, find_doubts, look_at
 from tigerflow.tasks.environment import (
@@ -48,6 +50,38 @@ def task_doubts(spec: TaskSpec, pipeline: Path) -> Iterator[tuple[Place, str, bo
     for doubt in find_doubts([look for _, look in looks], pipeline.resolve().parent):
         place, _ = looks[doubt.index]
         yield place, f"{doubt.sentence}{where}", doubt.is_certain and not where
+
+
+def path_doubts(
+    task: PipelineTask, pipeline: Path
+) -> Iterator[tuple[Place, str, bool]]:
+    """Yield what of a task's relative paths may be meant to start elsewhere.
+
+    As `task_doubts` does.
+    """
+    directory = pipeline.resolve().parent
+    # A command may go elsewhere before the task starts.
+    for sentence in () if task.spec.setup_commands else task.openings:
+        yield ("module",), sentence, False
+    for key, value in task.spec.params.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and _is_only_here(text, directory):
+                sentence = (
+                    f"{text!r} is in the current directory, and not in "
+                    f"{str(directory)!r}; relative paths start there, at the "
+                    "pipeline file's directory"
+                )
+                yield ("params", key), sentence, False
+
+
+def _is_only_here(text: str, directory: Path) -> bool:
+    is_path = "/" in text or Path(text).suffix
+    if not is_path or Path(text).is_absolute():
+        return False
+    # A text may be no name of a file: too long, or with a null character.
+    with contextlib.suppress(OSError, ValueError):
+        return Path(text).exists() and not (directory / text).exists()
+    return False
 
 
 def _looks(spec: TaskSpec) -> Iterator[tuple[Place, Look]]:
