@@ -131,6 +131,8 @@ class DirectorySource:
         )
         #: By `.err`: its date, and whether it is of this task.
         self._errors: dict[Path, tuple[int, bool]] = {}
+        #: Names of files that this task has failed on since it was started.
+        self._failed: set[str] = set()
         self._grace_s = grace_s
         self._once = once
         self._progress = progress
@@ -261,6 +263,7 @@ class DirectorySource:
             self.succeeded += 1
         else:
             self.failed += 1
+            self._failed.add(job.input.name)
         logger.log(METRICS, "{}", _metrics(job, outcome))
         self._settle(job, outcome)
         self._show_progress()
@@ -342,7 +345,8 @@ class DirectorySource:
             if known is None or known[0] != time_ns:
                 known = time_ns, is_error_of(job, self._task)
                 self._errors[job.error] = known
-            if known[1]:
+            # Another that fails on it as well writes its own in the place of ours.
+            if known[1] or job.input.name in self._failed:
                 yield time_ns
 
     def _make_older(self, job: FileJob, than_ns: int) -> None:

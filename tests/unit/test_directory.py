@@ -120,6 +120,17 @@ def test_only_the_error_of_this_task_keeps_it_from_a_file(directories, error, is
     assert source.failed_earlier == is_done
 
 
+def test_a_failed_file_is_left_alone_when_another_task_fails_on_it_too(
+    source, directories
+):
+    give(directories, "a.txt")
+    process_all(source, fail)
+    (directories.output_dir / "a.err").write_text('{"task": "ingest"}')
+    source.inbox.scan_now()
+
+    assert process_all(source) == []
+
+
 def replace(directories, text, date_s):
     """Replace an input as `rsync -t` does."""
     path = directories.input_dir / "a.part"
