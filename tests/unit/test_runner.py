@@ -176,10 +176,14 @@ class Scene:
         """Call it in the loop as soon as a file is there."""
         self.waits.append((self.out / path, call))
 
+    def when_failed(self, call):
+        """Call it in the loop as soon as a file has failed."""
+        self.waits.append((None, call))
+
     async def _watch(self):
         while self.waits:
             path, call = self.waits[0]
-            if path.exists():
+            if self.runner.ledger.failed if path is None else path.exists():
                 self.waits.pop(0)
                 call()
             await asyncio.sleep(0.01)
@@ -446,6 +450,50 @@ def test_input_whose_results_may_be_of_another_file_is_not_deleted(scene):
     assert scene.serve([arrival], delete_input=True) == Counts(done=1)
     assert (scene.inputs / "a.tar.gz").exists()
     assert scene.windows.windows == []
+
+
+def test_retry_in_the_last_moment_before_an_idle_stop_is_kept_or_refused(
+    scene, monkeypatch
+):
+    error = scene.out / "work" / "a.err"
+    answers = []
+
+    def fail(_targets):
+        error.write_text("{}")
+        scene.windows.run = scene.make
+        return WindowExit.JOBS_FAILED
+
+    def ask(_storage):
+        # The last that is asked before it is seen whether a service is over.
+        if not answers and scene.runner.ledger.failed:
+            error.unlink()
+            answers.append(scene.runner.retry())
+        return True
+
+    monkeypatch.setattr(storage.Storage, "is_open", ask)
+    scene.windows.run = fail
+    arrivals = scene.add("a.tar.gz")
+    assert scene.serve(arrivals, once=False, idle_timeout_s=0) == Counts(done=1)
+    assert answers == [True]
+    assert not scene.runner.retry()
+
+
+def test_retried_file_whose_input_is_gone_is_forgotten(scene):
+    def fail(_targets):
+        (scene.out / "work" / "a.err").write_text("{}")
+        return WindowExit.JOBS_FAILED
+
+    def forget():
+        (scene.inputs / "a.tar.gz").unlink()
+        (scene.out / "work" / "a.err").unlink()
+        scene.runner.retry()
+
+    scene.windows.run = fail
+    scene.when_failed(forget)
+    counts = scene.serve(scene.add("a.tar.gz"), once=False, idle_timeout_s=0.3)
+    assert counts == Counts()
+    assert scene.runner.tally.failed == 0
+    assert len(scene.windows.windows) == 1
 
 
 def test_name_that_snakemake_cannot_carry_is_left_alone(scene):
