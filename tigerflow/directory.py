@@ -11,15 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tigerflow.errors import (
+    START_AGAIN,
     DirectoryClashError,
     DirectoryMissingError,
+    InputDirectoryError,
     OutputDirectoryError,
+    StorageError,
     TigerflowError,
 )
+from tigerflow.files import listing_problem, storage_problem
 from tigerflow.inbox import (
+    TROUBLE_PAUSE_S,
     Arrival,
     Inbox,
-    InputDirectoryError,
     Signature,
     signature_of,
 )
@@ -140,6 +144,9 @@ class DirectorySource:
         self._in_hand: dict[str, Arrival] = {}
         # Only files whose time stamps would make them look undone for ever.
         self._done_anyway: dict[str, Signature] = {}
+        #: Why nothing is offered just now.
+        self._trouble: str | None = None
+        self._is_over = False
         self._stopped = threading.Event()
         self._on_stop: Callable[[], None] = lambda: None
         self.inbox = Inbox(
@@ -148,6 +155,7 @@ class DirectorySource:
             self._undone,
             poll_interval_s,
         )
+        self.inbox.on_trouble = self._see_input
         self.succeeded = 0
         self.failed = 0
         #: Files whose result or error was there before.
@@ -175,10 +183,38 @@ class DirectorySource:
 
     def next(self) -> FileJob | None:
         """Wait for the next undone file; None when stopped, or `--once` is over."""
+        self._wait_out()
         while (self._queue or self._refill()) and not self._stopped.is_set():
             if (job := self._take_waiting()) is not None:
                 return job
+        self._is_over = True
         return None
+
+    def _wait_out(self) -> None:
+        """Return when inputs can be read and results stored, or when stopped."""
+        while self._trouble is not None and not self._stopped.wait(TROUBLE_PAUSE_S):
+            problem = self._problem()
+            if problem is None:
+                self._trouble = None
+                logger.info("Inputs can be read and results stored again")
+                # The files that were given back are found by it.
+                self.inbox.scan_now()
+            elif not problem.is_outage:
+                self.stop_for(problem)
+
+    def _problem(self) -> StorageError | None:
+        there = self._directories
+        if (problem := storage_problem(there.output_dir)) is not None:
+            return OutputDirectoryError(there.output_dir, problem)
+        if (problem := listing_problem(there.input_dir)) is not None:
+            return InputDirectoryError(there.input_dir, problem)
+        return None
+
+    def _see_input(self, trouble: InputDirectoryError | None) -> None:
+        if trouble is not None:
+            logger.error("{}; waiting for that", trouble)
+        else:
+            logger.info("Inputs can be read again")
 
     def batch(self, limit: int) -> list[FileJob]:
         """Wait for an undone file; return it, with others that are there already."""
@@ -216,11 +252,7 @@ class DirectorySource:
         return noted is not None and noted != signature[1:]
 
     def _refill(self) -> bool:
-        try:
-            batch = self.inbox.batch(wait=not self._once) or []
-        except InputDirectoryError as error:
-            self.stop_for(error)
-            return False
+        batch = self.inbox.batch(wait=not self._once) or []
         if self.inbox.first_scan_is_over and not self._has_told_of_earlier:
             self._tell_of_earlier()
         # An event and a scan may both have told of a file.
@@ -279,10 +311,21 @@ class DirectorySource:
             f"{len(self._queue)} waiting",
         )
 
-    def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
-        """Stop: no later file can fare better."""
+    def broken(self, job: FileJob, error: StorageError) -> None:
+        """Wait for the end of the trouble, if it may end; else stop."""
+        self.blocked(job, error, is_outage=error.is_outage)
+
+    def blocked(self, job: FileJob, error: TigerflowError, *, is_outage: bool) -> None:
+        """Do the same for what another process has met."""
         self.give_back(job)
-        self.stop_for(error)
+        if not is_outage or self._is_over:
+            # No later file can fare better, or nobody asks for this one any more.
+            self.stop_for(error)
+        elif self._trouble is None:
+            self._trouble = str(error)
+            logger.error(
+                "{}; waiting for that", self._trouble.removesuffix(START_AGAIN)
+            )
 
     def stop_for(self, error: TigerflowError) -> None:
         """Stop because of an error, which is logged."""

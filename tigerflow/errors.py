@@ -4,6 +4,7 @@ A `TigerflowError` reaches the user as its sentence alone, without a traceback, 
 ends the command with its `exit_code`.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -94,14 +95,52 @@ class DirectoryClashError(TigerflowError):
     exit_code = ExitCode.USAGE
 
 
-class OutputDirectoryError(TigerflowError):
+#: What a file server says that does not answer, or a disk that is coming back.
+_OUTAGES = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+        *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ESHUTDOWN),
+    }
+)
+
+
+def is_outage(error: OSError) -> bool:
+    """Tell whether an error may pass by itself: nothing is full, nothing forbidden."""
+    return error.errno in _OUTAGES
+
+
+class StorageError(TigerflowError):
+    """A directory cannot be used, for whatever file. None is to blame."""
+
+    def __init__(self, sentence: str, reason: OSError) -> None:
+        super().__init__(sentence)
+        self.is_outage = is_outage(reason)
+
+
+class InputDirectoryError(StorageError):
+    """Inputs cannot be read: the directory is gone, or its file server is."""
+
+    def __init__(self, directory: Path, reason: OSError) -> None:
+        why = reason.strerror or reason
+        sentence = f"Cannot read input directory {str(directory)!r}: {why}"
+        super().__init__(sentence, reason)
+        # Or it is being mounted anew.
+        self.is_outage |= reason.errno == errno.ENOENT
+
+
+#: What the message of a single task's command ends in: a service waits instead.
+START_AGAIN = "; nothing is lost, start again when this is mended"
+
+
+class OutputDirectoryError(StorageError):
     """Results cannot be stored: full, read-only, or gone. No file is to blame."""
 
     def __init__(self, directory: Path, reason: OSError) -> None:
         super().__init__(
             f"Cannot write to output directory {str(directory)!r}: "
-            f"{reason.strerror or reason}; "
-            "nothing is lost, start again when this is mended",
+            f"{reason.strerror or reason}{START_AGAIN}",
+            reason,
         )
 
 

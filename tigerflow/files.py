@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tigerflow.errors import OutputDirectoryError
+from tigerflow.errors import OutputDirectoryError, is_outage
 from tigerflow.naming import TEMP_PREFIX, temporary_name, temporary_owner
 from tigerflow.settings import Settings
 
 #: A temporary file of another host is left alone for this long: its owner may live.
 FOREIGN_TEMPORARY_AGE_S = 24 * 3600
+
+#: What this process could not remove, as its file server did not answer.
+_LEFT: set[Path] = set()
 
 #: Room that there must be for anything to be tried again: a small result, an `.err`.
 PROBE_BYTES = 16 * 1024
@@ -81,6 +84,8 @@ def create_temporary(
     It ends in `extension`; without that, in the last suffix of `target`. Its mode
     follows the umask, as any new file's does, within `readers`; see `readers_of`.
     """
+    for left in list(_LEFT):
+        discard(left)
     path = target.with_name(temporary_name(target.name, extension))
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     os.close(os.open(path, flags, _ANY & readers))
@@ -196,18 +201,35 @@ def storage_problem(directory: Path) -> OSError | None:
     return None
 
 
+def listing_problem(directory: Path) -> OSError | None:
+    """Return why what is in a directory cannot be seen, or None."""
+    try:
+        with os.scandir(directory) as entries:
+            next(entries, None)
+    except OSError as error:
+        return error
+    return None
+
+
 def write_json(path: Path, value: Mapping[str, Any], *, sync: bool = False) -> None:
     """Write one JSON object, indented for readers; lone surrogates are escaped."""
     write_atomic(path, json.dumps(value, indent=2) + "\n", sync=sync)
 
 
 def discard(path: Path) -> None:
-    """Remove a temporary file, or what a task put in its place, where possible."""
-    with contextlib.suppress(OSError):
+    """Remove a temporary file, or what a task put in its place, where possible.
+
+    While the file server does not answer, it is not: then it is tried again later.
+    """
+    _LEFT.discard(path)
+    try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+    except OSError as error:
+        if is_outage(error):
+            _LEFT.add(path)
 
 
 def date_not_before(path: Path, other: Path) -> None:

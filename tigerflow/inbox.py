@@ -26,7 +26,7 @@ from typing import Self
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers.inotify import InotifyObserver
 
-from tigerflow.errors import TigerflowError
+from tigerflow.errors import InputDirectoryError
 from tigerflow.log import logger
 from tigerflow.naming import is_input_name, link_problem, printable
 
@@ -58,6 +58,9 @@ _REMOTE_FILE_SYSTEMS = frozenset(
     "nfs nfs4 lustre gpfs cifs smb3 smbfs beegfs ceph afs 9p panfs wekafs".split(),  # noqa: SIM905 -- readable
 )
 
+#: How long nothing is looked for in a directory that cannot be read.
+TROUBLE_PAUSE_S = 2.0
+
 #: Where Linux lists what is mounted; it writes a space as backslash, 0, 4, 0.
 MOUNTS = Path("/proc/mounts")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -67,17 +70,6 @@ SCAN_CHUNK = 5000
 
 #: What tells one state of a file from another: (inode, size, mtime in ns).
 Signature = tuple[int, int, int]
-
-
-class InputDirectoryError(TigerflowError):
-    """The input directory cannot be listed any more."""
-
-    def __init__(self, directory: Path, reason: OSError) -> None:
-        super().__init__(
-            f"Cannot read input directory {str(directory)!r}: "
-            f"{reason.strerror or reason}; "
-            "nothing is lost, start again when this is mended",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +147,26 @@ class Inbox:
         #: Whether all that was there at the start has been seen.
         self.first_scan_is_over = False
         self._stopped = False
+        #: Told, in the thread that asks for a batch, why the directory cannot be read,
+        #: and None when it can be again.
+        self.on_trouble: Callable[[InputDirectoryError | None], None] = lambda _: None
+        self._trouble: InputDirectoryError | None = None
         self._observer: InotifyObserver | None = None
         #: Whether other hosts may change files behind this one's back.
         self._is_remote = False
         self._writing_settle_s = WRITING_SETTLE_S
 
     def __enter__(self) -> Self:
+        self._arm()
+        return self
+
+    def _arm(self) -> None:
+        """Watch for events, where they tell of all changes."""
         kind, options = _mount_of(self._directory, self._mounts)
         self._is_remote = kind in _REMOTE_FILE_SYSTEMS or kind.startswith("fuse.")
         if self._is_remote:
             self._writing_settle_s = _remembered_s(options) + REMOTE_S
-            return self
+            return
         # It complains on stderr of being stopped while it reads.
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
         try:
@@ -178,7 +179,12 @@ class Inbox:
             logger.debug("No file system events: {}", error)
         else:
             self._observer = observer
-        return self
+
+    def _disarm(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
 
     def __exit__(
         self,
@@ -187,9 +193,7 @@ class Inbox:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
+        self._disarm()
 
     def stop(self) -> None:
         """End a waiting `batch` and make all later ones None; from any thread."""
@@ -207,14 +211,12 @@ class Inbox:
         """Return the files that have arrived, sorted by name; None after `stop`.
 
         Waits until there is at least one, or, without `wait`, until every file that is
-        there now has arrived, which may be none.
-
-        Raises:
-            InputDirectoryError: the directory is gone or cannot be listed.
+        there now has arrived, which may be none. A directory that is gone or cannot
+        be listed is waited for, too: it may come back.
         """
         while not self._stopped:
             arrived = self._look() or self._scan_on()
-            is_over = not (self._looks or self._scanning)
+            is_over = not (self._looks or self._scanning or self._trouble)
             if arrived or (not wait and is_over):
                 return sorted(arrived, key=lambda arrival: arrival.name)
             self._sleep()
@@ -263,6 +265,11 @@ class Inbox:
             if is_full:
                 self._next_full_scan = self._next_scan
         names = self._list_names()
+        if names is None:
+            with self._wake:
+                self._next_scan = min(self._next_scan, now + TROUBLE_PAUSE_S)
+                self._next_full_scan = 0.0
+            return None
         entries = self._stat(names if is_full else names - self._names)
         self._names = names
         return _Scan(iter(self._wanted(entries)), is_full)
@@ -316,11 +323,21 @@ class Inbox:
             if not self._closed and not self._stopped and self._next_scan > now:
                 self._wake.wait(max(until - now, 0.001))
 
-    def _list_names(self) -> set[str]:
+    def _list_names(self) -> set[str] | None:
         try:
             names = os.listdir(self._directory)  # noqa: PTH208 -- thousands
         except OSError as error:
-            raise InputDirectoryError(self._directory, error) from error
+            trouble = InputDirectoryError(self._directory, error)
+            if str(trouble) != str(self._trouble):
+                self._trouble = trouble
+                self.on_trouble(trouble)
+            return None
+        if self._trouble is not None:
+            # It may be another directory of that name now.
+            self._disarm()
+            self._arm()
+            self._trouble = None
+            self.on_trouble(None)
         return {name for name in names if is_input_name(name, self._extension)}
 
     def _ask(self, path: str) -> os.stat_result:

@@ -19,9 +19,9 @@ from typing import Protocol
 
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit, WindowRunner
-from tigerflow.errors import SnakemakeError
+from tigerflow.errors import InputDirectoryError, SnakemakeError
 from tigerflow.history import History
-from tigerflow.inbox import Arrival, Inbox, InputDirectoryError
+from tigerflow.inbox import Arrival, Inbox
 from tigerflow.journal import Journal
 from tigerflow.ledger import Counts, Ledger, StagedFile
 from tigerflow.log import logger
@@ -130,6 +130,7 @@ class Runner:
     #: How many files earlier runs have settled, by what became of them.
     _found: Counter[Status] = field(default_factory=Counter)
     _stopping: bool = False
+    _has_lost_input: bool = False
     #: Set when nothing more is begun.
     _over: bool = False
     #: Whether errors have been removed, so that files are to be taken up again.
@@ -143,7 +144,7 @@ class Runner:
         """Join the parts; nothing is looked at yet."""
         parts = self.parts
         self.tally = Tally(parts.targets.parents)
-        self.storage = Storage(parts.run_dir, parts.journal)
+        self.storage = Storage(parts.run_dir, parts.input_dir, parts.journal)
         self._trials = Trials(parts.windows, self.storage.probe, self._trial_ended)
         self._results = Results(parts.targets, parts.run_dir, parts.input_dir)
         self._removal = InputRemoval(parts.input_dir, parts.run_dir)
@@ -155,35 +156,31 @@ class Runner:
         """Serve until stopped, or until the options say that it is over.
 
         Raises:
-            InputDirectoryError: the input directory cannot be read.
             SnakemakeError: it cannot run.
         """
         loop = asyncio.get_running_loop()
-        failures: list[InputDirectoryError] = []
         await in_thread(self._removal.recover)
         await in_thread(self.screening.begin)
         watching = threading.Thread(
             target=self._watch,
-            args=(inbox, loop, failures),
+            args=(inbox, loop),
             name="inbox",
             daemon=True,
         )
         start_thread(watching)
         try:
-            await self._serve(failures)
+            await self._serve()
         finally:
             self._over = True
             inbox.stop()
             await in_thread(watching.join)
-        for failure in failures:
-            raise failure
 
-    async def _serve(self, failures: list[InputDirectoryError]) -> None:
+    async def _serve(self) -> None:
         """Start windows until it is over."""
         loop = asyncio.get_running_loop()
         self._last_busy = loop.time()
         self._trials.begin()
-        while self._running or not (self._stopping or failures):
+        while self._running or not self._stopping:
             self._event.clear()
             if self._trials.failure is not None:
                 raise SnakemakeError(self._trials.failure)
@@ -269,7 +266,7 @@ class Runner:
                 self.tally.forget(name)
 
     def _is_over(self, idle_s: float) -> bool:
-        if not self._scanned or self._retry_asked:
+        if not self._scanned or self._retry_asked or self._has_lost_input:
             return False
         if self._ready or self._held or self._doubtful:
             return False
@@ -281,31 +278,32 @@ class Runner:
         logger.info("Idle timeout reached, initiating shutdown")
         return True
 
-    def _watch(
-        self,
-        inbox: Inbox,
-        loop: asyncio.AbstractEventLoop,
-        failures: list[InputDirectoryError],
-    ) -> None:
+    def _watch(self, inbox: Inbox, loop: asyncio.AbstractEventLoop) -> None:
         def tell(function: Callable[..., object], *values: object) -> None:
             # The loop may be over already.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(function, *values)
 
-        try:
-            all_known = False
-            while (batch := inbox.batch(wait=all_known)) is not None:
-                if not batch:
-                    # All that was there at the start is known.
-                    all_known = True
-                    self.screening.end_start()
-                    tell(self._report_gone, self._results.forget_gone())
-                    tell(self._report_unmatched, self._results.unmatched())
-                fresh = self.screening.review(batch)
-                tell(self._arrived, fresh, self.screening.take_found(), all_known)
-        except InputDirectoryError as error:
-            failures.append(error)
-            tell(self._event.set)
+        inbox.on_trouble = lambda trouble: tell(self._see_input, trouble)
+        all_known = False
+        while (batch := inbox.batch(wait=all_known)) is not None:
+            if not batch:
+                # All that was there at the start is known.
+                all_known = True
+                self.screening.end_start()
+                tell(self._report_gone, self._results.forget_gone())
+                tell(self._report_unmatched, self._results.unmatched())
+            fresh = self.screening.review(batch)
+            tell(self._arrived, fresh, self.screening.take_found(), all_known)
+
+    def _see_input(self, trouble: InputDirectoryError | None) -> None:
+        """Start nothing while the input directory cannot be read."""
+        self._has_lost_input = trouble is not None
+        if trouble is not None:
+            self.storage.pause(str(trouble))
+        elif self.storage.probe():
+            self.storage.recover()
+        self._event.set()
 
     def _arrived(
         self,

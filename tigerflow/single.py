@@ -217,8 +217,8 @@ class _Desk:
                     logger.error("{}", answer.message)
                 self._source.settle(job, _outcome(answer))
             case Fate.BLOCKED:
-                self._source.give_back(job)
-                self._source.stop_for(TigerflowError(answer.message))
+                error = TigerflowError(answer.message)
+                self._source.blocked(job, error, is_outage=answer.is_outage)
             case Fate.UNDONE:
                 self._source.give_back(job)
         if pool.failure is not None:

@@ -1,13 +1,19 @@
-"""Whether results can be stored: a full or read-only disk is no file's fault.
+"""Whether inputs can be read and results stored: what prevents that is no file's fault.
 
-While they cannot, nothing is started; every now and then, it is tried.
+A disk may be full or read-only, and a file server may not answer. While that is so,
+nothing is started; every now and then, it is tried.
 """
 
 import time
 from pathlib import Path
 
-from tigerflow.errors import OutputDirectoryError
-from tigerflow.files import storage_problem
+from tigerflow.errors import (
+    START_AGAIN,
+    InputDirectoryError,
+    OutputDirectoryError,
+    StorageError,
+)
+from tigerflow.files import listing_problem, storage_problem
 from tigerflow.journal import Journal
 from tigerflow.layout import STATE
 from tigerflow.log import logger
@@ -15,30 +21,28 @@ from tigerflow.log import logger
 #: How long nothing is started when results cannot be stored, before the next try.
 STORAGE_PAUSE_S = 2.0
 
-#: What the message of a single task's command ends in: here, nobody has to.
-_START_AGAIN = "; nothing is lost, start again when this is mended"
-
 
 class Storage:
-    """The output directory, as far as there is room in it."""
+    """The directories of a run, as far as they can be used."""
 
-    def __init__(self, run_dir: Path, journal: Journal) -> None:
-        """Look after `run_dir` and its journal."""
+    def __init__(self, run_dir: Path, input_dir: Path, journal: Journal) -> None:
+        """Look after `run_dir` with its journal, and after `input_dir`."""
         self._run_dir = run_dir
+        self._input_dir = input_dir
         self._journal = journal
         self._paused_until = 0.0
-        #: Why nothing can be stored, while that is so.
+        #: Why nothing can be read or stored, while that is so.
         self.trouble: str | None = None
 
     def pause(self, reason: str) -> None:
         """Start nothing for a while; the first of several reasons is told."""
         if self.trouble is None:
-            logger.error("{}; waiting for that", reason.removesuffix(_START_AGAIN))
+            logger.error("{}; waiting for that", reason.removesuffix(START_AGAIN))
         self.trouble = reason
         self._paused_until = time.monotonic() + STORAGE_PAUSE_S
 
     def recover(self) -> None:
-        """Note that a result has been stored."""
+        """Note that inputs have been read, and results stored."""
         if self.trouble is not None:
             logger.info("Results can be stored again")
         self.trouble = None
@@ -55,8 +59,17 @@ class Storage:
         return problem is None
 
     def probe(self) -> bool:
-        """Try to store something; tell whether that went, and pause if not."""
+        """Try to read and to store; tell whether that went, and pause if not."""
+        problem = self._problem()
+        if problem is not None:
+            self.pause(str(problem))
+        return problem is None
+
+    def _problem(self) -> StorageError | None:
         problem = storage_problem(self._run_dir / STATE)
         if problem is not None:
-            self.pause(str(OutputDirectoryError(self._run_dir, problem)))
-        return problem is None
+            return OutputDirectoryError(self._run_dir, problem)
+        problem = listing_problem(self._input_dir)
+        if problem is not None:
+            return InputDirectoryError(self._input_dir, problem)
+        return None

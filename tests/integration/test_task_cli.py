@@ -685,22 +685,23 @@ def test_removing_an_error_makes_its_file_eligible_while_running(bench):
     assert service.stop() == 143
 
 
-def test_the_input_directory_may_go_with_a_sentence_and_a_teardown(bench):
-    service = bench.start(task())
+def test_the_input_directory_may_go_and_come_back(bench):
+    service = bench.start(task(run="output_file.write_text(input_file.read_text())"))
     service.wait_for("Task setup complete")
 
     bench.inputs.rmdir()
+    service.wait_for("waiting for that")
+    bench.inputs.mkdir()
+    bench.give(a="text")
 
-    assert service.end() == 1
-    assert service.out == "torn down\n"
-    assert service.messages()[2:] == [
+    service.wait_for("Successfully processed: a.txt")
+    assert service.stop() == 143
+    assert service.messages()[2:4] == [
         (
             f"ERROR Cannot read input directory {str(bench.inputs)!r}: "
-            "No such file or directory; "
-            "nothing is lost, start again when this is mended"
+            "No such file or directory; waiting for that"
         ),
-        "INFO Shutting down task",
-        "INFO Task shutdown complete",
+        "INFO Inputs can be read again",
     ]
 
 

@@ -1,4 +1,5 @@
 import os
+import queue
 import threading
 import time
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tigerflow import inbox as inbox_module
-from tigerflow.inbox import Inbox, InputDirectoryError, signature_of
+from tigerflow.inbox import Inbox, signature_of
 from tigerflow.log import logger
 from tigerflow.naming import temporary_name
 
@@ -41,7 +42,6 @@ class Batches:
 
     def __init__(self, directory, poll_s, **options):
         self.taken = {}
-        self.error = None
         self._changed = threading.Condition()
         self.inbox = Inbox(directory, ".txt", self._wanted, poll_s, **options)
         self._thread = threading.Thread(target=self._collect)
@@ -50,13 +50,10 @@ class Batches:
         return [a for a in arrivals if self.taken.get(a.name) != a.signature]
 
     def _collect(self):
-        try:
-            while (batch := self.inbox.batch()) is not None:
-                with self._changed:
-                    self.taken.update((a.name, a.signature) for a in batch)
-                    self._changed.notify_all()
-        except InputDirectoryError as error:
-            self.error = error
+        while (batch := self.inbox.batch()) is not None:
+            with self._changed:
+                self.taken.update((a.name, a.signature) for a in batch)
+                self._changed.notify_all()
 
     def __enter__(self):
         self.inbox.__enter__()
@@ -306,15 +303,31 @@ def test_what_is_not_wanted_is_not_offered(directory):
         assert names(inbox.batch(wait=False)) == ["b.txt"]
 
 
-def test_a_directory_that_went_away_ends_the_service_with_a_sentence(directory):
+def test_a_directory_that_went_away_is_waited_for(directory):
+    told = queue.SimpleQueue()
     with Batches(directory, SOON_S) as batches:
+        batches.inbox.on_trouble = lambda trouble: told.put(trouble and str(trouble))
         directory.rmdir()
-        batches._thread.join(DEADLINE_S)
+        batches.inbox.scan_now()
+        assert told.get(timeout=DEADLINE_S) == (
+            f"Cannot read input directory {str(directory)!r}: No such file or directory"
+        )
+        directory.mkdir()
+        path = directory / "a.txt"
+        path.write_text("there again")
+        assert told.get(timeout=DEADLINE_S) is None
+        batches.wait_for(path)
+        # Its events are told again.
+        (directory / "link.txt").symlink_to(path)
+        batches.wait_for(directory / "link.txt")
 
-    assert str(batches.error) == (
-        f"Cannot read input directory {str(directory)!r}: No such file or directory; "
-        "nothing is lost, start again when this is mended"
-    )
+
+def test_what_is_there_is_not_known_while_the_directory_cannot_be_read(directory):
+    directory.rmdir()
+    with Inbox(directory, ".txt", everything, SOON_S) as inbox:
+        inbox.on_trouble = lambda trouble: trouble and directory.mkdir()
+        assert inbox.batch(wait=False) == []
+        assert directory.is_dir()
 
 
 def test_touching_files_that_are_done_is_not_remembered(directory, monkeypatch):

@@ -1,6 +1,7 @@
 """The pool of a task, with workers that a test plays."""
 
 import asyncio
+import errno
 import itertools
 import json
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tigerflow.errors import OutputDirectoryError
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers.link import Ending, LaunchError, NoRoomError
@@ -686,7 +688,9 @@ async def test_job_that_still_waits_without_need_is_cancelled(bench):
 
 @in_loop
 async def test_no_room_for_mailboxes_blocks_files_and_not_the_task(bench):
-    bench.launcher.trouble = NoRoomError("No space left on device")
+    bench.launcher.trouble = NoRoomError(
+        OutputDirectoryError(Path("out"), OSError(errno.ENOSPC, "no room"))
+    )
     [answer] = await bench.ask("a")
     assert (await answer).fate is Fate.BLOCKED
     assert bench.pool.failure is None

@@ -22,15 +22,19 @@ from typing import Any, Self, TextIO
 
 from tigerflow.errors import (
     BatchResultError,
+    InputDirectoryError,
     OutputDirectoryError,
+    StorageError,
     StrayOutputError,
     TemporaryOutputMissingError,
+    is_outage,
 )
 from tigerflow.files import (
     break_hard_links,
     create_temporary,
     date_not_before,
     discard,
+    listing_problem,
     storage_problem,
     sync_file,
     write_json,
@@ -361,11 +365,17 @@ class Batch:
             problem = storage_problem(place)
             if problem is not None:
                 raise OutputDirectoryError(place, problem) from exception
+        # Libraries have words of their own for what they cannot read.
+        problem = listing_problem(job.input.parent)
+        if problem is not None:
+            trouble = InputDirectoryError(job.input.parent, problem)
+            if trouble.is_outage:
+                raise trouble from exception
 
     def _stops_the_process(self, exception: BaseException) -> bool:
         # Not isinstance, which asks the exception as well.
         kind = type(exception)
-        if issubclass(kind, Interrupted | OutputDirectoryError):
+        if issubclass(kind, Interrupted | StorageError):
             return True
         if self._coroutine is None:
             # A synchronous task may raise the others itself; nobody else does.
@@ -456,7 +466,9 @@ def _failures(returned: object, count: int) -> Sequence[BaseException | None]:
 
 def _is_about_storage(exception: BaseException) -> bool:
     try:
-        return isinstance(exception, OSError) and exception.errno in _STORAGE_ERRNOS
+        return isinstance(exception, OSError) and (
+            exception.errno in _STORAGE_ERRNOS or is_outage(exception)
+        )
     except Exception:  # noqa: BLE001 -- one of the task's own may have any errno
         return False
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from tigerflow.context import SetupContext
-from tigerflow.errors import OutputDirectoryError
+from tigerflow.errors import StorageError
 from tigerflow.log import logger
 from tigerflow.shortage import in_thread
 from tigerflow.tasks.base import Task, TaskKind, has_method
@@ -51,7 +51,7 @@ class JobSource(Protocol):
     def finished(self, job: FileJob, result: Attempt) -> None:
         """Note that the file has its output or its `.err`."""
 
-    def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
+    def broken(self, job: FileJob, error: StorageError) -> None:
         """Note that the storage failed; the file is still undone."""
 
 
@@ -148,7 +148,7 @@ class TaskServer:
                 # With it go what may be its last references to open files.
                 del returned
                 batch.sync()
-        except OutputDirectoryError as error:
+        except StorageError as error:
             _tell(source, batch, error)
         else:
             for job in _tell(source, batch):
@@ -276,7 +276,7 @@ class TaskServer:
                 del returned
                 # Others in flight need not wait for the disk.
                 await in_thread(batch.sync)
-        except OutputDirectoryError as error:
+        except StorageError as error:
             _tell(source, batch, error)
         else:
             for job in _tell(source, batch):
@@ -295,7 +295,7 @@ class TaskServer:
 
 
 def _tell(
-    source: JobSource, batch: Batch, error: OutputDirectoryError | None = None
+    source: JobSource, batch: Batch, error: StorageError | None = None
 ) -> Sequence[FileJob]:
     """Tell the source what became of the files; return those to be run one by one."""
     if batch.raised is not None:

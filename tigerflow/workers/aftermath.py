@@ -206,7 +206,8 @@ class Aftermath:
         try:
             write_error(job, record, self._run_dir)
         except OutputDirectoryError as error:
-            file.settle(Answer(0, Fate.BLOCKED, str(error)))
+            answer = Answer(0, Fate.BLOCKED, str(error), is_outage=error.is_outage)
+            file.settle(answer)
             return
         if exception_type == "TimeoutError":
             message = f"{printable(job.input.name)} failed: {exception_type}: {message}"

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tigerflow.errors import OutputDirectoryError
+from tigerflow.errors import OutputDirectoryError, is_outage
 from tigerflow.files import remove_abandoned_temporaries
 from tigerflow.layout import error_directory, worker_file
 from tigerflow.log import configure, logger
@@ -284,6 +284,9 @@ class Host:
         try:
             told = self._read_worker_task(told_file)
         except (OSError, ValueError, TypeError) as error:
+            if isinstance(error, OSError) and is_outage(error):
+                trouble = str(OutputDirectoryError(Path.cwd(), error))
+                return Answer(0, Fate.BLOCKED, trouble, is_outage=True)
             message = f"{error}; run `tigerflow compile` again"
             return Answer(0, Fate.UNDONE, message)
         job = _job(told, *paths)

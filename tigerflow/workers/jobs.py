@@ -203,7 +203,7 @@ class JobLauncher:
                 f"{owner} start it once more, or remove that directory"
             )
         place = self._run_dir / mailboxes(self._task.name)
-        return NoRoomError(str(OutputDirectoryError(place, error)))
+        return NoRoomError(OutputDirectoryError(place, error))
 
     def _make_job(self, workers: int) -> Job:
         name = secrets.token_hex(6)

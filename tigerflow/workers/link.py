@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tigerflow.errors import StorageError
 from tigerflow.tasks.execution import PRINTED_TAIL
 from tigerflow.workers.protocol import Message
 
@@ -17,6 +18,10 @@ class LaunchError(Exception):
 
 class NoRoomError(LaunchError):
     """No worker can be started before something can be stored again."""
+
+    def __init__(self, trouble: StorageError) -> None:
+        super().__init__(str(trouble))
+        self.is_outage = trouble.is_outage
 
 
 @dataclass(frozen=True)

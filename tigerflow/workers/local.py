@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
+from tigerflow.errors import OutputDirectoryError, is_outage
 from tigerflow.files import append_to, remove_temporaries_of
 from tigerflow.layout import RunLayout
 from tigerflow.log import logger
@@ -20,7 +21,7 @@ from tigerflow.tasks.launch import (
     setup_script,
     starting_directory,
 )
-from tigerflow.workers.link import Ending, LaunchError, ending_of
+from tigerflow.workers.link import Ending, LaunchError, NoRoomError, ending_of
 from tigerflow.workers.protocol import Message, WorkerTask, decode, encode
 
 #: Messages are short, but a path may have 4,096 bytes, each escaped.
@@ -57,6 +58,8 @@ class LocalLauncher:
             try:
                 return await self._launch()
             except (OSError, RuntimeError) as error:
+                if isinstance(error, OSError) and is_outage(error):
+                    raise NoRoomError(OutputDirectoryError(Path(), error)) from error
                 if not is_shortage(error):
                     raise LaunchError(str(error)) from error
                 if pause_s == PAUSE_S:

@@ -402,7 +402,8 @@ class TaskPool:
         if isinstance(error, NoRoomError):
             # Not the task's fault, nor that of its files: they come again.
             while self._waiting:
-                self._waiting.popleft().settle(Answer(0, Fate.BLOCKED, str(error)))
+                answer = Answer(0, Fate.BLOCKED, str(error), is_outage=error.is_outage)
+                self._waiting.popleft().settle(answer)
         elif not self._stopped:
             self._fail(f"its worker cannot be started: {error}")
 

@@ -111,6 +111,8 @@ class Answer:
     seconds: float = 0.0
     #: The number that its pool has given to the worker; 0 before that.
     worker: int = 0
+    #: Of one that is blocked: whether that may pass by itself.
+    is_outage: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from tigerflow.errors import OutputDirectoryError, TigerflowError
+from tigerflow.errors import StorageError, TigerflowError
 from tigerflow.files import remove_temporaries_of
 from tigerflow.log import configure, logger
 from tigerflow.naming import printable
@@ -151,10 +151,12 @@ class PoolSource:
         message = f"{name} failed: {summary} (see {place})"
         self._answer(job, Fate.FAILED, message, result)
 
-    def broken(self, job: FileJob, error: OutputDirectoryError) -> None:
+    def broken(self, job: FileJob, error: StorageError) -> None:
         """Answer that the file is undone and not to blame."""
         self.interruptible = False
-        self._answer(job, Fate.BLOCKED, str(error))
+        number, _ = self._ids.pop(id(job))
+        is_outage = error.is_outage
+        self.tell(Answer(number, Fate.BLOCKED, str(error), is_outage=is_outage))
 
     def _answer(
         self,

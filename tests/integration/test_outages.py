@@ -1,0 +1,108 @@
+"""File servers that do not answer, or say nonsense, for a while: a service waits."""
+
+import errno
+
+import pytest
+from runs import wait_until
+from single_task import slurm_task, task
+from two_hosts import jobs_on, two_hosts
+
+CODE = """
+class Work(LocalTask):
+    def run(context, input_file, output_file):
+        note(f"run {input_file.stem}")
+        if input_file.stem == "long":
+            wait_for("go")
+        output_file.write_text(input_file.read_text())
+"""
+WORK = {"name": "work", "module": "tasks.py:Work"}
+NUMBERS = [errno.EIO, errno.ESTALE, errno.ENOTCONN]
+
+
+@pytest.fixture
+def host(flow):
+    """The host of a flow's service, whose file server can fail."""
+    flow.add_module(CODE)
+    flow.write(WORK)
+    with two_hosts(flow.root, [flow.inputs, flow.out], 1) as (one, _):
+        flow.host = one.prefix
+        yield one
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("lost", ["inputs", "out", "both"])
+def test_service_goes_on_after_an_outage_without_failing_a_file(
+    flow, host, number, lost
+):
+    names = {"inputs": ["in"], "out": ["out"], "both": ["in", "out"]}[lost]
+    mounts = [mount for path, (_, mount) in host.mounts.items() if path.name in names]
+    process = flow.watch()
+    flow.add_inputs("a")
+    flow.until("work/a.out")
+    flow.add_inputs("long")
+    wait_until(lambda: "run long" in flow.noted())
+    for mount in mounts:
+        mount.fail(number)
+    # One that has arrived, and one that is in hand.
+    flow.add_inputs("b")
+    (flow.root / "go").touch()
+    flow.until_said("waiting for that")
+    for mount in mounts:
+        mount.heal()
+    flow.add_inputs("c")
+    flow.until("work/long.out", "work/b.out", "work/c.out")
+    wait_until(lambda: flow.settled("a", "b", "c", "long"))
+    assert flow.stop(process) == 130
+    assert not [name for name in flow.names("work") if name.endswith(".err")]
+
+
+def test_service_goes_on_when_its_input_directory_comes_back(flow):
+    flow.add_module(CODE)
+    flow.write(WORK)
+    process = flow.watch()
+    flow.add_inputs("a", "long")
+    flow.until("work/a.out")
+    wait_until(lambda: "run long" in flow.noted())
+    away = flow.root / "away"
+    flow.inputs.rename(away)
+    (away / "b.txt").write_text("b")
+    (flow.root / "go").touch()
+    flow.until_said("No such file or directory; waiting for that")
+    away.rename(flow.inputs)
+    flow.add_inputs("c")
+    flow.until("work/long.out", "work/b.out", "work/c.out")
+    wait_until(lambda: flow.settled("a", "b", "c", "long"))
+    assert flow.stop(process) == 130
+    assert not [name for name in flow.names("work") if name.endswith(".err")]
+    assert sorted(set(flow.noted())) == ["run a", "run b", "run c", "run long"]
+
+
+@pytest.mark.parametrize("kind", ["local", "slurm"])
+def test_task_by_itself_goes_on_after_an_outage_without_failing_a_file(bench, kind):
+    run = """
+    if input_file.stem == "long":
+        (here / "begun").touch()
+        wait_for("go")
+    output_file.write_text(input_file.read_text())
+    """
+    with two_hosts(bench.path, [bench.inputs, bench.outputs], 1) as (one, two):
+        bench.host = one.prefix
+        bench.environment |= jobs_on(two)
+        if kind == "slurm":
+            few = ("--max-workers=1", "--cpus=1", "--memory=1G", "--time=30")
+            service = bench.start(slurm_task(run=run), *few)
+        else:
+            service = bench.start(task(run=run))
+        bench.give(long="long")
+        wait_until((bench.path / "begun").exists)
+        one.fail(errno.EIO)
+        two.fail(errno.EIO)
+        bench.give(b="b")
+        (bench.path / "go").touch()
+        service.wait_for("waiting for that")
+        one.heal()
+        two.heal()
+        wait_until(lambda: {"b.out", "long.out"} <= set(bench.results()))
+        assert service.process.poll() is None
+        assert service.stop() == 143
+    assert not list(bench.outputs.glob("*.err"))
