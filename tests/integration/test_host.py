@@ -81,38 +81,80 @@ def test_another_user_cannot_connect(run):
     assert done.stdout == "PermissionError\n"
 
 
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Directories in the place of those for sockets, in order; none is there yet."""
+    made = [tmp_path / "first", tmp_path / "second"]
+    # The real ones are in use by all runs of this user.
+    monkeypatch.setattr(client, "_places", lambda: [*map(str, made)])
+    return made
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o750, 0o701])
-def test_directory_that_others_may_enter_is_refused(tmp_path, monkeypatch, mode):
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(mode)
-    # The real one is in use by all runs of this user.
-    monkeypatch.setattr(os, "lstat", lambda _: shared.stat())
-    with pytest.raises(HostError, match="is not a directory of yours alone"):
+def test_directory_that_others_may_enter_is_not_used(places, mode):
+    first, second = places
+    first.mkdir()
+    first.chmod(mode)
+    assert client.runtime_directory() == str(second)
+
+
+@needs_root
+def test_directory_of_somebody_else_is_not_used(places):
+    first, second = places
+    first.mkdir(mode=0o700)
+    os.chown(first, 4_000_001, -1)
+    assert client.runtime_directory() == str(second)
+
+
+def test_link_in_place_of_the_directory_is_not_used(places, tmp_path):
+    first, second = places
+    (tmp_path / "mine").mkdir(mode=0o700)
+    first.symlink_to(tmp_path / "mine")
+    assert client.runtime_directory() == str(second)
+
+
+def test_want_of_a_directory_that_is_ours_alone_is_explained(places):
+    for place in places:
+        place.mkdir()
+        place.chmod(0o777)
+    with pytest.raises(HostError) as caught:
         client.runtime_directory()
+    assert str(caught.value) == (
+        f"{places[0]} is not a directory of yours alone; remove it, or set "
+        "XDG_RUNTIME_DIR to one that is"
+    )
 
 
-def test_directory_of_somebody_else_is_refused(monkeypatch):
-    # No one has this id: the directory made here is not theirs.
-    monkeypatch.setattr(os, "getuid", lambda: 4_123_456_789)
-    path = Path("/tmp/tigerflow-4123456789")
-    try:
-        with pytest.raises(HostError) as caught:
-            client.runtime_directory()
-    finally:
-        path.rmdir()
-    assert str(caught.value) == f"{path} is not a directory of yours alone; remove it"
+def test_socket_is_found_in_the_directory_where_it_was_made(places, run):
+    first, second = places
+    first.mkdir()
+    first.chmod(0o777)
+    with contextlib.chdir(run.path):
+        path = client.socket_path()
+        Path(path).touch()
+        # A better place is free again.
+        first.rmdir()
+        assert Path(path).parent == second
+        assert client.socket_path() == path
 
 
-def test_link_in_place_of_the_directory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "getuid", lambda: 4_123_456_788)
-    path = Path("/tmp/tigerflow-4123456788")
-    path.symlink_to(tmp_path)
-    try:
-        with pytest.raises(HostError, match="is not a directory of yours alone"):
-            client.runtime_directory()
-    finally:
-        path.unlink()
+def test_host_makes_again_what_a_cleaner_has_taken(world, run):
+    run.add_task(COPY)
+    run.add_task(COPY, "other")
+    assert run.process("a") == (0, "")
+    (host,) = world.processes("workers.host")
+    with contextlib.chdir(run.path):
+        path = Path(client.socket_path())
+    before = {each for each in run.runtime_files() if each.suffix != ".lock"}
+    assert {path, Path(f"{path}.alive")} <= before
+    for each in run.runtime_files():
+        each.unlink()
+
+    wait_until(lambda: before <= set(run.runtime_files()), "they are there again")
+    # The same host, with a worker that starts now.
+    assert run.process("b", "other") == (0, "")
+    assert world.processes("workers.host") == [host]
+    assert run.stop() == ""
 
 
 def test_client_outside_a_run_directory_says_so(world, run):

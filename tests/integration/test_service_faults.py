@@ -329,3 +329,50 @@ def test_service_says_why_snakemake_cannot_run_and_ends(flow, prepare):
     assert f"Error: Snakemake cannot run: {reason}" in flow.said
     assert "Traceback" not in flow.said
     assert flow.names("work") == []
+
+
+def test_service_goes_on_when_a_cleaner_of_tmp_has_taken_all_it_has_there(flow):
+    flow.add_module(TREE)
+    flow.write(HEAD, LEFT)
+    flow.add_inputs("a")
+    service = flow.watch()
+    flow.until("head/a.out")
+    for path in flow.runtime_files():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    flow.add_inputs("b", "c")
+
+    flow.until("head/b.out", "head/c.out", "left/b.md", "left/c.md")
+    assert flow.stop(service) == 130
+    assert not list(flow.out.glob("*/*.err"))
+    flow.until_nothing_is_left()
+
+
+def test_service_runs_when_somebody_else_has_its_directory_in_tmp(flow):
+    directory = Path(f"/tmp/tigerflow-{os.getuid()}")
+    directory.mkdir(mode=0o700, exist_ok=True)
+    theirs = flow.root / "theirs"
+    theirs.mkdir()
+    script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    inside = ["unshare", "--mount", "sh", "-c", script, "sh", theirs, directory]
+    # Nobody has this id.
+    if os.getuid() != 0 or subprocess.run([*inside, "true"], check=False).returncode:
+        pytest.skip("only root can have a directory be somebody else's")
+    os.chown(theirs, 4_000_001, -1)
+    flow.add_module(TREE)
+    flow.write(HEAD, LEFT)
+    flow.add_inputs("a")
+    words = ["watch", "--once", flow.pipeline, flow.inputs, flow.out]
+
+    done = subprocess.run(
+        [*inside, sys.executable, "-m", "tigerflow", *words],
+        env=flow.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert flow.names("left") == ["a.md"]
+    assert [*theirs.iterdir()] == []

@@ -70,6 +70,7 @@ class Forks:
         Raises:
             ForkError: the server just died, or no process can be made.
         """
+        self._renew()
         process = self._context.Process(target=target, args=arguments, name=name)
         try:
             process.start()
@@ -77,6 +78,20 @@ class Forks:
             msg = f"cannot start a {name}: {error!r}"
             raise ForkError(msg) from error
         return process
+
+    def _renew(self) -> None:
+        """Have another server when a cleaner of /tmp has taken the socket of this."""
+        # No public way.
+        server: Any = forkserver._forkserver  # noqa: SLF001
+        address = server._forkserver_address  # noqa: SLF001
+        if address is None or Path(address).exists():
+            return
+        # By itself it would only end with its children.
+        kill(server._forkserver_pid)  # noqa: SLF001
+        # At last, it fails to remove the socket.
+        with contextlib.suppress(OSError):
+            server._stop()  # noqa: SLF001
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def abandon(self) -> None:
         """Kill the server and wait for nothing: this process ends at once."""

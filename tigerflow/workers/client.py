@@ -16,6 +16,7 @@ connection gets a `Reply`, in any order.
 # ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH116, PTH123
 
 import os
+import select
 import signal
 import socket
 import stat
@@ -24,6 +25,13 @@ from io import BufferedWriter
 
 #: How often a host that ends just now is replaced by a new one before giving up.
 TRIES = 20
+
+#: How long, in tenths of a second, a host is waited for that must be there: what cleans
+#: /tmp may have taken its socket, and it makes another.
+BACK_DS = 100
+
+#: The longest directory of sockets that a login may have, in characters.
+_LONGEST_PLACE = 40
 
 #: Clients that may wait to be let in; Snakemake may start hundreds at once.
 BACKLOG = 1024
@@ -192,6 +200,11 @@ def open_session(
         HostError: there is no host, and none can or, without `host`, shall be started.
     """
     connection = _try_session(requests, host)
+    for _ in range(0 if host else BACK_DS):
+        if connection is not None:
+            break
+        select.select([], [], [], 0.1)
+        connection = _try_session(requests, host)
     if connection is None:
         stays = "does not stay up" if host else "is gone"
         msg = f"the worker host {stays}; see .tigerflow/logs/host.log"
@@ -285,30 +298,60 @@ def socket_path() -> str:
         msg = "this is not a run directory: there is no .tigerflow in it"
         raise HostError(msg) from error
     job = [os.environ[name] for name in ("SLURM_JOB_ID", JOB) if name in os.environ]
-    name = "-".join([f"{status.st_dev:x}", f"{status.st_ino:x}", *job])
-    return f"{runtime_directory()}/{name}.sock"
+    name = "-".join([f"{status.st_dev:x}", f"{status.st_ino:x}", *job]) + ".sock"
+    for place in _places():
+        # That of a host is found wherever it is, also when a better place is free now.
+        if is_private(place) and os.path.lexists(path := f"{place}/{name}"):
+            return path
+    return f"{runtime_directory()}/{name}"
 
 
 def runtime_directory() -> str:
     """Return the directory of this user's sockets, which no one else can enter.
 
     Raises:
-        HostError: it belongs to somebody else, or others may enter it.
+        HostError: there is none: others own them, or may enter them.
     """
-    path = f"/tmp/tigerflow-{os.getuid()}"  # noqa: S108 -- checked right below
+    for place in _places():
+        try:  # noqa: SIM105 -- contextlib takes long to import
+            os.mkdir(place, 0o700)
+        except OSError:
+            pass
+        if is_private(place):
+            return place
+    first, *_ = _places()
+    msg = (
+        f"{first} is not a directory of yours alone; remove it, or set "
+        "XDG_RUNTIME_DIR to one that is"
+    )
+    raise HostError(msg)
+
+
+def _places() -> list[str]:
+    """Return where the directory of sockets may be, on this host.
+
+    Not first where a login puts its own: that goes with the last login, and a service
+    stays. Anybody may make the others before their owner does.
+    """
+    user = os.getuid()
+    places = [f"/tmp/tigerflow-{user}"]  # noqa: S108 -- checked before it is used
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    # Names in it must fit into the address of a socket.
+    if runtime.startswith("/") and len(runtime) <= _LONGEST_PLACE:
+        places.append(f"{runtime}/tigerflow")
+    places.append(f"/run/user/{user}/tigerflow")
+    others = ("/var/tmp", "/dev/shm")  # noqa: S108 -- the same
+    return places + [f"{other}/tigerflow-{user}" for other in others]
+
+
+def is_private(place: str) -> bool:
+    """Tell whether a directory is this user's, and no one else can enter it."""
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        msg = f"cannot make {path}: {error.strerror}"
-        raise HostError(msg) from error
-    status = os.lstat(path)
-    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
-    if not private or status.st_uid != os.getuid():
-        msg = f"{path} is not a directory of yours alone; remove it"
-        raise HostError(msg)
-    return path
+        status = os.lstat(place)
+    except OSError:
+        return False
+    is_closed = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    return is_closed and status.st_uid == os.getuid()
 
 
 def send(connection: socket.socket, *frames: Fields) -> None:
@@ -394,7 +437,7 @@ def claim() -> socket.socket | None:
         with locked(f"{path}.lock"):
             other = connect()
             if other is None:
-                return _listen(path)
+                return listen(path)
             other.close()
     except OSError as error:
         msg = f"cannot listen for clients: {error}"
@@ -414,7 +457,7 @@ def _start_host(host: tuple[str, ...]) -> socket.socket:
             connection = connect()
             if connection is not None:
                 return connection
-            with _listen(path) as listener:
+            with listen(path) as listener:
                 _run_host(listener.fileno(), *host)
             connection = connect()
     except OSError as error:
@@ -426,7 +469,8 @@ def _start_host(host: tuple[str, ...]) -> socket.socket:
     return connection
 
 
-def _listen(path: str) -> socket.socket:
+def listen(path: str) -> socket.socket:
+    """Return a listener at a path, in the place of what is there."""
     if os.path.lexists(path):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX)

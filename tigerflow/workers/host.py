@@ -31,6 +31,7 @@ from tigerflow.shortage import in_thread
 from tigerflow.tasks.children import heed_interrupts
 from tigerflow.tasks.execution import FileJob
 from tigerflow.workers import client
+from tigerflow.workers.address import KEEP_S, Address
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import Launcher
@@ -89,7 +90,8 @@ class Host:
         #: Done when no worker of an earlier service is left.
         self._earlier: asyncio.Task[None] | None = None
         self._listener = listener
-        self._socket_path = listener.getsockname()
+        self._servers: list[asyncio.Server] = []
+        self._address = Address(listener.getsockname())
         self._settings = settings
         self._told: dict[tuple[Path, int, int], WorkerTask] = {}
         self._pools: dict[tuple[str, str], TaskPool] = {}
@@ -108,17 +110,15 @@ class Host:
         if self._patron is None:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGTERM, self._over.set)
-        server = await asyncio.start_unix_server(
-            self._talk,
-            sock=self._listener,
-            backlog=client.BACKLOG,
-        )
+        await self._listen(self._listener)
         idle = asyncio.create_task(self._watch_idleness())
+        keeping = asyncio.create_task(self._keep_address())
         self._see_off_earlier()
         await self._over.wait()
         idle.cancel()
+        keeping.cancel()
         self._leave()
-        server.close()
+        self._close_servers()
         for run in self._runs.values():
             run.cancel()
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
@@ -134,6 +134,29 @@ class Host:
         self._ended.set()
         if self._talks:
             await asyncio.wait(self._talks, timeout=1)
+
+    async def _listen(self, listener: socket.socket) -> None:
+        """Serve those who connect to a listener."""
+        server = await asyncio.start_unix_server(
+            self._talk, sock=listener, backlog=client.BACKLOG
+        )
+        self._servers.append(server)
+
+    def _close_servers(self) -> None:
+        for server in self._servers:
+            server.close()
+
+    async def _keep_address(self) -> None:
+        """Stay reachable, and let workers start, whatever is cleaned outside."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            # What cannot be made just now can be later.
+            with contextlib.suppress(OSError):
+                listener = self._address.keep()
+                if listener is None:
+                    continue
+                logger.warning("The socket of the workers was removed; made it again")
+                await self._listen(listener)
 
     def _see_off_earlier(self) -> None:
         if self._submit is not None:
@@ -177,20 +200,20 @@ class Host:
         Under the lock, so that it is ours that goes, not that of a successor. Once: a
         thread that abandons this host may come while it leaves, or has left.
         """
-        path = f"{self._socket_path}.lock"
+        path = f"{self._address.path}.lock"
         with self._leaving:
             if self._has_left:
                 return
             with client.locked(path):
                 with contextlib.suppress(FileNotFoundError):
-                    Path(self._socket_path).unlink()
+                    Path(self._address.path).unlink()
                 Path(path).unlink()
             self._has_left = True
 
     def abandon(self) -> None:
         """Remove what a host leaves, but for jobs: nobody serves it."""
         self._leave()
-        Path(f"{self._socket_path}.alive").unlink(missing_ok=True)
+        self._address.alive.unlink(missing_ok=True)
         if self._postman is not None:
             remove_empty_mailboxes(Path.cwd())
 
@@ -336,7 +359,7 @@ class Host:
 
     def _launcher(self, told: WorkerTask, key: tuple[str, str]) -> Launcher:
         if not told.remote or self._submit is None:
-            alive = Path(f"{self._socket_path}.alive")
+            alive = self._address.alive
             return LocalLauncher(told, Path.cwd(), alive)
         assert self._earlier is not None  # noqa: S101 -- it serves, and may submit
         queue = self._lookout.queue

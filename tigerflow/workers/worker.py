@@ -294,7 +294,8 @@ def main() -> None:
     wire = Wire(int(sys.argv[1]))
     # Held to the end, so that the next host waits for this one's workers, even when it
     # was killed and cannot.
-    alive = os.open(sys.argv[2], os.O_RDONLY)
+    # What cleans /tmp may have been quicker.
+    alive = os.open(sys.argv[2], os.O_RDONLY | os.O_CREAT, 0o600)
     keep_from_children(alive)
     fcntl.flock(alive, fcntl.LOCK_SH)
     requests = wire.receive()

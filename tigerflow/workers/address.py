@@ -1,0 +1,68 @@
+"""What a host has outside the run directory, where cleaners of /tmp come by."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+
+from tigerflow.workers import client
+
+#: How often it is looked whether all is there.
+KEEP_S = 2.0
+
+#: How often files are made to look new: cleaners take those that are days old.
+RENEW_S = 3600.0
+
+
+class Address:
+    """A host's socket, and the file that its workers lock."""
+
+    def __init__(self, path: str) -> None:
+        """Keep the socket of that path, which is there, and what is beside it."""
+        self.path = path
+        self._renewed = time.monotonic()
+
+    @property
+    def alive(self) -> Path:
+        """The file that the host and its workers lock."""
+        return Path(f"{self.path}.alive")
+
+    def keep(self) -> socket.socket | None:
+        """Make again what is gone; return a listener in the place of a lost one.
+
+        Raises:
+            OSError: that is impossible just now.
+        """
+        if time.monotonic() - self._renewed > RENEW_S:
+            self._renew()
+        place = Path(self.path).parent
+        # Somebody else may have been quicker.
+        place.mkdir(mode=0o700, exist_ok=True)
+        if not client.is_private(str(place)):
+            return None
+        if not self.alive.exists():
+            _lock_for_good(self.alive)
+        if os.path.lexists(self.path):
+            return None
+        with client.locked(f"{self.path}.lock"):
+            # It may be that of another host, which a client has started meanwhile.
+            is_taken = os.path.lexists(self.path)
+            return None if is_taken else client.listen(self.path)
+
+    def _renew(self) -> None:
+        self._renewed = time.monotonic()
+        place = Path(self.path).parent
+        for path in (place, *place.glob(f"{Path(self.path).name}*")):
+            for each in (path, *path.glob("*")):
+                with contextlib.suppress(OSError):
+                    os.utime(each)
+
+
+def _lock_for_good(path: Path) -> None:
+    """Have the lock by which later hosts see that this process lives."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    # A host that waits for this one may look at it just now.
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
