@@ -134,6 +134,7 @@ def test_slurm_plugin_tells_what_sbatch_said_as_it_is_read():
         (slurm.Executor.__post_init__, "get_max_array_size()"),
         (slurm.Executor.get_partition_arg, "get_default_partition(job, self.logger)"),
         (slurm.Executor.get_account_arg, "get_account(self.logger)"),
+        (slurm.Executor.run_job, "get_submit_command(\n                job,\n"),
         (slurm.Executor.run_job, "validate_or_get_slurm_job_id(slurm_jobid, out)"),
     ],
 )

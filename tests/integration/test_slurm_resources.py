@@ -155,11 +155,14 @@ def test_comment_of_the_user_reaches_slurm(world, slurm):
     flow = SlurmFlow(world, slurm, **GRACE)
     flow.serve(CODE, resources={"sbatch_options": ["--comment=project42", LATER]})
     flow.add_inputs("a")
+    assert flow.command("check", flow.pipeline).wait(SLURM_DEADLINE_S) == 0, flow.said
+    assert "--comment project42 " in flow.said
     process = flow.watch()
     until(slurm.jobs, "its job is there")
     [job] = slurm.jobs()
     found = slurm.details(job)
     flow.stop(process)
+    # Its words are apart in what Slurm says of a job.
     assert found["Comment"] == "project42", found
 
 

@@ -168,10 +168,10 @@ def test_memory_by_cpu_is_refused_when_it_is_no_amount(value, expected):
     assert message_of(parse_sbatch_options, options) == expected
 
 
-def test_comment_of_the_user_comes_after_that_of_snakemake():
-    words = submitted_words(slurm_resources(1, 1, 1, None, ["--comment='a b'"]))
+def test_comment_is_a_resource():
+    resources = slurm_resources(1, 1, 1, None, ["--comment='a b'"])
 
-    assert words.index("--comment=a b") > words.index("--comment")
+    assert resources == {"mem_mb": 1, "runtime": 1, "slurm_comment": "a b"}
 
 
 @pytest.mark.parametrize(
@@ -541,8 +541,7 @@ def test_no_option_that_the_plugin_forbids_gets_into_slurm_extra(word):
     except ValueError as error:
         assert "is not accepted: " in str(error)  # noqa: PT017 - either way is right
     else:
-        # A comment reaches Slurm all the same.
-        assert options.extra == (("--comment=1",) if word == "--comment" else ())
+        assert options.extra == ()
 
 
 @pytest.mark.parametrize("cpus", [0, -1, True])

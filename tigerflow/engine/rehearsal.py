@@ -32,7 +32,9 @@ _SBATCH = """\
 #!/bin/sh
 PATH=$TIGERFLOW_REHEARSAL_PATH
 for word in "$@"; do
-    case $word in rule_*) job=$TIGERFLOW_REHEARSAL/${word##*_}; break ;; esac
+    case $word in
+    rule_* | *" rule_"*) job=$TIGERFLOW_REHEARSAL/${word##*_}; break ;;
+    esac
 done
 printf '%s\\0' "$@" >"$job.words"
 if ! command -v sbatch >/dev/null; then
@@ -61,7 +63,7 @@ _SLURM = "slurm"
 _START = re.compile(r"^Job \d+ to start (at \S+(?: on cluster \S+)?)(?: a)? using ")
 
 #: What Snakemake says to find its job again; the rest is what the job is to get.
-_SNAKEMAKES = frozenset({"--job-name", "--output", "--comment", "-D"})
+_SNAKEMAKES = frozenset({"--job-name", "--output", "-D"})
 _SNAKEMAKES_ALONE = frozenset({"--parsable", "--export=ALL", "/dev/stdin"})
 
 
@@ -202,6 +204,10 @@ def _options(words: list[str]) -> Iterator[str]:
     for word in each:
         if word in _SNAKEMAKES:
             next(each, None)
+        elif word == "--comment":
+            # Before Snakemake's is the user's.
+            comment, _, _ = next(each, "").rpartition(" rule_")
+            yield from ["--comment", comment] if comment else []
         elif word not in _SNAKEMAKES_ALONE:
             yield word
 

@@ -44,6 +44,7 @@ _RESOURCE_OF_OPTION = {
     "constraint": "constraint",
     "clusters": "clusters",
     "gres": "gres",
+    "comment": "slurm_comment",
     "mem-per-cpu": "mem_mb_per_cpu",
 }
 _REASONS = {
@@ -76,8 +77,8 @@ _REASONS = {
 }
 # Slurm takes one of these and --mem; the first has a resource.
 _MEMORY_OPTIONS = ("mem-per-cpu", "mem-per-gpu")
-# Come after what the plugin itself says of it, so that Slurm obeys them.
-_OVER_PLUGINS = ("--comment", "--mem")
+# The plugin would not let it pass, though it says no more than a default of it.
+_OVER_PLUGINS = ("--mem",)
 _REFUSED = {name: why for names, why in _REASONS.items() for name in names.split()}
 
 
@@ -94,6 +95,7 @@ class SbatchOptions:
     constraint: str | None = None
     clusters: str | None = None
     gres: str | None = None
+    comment: str | None = None
     mem_per_cpu: int | None = None
     extra: tuple[str, ...] = ()
 
@@ -295,6 +297,5 @@ def _shell_word(word: str) -> str:
     # The plugin looks for forbidden options in values too, "-J" in --mail-user=a-J@b.
     # An empty pair of quotes hides them there, and means nothing to the shell.
     hidden = re.sub(r"-(?=J|-|[A-Za-z](?:\s|$))", "-''", shlex.quote(value))
-    # Nor would it let these pass, though it says of them no more than a default.
     name += "''" if name in _OVER_PLUGINS else ""
     return f"{name}={hidden}" if equals else name

@@ -47,6 +47,7 @@ def adapt_slurm_plugin() -> None:
     plugin.get_default_partition = _unless(
         "SBATCH_PARTITION", plugin.get_default_partition
     )
+    plugin.get_submit_command = _with_comment(plugin.get_submit_command)
     plugin.get_account = _unless("SBATCH_ACCOUNT", plugin.get_account)
     plugin.validate_or_get_slurm_job_id = number_said
 
@@ -68,6 +69,17 @@ def drop_options_of_others() -> list[str]:
 
 def _at_least(size: Callable[[], int]) -> Callable[[], int]:
     return lambda: max(size(), _FEWEST_IN_ARRAY)
+
+
+def _with_comment(submit_command: Callable[..., str]) -> Callable[..., str]:
+    """Put the user's comment before that by which jobs are found again."""
+
+    def command(job: Any, params: dict[str, Any], *words: Any, **more: Any) -> str:
+        if comment := job.resources.get("slurm_comment"):
+            params = params | {"comment_str": f"{comment} {params['comment_str']}"}
+        return submit_command(job, params, *words, **more)
+
+    return command
 
 
 def _unless(variable: str, guess: Callable[..., Any]) -> Callable[..., Any]:
