@@ -14,7 +14,8 @@ from tigerflow.workers import jobs
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import LaunchError
-from tigerflow.workers.postman import Postman
+from tigerflow.workers.postman import Delivery, Postman
+from tigerflow.workers.protocol import Started
 from tigerflow.workers.scheduler import JobEvent
 from tigerflow.workers.status import TaskStatus
 
@@ -211,3 +212,46 @@ def test_mailboxes_of_a_job_outlive_their_service(tmp_path):
 
     asyncio.run(serve())
     assert (tmp_path / ".tigerflow/mailboxes/work/job").exists()
+
+
+def deliveries(run_dir, *deliveries, then=None):
+    """Deliver to a worker's link; return it, what it asked for, and its ending."""
+
+    async def deliver():
+        with service(run_dir, PlayedSubmission()) as it:
+            launcher = JobLauncher(TASK, run_dir, SETTINGS, it, TaskStatus())
+            link = await launcher.launch()
+            hurries = []
+            link._job.hurry = lambda: hurries.append(link.is_quiet)
+            for delivery in deliveries:
+                link._deliver(delivery)
+            if then is not None:
+                link.job_ended(then)
+                link._deliver(deliveries[-1])
+                return hurries, await link.wait()
+            return hurries, link.ending.done() or None
+
+    return asyncio.run(asyncio.wait_for(deliver(), 60))
+
+
+BEGUN = Delivery([Started("n1", 1, "7", None)], None, 0)
+#: The worker is lost after 60 s.
+QUIET = Delivery([], None, 31)
+
+
+def test_scheduler_is_asked_once_about_a_worker_whose_pulse_stands_still(tmp_path):
+    assert deliveries(tmp_path, BEGUN, QUIET, QUIET) == ([True], None)
+
+
+def test_worker_without_a_pulse_whose_job_was_preempted_is_nobodys_fault(tmp_path):
+    preempted = JobEvent("a", "failed", "PREEMPTED", is_killed=True, is_evicted=True)
+    _, ending = deliveries(tmp_path, BEGUN, QUIET, then=preempted)
+    assert ending.is_evicted
+    assert ending.how == "was lost (PREEMPTED)"
+
+
+def test_worker_that_a_scheduler_ends_in_a_setup_command_is_nobodys_fault(tmp_path):
+    ended = Delivery([], -15, 0)
+    _, ending = deliveries(tmp_path, BEGUN, ended, then=JobEvent("a", "failed", ""))
+    assert ending.is_evicted
+    assert ending.how == "was killed by signal 15 (SIGTERM)"

@@ -168,11 +168,14 @@ class FakeJob:
     name = "aaaa"
     number = "7"
     is_silent = True
-    has_begun = False
+    has_begun = is_over = False
 
     def __init__(self):
         self.gone = asyncio.Event()
         self.ends = []
+
+    def cancel(self):
+        self.ends.append("cancelled")
 
     def see_end(self, event, state):
         self.ends.append((event.kind, event.is_evicted, state))
@@ -198,6 +201,20 @@ def test_job_that_is_cancelled_while_it_waits_is_seen_to_end(programs):
         return job.ends
 
     assert run(wait()) == [("failed", True, "CANCELLED")]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_job_that_waits_again_was_requeued(programs):
+    says(programs, "squeue", "7|7|PENDING||BeginTime|")
+
+    async def wait():
+        lookout, job = Lookout(), FakeJob()
+        job.has_begun = True
+        lookout.watch(job, is_in_slurm=False)
+        await job.gone.wait()
+        return job.ends
+
+    assert run(wait()) == ["cancelled", ("failed", True, "CANCELLED")]
 
 
 @pytest.mark.usefixtures("_quick")

@@ -225,10 +225,7 @@ def _how(worker: PoolWorker, ending: Ending) -> str:
     """Return how a worker ended; goes on "the worker "."""
     if worker.left is not None and worker.left.why is Reason.ENDED:
         # With exit code 0, which says nothing.
-        return (
-            "was told to end by SIGTERM, as when its job is cancelled, preempted or "
-            "requeued,"
-        )
+        return "was told to end, as when its job is cancelled, preempted or requeued,"
     return ending.how
 
 

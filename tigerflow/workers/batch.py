@@ -40,8 +40,8 @@ class Job:
     place: Path
     #: Where the prints of the task's workers are collected.
     log: Path
-    #: Called when it is cancelled.
-    on_cancel: Callable[[], None]
+    #: Has the scheduler asked about it soon.
+    hurry: Callable[[], None]
     links: list[MailboxLink] = field(default_factory=list)
     batch: Batch | None = None
     #: The scheduler's, once it has taken the job.
@@ -78,7 +78,12 @@ class Job:
     @property
     def is_silent(self) -> bool:
         """Whether no worker in it shows that it lives."""
-        return all(link.is_idle for link in self.links)
+        return all(link.is_idle or link.is_quiet for link in self.links)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all its workers have ended, as far as they can tell."""
+        return self.has_begun and all(link.is_idle for link in self.links)
 
     def worker_started(self) -> None:
         """Note that a worker in it runs."""
@@ -95,7 +100,7 @@ class Job:
         """Cancel it, unless it has ended."""
         if self.batch is not None and not self.gone.is_set():
             self.batch.submission.cancel([self.name])
-            self.on_cancel()
+            self.hurry()
 
     def cancel_unneeded(self) -> None:
         """Cancel it when it has not begun, and nobody wants its workers any more."""

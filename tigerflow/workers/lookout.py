@@ -12,7 +12,15 @@ from tigerflow.log import logger
 from tigerflow.workers.batch import Job
 from tigerflow.workers.reasons import never_starts
 from tigerflow.workers.scheduler import JobEvent
-from tigerflow.workers.slurm import LOOK_S, SOON_S, Follower, Queue, QueuedJob, cancel
+from tigerflow.workers.slurm import (
+    LOOK_S,
+    REQUEUED,
+    SOON_S,
+    Follower,
+    Queue,
+    QueuedJob,
+    cancel,
+)
 
 #: How long Slurm may take a job after sbatch has given up: it has a queue of requests.
 DOUBT_S = 600.0
@@ -81,6 +89,8 @@ class Lookout:
             del self._followers[job]
             self._silences.pop(job, None)
         silent = [job for job in self._followers if self._is_asked_for(job)]
+        # Before the queue is looked at: a job may begin meanwhile.
+        begun = [job for job in silent if job.has_begun]
         queue = await self.queue.look() if silent or self._doubts else None
         if queue is None:
             return
@@ -96,6 +106,21 @@ class Lookout:
                 logger.debug("Slurm job {} is over: {}", told.number, told.state)
                 job.see_end(told.end(job.name), told.state)
         self._end_stuck(silent, queue)
+        self._end_requeued(begun, queue)
+
+    def _end_requeued(
+        self, begun: Sequence[Job], queue: Mapping[str, QueuedJob]
+    ) -> None:
+        """Cancel jobs that wait again: a job begins only once."""
+        for job in begun:
+            told = queue.get(job.number or "")
+            if told is not None and told.state in REQUEUED and not job.gone.is_set():
+                job.cancel()
+                text = f"Slurm job {told.number} was requeued"
+                event = JobEvent(
+                    job.name, "failed", text, is_killed=True, is_evicted=True
+                )
+                job.see_end(event, "CANCELLED")
 
     def _end_stuck(self, silent: Sequence[Job], queue: Mapping[str, QueuedJob]) -> None:
         """Cancel jobs that Slurm has taken, but would never start.
@@ -128,4 +153,4 @@ class Lookout:
             self._silences.pop(job, None)
             return False
         self._silences[job] = self._silences.get(job, 0) + 1
-        return not job.has_begun or self._silences[job] > PATIENCE
+        return not job.is_over or self._silences[job] > PATIENCE

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +58,9 @@ class Allocation(Protocol):
     def worker_ended(self, *, has_started: bool) -> None:
         """Note that a worker in it has ended, or never comes."""
 
+    def hurry(self) -> None:
+        """Have the scheduler asked about it soon."""
+
     def cancel(self) -> None:
         """Cancel it, unless it has ended."""
 
@@ -77,6 +82,8 @@ class MailboxLink:
         self.mailbox = mailbox
         self.log = mailbox / MAILBOX_LOG
         self.is_closed = False
+        #: Whether its pulse has stood still for so long that it may be dead.
+        self.is_quiet = False
         self._job = job
         self._postman = postman
         self._settings = settings
@@ -188,14 +195,26 @@ class MailboxLink:
                 case _:
                     pass
             self._messages.put_nowait(message)
+        self._note_pulse(delivery)
         if delivery.exit_code is not None:
-            self._end(ending_of(delivery.exit_code))
+            ending = ending_of(delivery.exit_code)
+            # By it, a scheduler ends what did not listen, as a setup command.
+            is_evicted = delivery.exit_code == -signal.SIGTERM
+            self._end(replace(ending, is_evicted=is_evicted))
         elif self.has_started and delivery.still_s > self._patience_s:
             timeout_s = self._settings.worker_lost_timeout
             how = f"has shown no sign of life for {timeout_s} s"
             # If it lives all the same, it must not go on beside another.
             self.kill()
             self._end(self._lost or Ending(how, is_killed=True))
+
+    def _note_pulse(self, delivery: Delivery) -> None:
+        """Have the scheduler asked while the worker may still be taken for alive."""
+        was_quiet = self.is_quiet
+        limit_s = self._settings.worker_lost_timeout / 2
+        self.is_quiet = self.has_started and delivery.still_s > limit_s
+        if self.is_quiet and not was_quiet:
+            self._job.hurry()
 
     @property
     def _patience_s(self) -> float:

@@ -33,6 +33,9 @@ ENDED = frozenset(
     }
 )
 
+#: States of jobs that wait, which one that has begun enters only by a requeue.
+REQUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
+
 #: Those of them in which the job was ended from outside.
 KILLED = ENDED - {"COMPLETED", "FAILED"}
 
