@@ -184,6 +184,27 @@ def test_a_version_that_was_taken_and_never_finished_is_undone(directories):
         assert process_all(second) == ["a.txt"]
 
 
+def test_a_result_of_a_colleague_does_not_pass_for_one_of_a_new_version(
+    directories, monkeypatch
+):
+    replace(directories, "one", 10**9)
+    with (first := make_source(directories)).inbox:
+        process_all(first)
+    replace(directories, "two", 10**9 + 1)
+
+    def refuse(*_args, **_times):
+        raise PermissionError
+
+    # As root, every file may be dated.
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", refuse)
+        with (killed := make_source(directories)).inbox:
+            assert killed.next().input.name == "a.txt"
+
+    with (second := make_source(directories)).inbox:
+        assert process_all(second) == ["a.txt"]
+
+
 def test_a_version_that_replaces_another_meanwhile_is_offered(source, directories):
     replace(directories, "one", 10**9)
     job = source.next()
