@@ -136,6 +136,7 @@ def test_slurm_plugin_tells_what_sbatch_said_as_it_is_read():
         (slurm.Executor.get_account_arg, "get_account(self.logger)"),
         (slurm.Executor.run_job, "get_submit_command(\n                job,\n"),
         (slurm.Executor.run_job, "validate_or_get_slurm_job_id(slurm_jobid, out)"),
+        (slurm.Executor.check_active_jobs, "query_job_status("),
     ],
 )
 def test_slurm_plugin_calls_what_is_replaced_in_it(owner, call):

@@ -6,7 +6,7 @@ import signal
 import pytest
 from runs import finish
 from services import NOTHING_TO_DO, kill
-from slurm_flows import ALONE, RESOURCES, WORK, SlurmFlow, until
+from slurm_flows import ALONE, RESOURCES, WORK, SlurmFlow, full_nodes, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 
@@ -136,6 +136,19 @@ def test_slurm_plugin_runs_a_job_for_a_group_of_files_with_one_setup(flow):
     assert code == 0, said
     assert len(flow.in_order("run")) == 3
     assert len(flow.in_order("setup")) == len(flow.in_order("teardown")) == 1
+    flow.until_quiet()
+
+
+def test_slurm_plugin_notices_a_job_that_is_cancelled_while_it_waits(flow):
+    flow.compile_work(resources=ROOM)
+    flow.add_inputs("a")
+    with full_nodes(flow.slurm) as others:
+        process = flow.start("--retries=0", profile="slurm")
+        until(lambda: len(flow.slurm.jobs()) == others + 1, "its job waits")
+        flow.slurm.call("scancel", "--state=PENDING", "--user=root")
+        code, said = flow.end(process)
+    assert code == 1, said
+    assert "SLURM status is: 'CANCELLED'" in said
     flow.until_quiet()
 
 

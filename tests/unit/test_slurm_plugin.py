@@ -1,5 +1,6 @@
 """What is changed of the Slurm plugin: what it asks, guesses and says of a job."""
 
+import asyncio
 import sys
 from types import SimpleNamespace
 
@@ -7,6 +8,11 @@ import pytest
 
 from tigerflow.workers import slurm_plugin
 from tigerflow.workers.slurm_plugin import adapt_slurm_plugin, leave_allocation
+
+
+async def _ask(command, _logger):
+    states = {"7": "CANCELLED by 1000", "8": "RUNNING", "9": ""}
+    return (None, None) if command == "fails" else (states, 0.1)
 
 
 @pytest.fixture
@@ -17,6 +23,8 @@ def plugin(monkeypatch):
         get_max_array_size=lambda: -1,
         get_default_partition=lambda _job, _logger: "default",
         get_account=lambda _logger: "guess",
+        validate_or_get_slurm_job_id=lambda first, _said: first,
+        query_job_status=_ask,
         get_submit_command=lambda _job, params, **_: params["comment_str"],
     )
     monkeypatch.setitem(sys.modules, slurm_plugin._PLUGIN, made)
@@ -43,6 +51,13 @@ def test_environment_wins_over_what_the_plugin_guesses(plugin, monkeypatch):
     monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
     assert plugin.get_default_partition("job", "logger") == "gpu"
     assert plugin.get_account("logger") == "lab"
+
+
+def test_state_of_a_job_that_was_cancelled_is_one_that_the_plugin_knows(plugin):
+    states, duration = asyncio.run(plugin.query_job_status("sacct", "logger"))
+    assert states == {"7": "CANCELLED", "8": "RUNNING", "9": ""}
+    assert duration == 0.1
+    assert asyncio.run(plugin.query_job_status("fails", "logger")) == (None, None)
 
 
 def test_plugin_is_adapted_once(plugin):

@@ -50,6 +50,7 @@ def adapt_slurm_plugin() -> None:
     plugin.get_submit_command = _with_comment(plugin.get_submit_command)
     plugin.get_account = _unless("SBATCH_ACCOUNT", plugin.get_account)
     plugin.validate_or_get_slurm_job_id = number_said
+    plugin.query_job_status = _in_single_words(plugin.query_job_status)
 
 
 def leave_allocation() -> None:
@@ -85,6 +86,22 @@ def _with_comment(submit_command: Callable[..., str]) -> Callable[..., str]:
 def _unless(variable: str, guess: Callable[..., Any]) -> Callable[..., Any]:
     """Return what the environment says, or else the plugin's guess."""
     return lambda *given: os.environ.get(variable) or guess(*given)
+
+
+def _in_single_words(query: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a query whose states are words that the plugin knows.
+
+    It takes `CANCELLED by 1000`, as sacct says of a job that was cancelled before it
+    started, for a state of one that runs.
+    """
+
+    async def ask(*given: Any) -> Any:
+        states, *more = await query(*given)
+        if states is not None:
+            states = {job: (state.split() or [""])[0] for job, state in states.items()}
+        return states, *more
+
+    return ask
 
 
 def number_said(_first: str, said: str) -> str:
