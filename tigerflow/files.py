@@ -30,6 +30,9 @@ _NOT_TO_BE_READ = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENXI
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
+#: How files are opened in whose place others may have put something else.
+_CAREFULLY = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+
 #: The mode of a new file, before the umask.
 _ANY = 0o666
 
@@ -57,7 +60,47 @@ def open_as_private(path: str, flags: int) -> int:
     An `opener` for `open`.
     """
     mode = _ANY & readers_of(Path(path).parent)
-    return os.open(path, flags | os.O_CLOEXEC, mode)
+    return open_regular(path, flags, mode)
+
+
+def open_regular(path: str, flags: int, mode: int = _ANY) -> int:
+    """Open a regular file in a place where others may have put something else.
+
+    A FIFO would be waited for, and a link lead anywhere. An `opener` for `open`.
+
+    Raises:
+        OSError: it is no regular file, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | _CAREFULLY, mode)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            # A FIFO that nobody reads.
+            raise _not_regular(path) from error
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise _not_regular(path)
+
+
+def _not_regular(path: str) -> OSError:
+    name = os.path.basename(path)  # noqa: PTH119 -- a text
+    return OSError(errno.EINVAL, f"{name} is not a regular file", path)
+
+
+def read_regular(path: Path, limit: int) -> tuple[str, int]:
+    """Return up to `limit` bytes of a file, as text, and how many it has.
+
+    Raises:
+        OSError: as of `open_regular`.
+    """
+    with open(path, "rb", buffering=0, opener=open_regular) as file:
+        data = file.read(limit)
+        return (data or b"").decode(errors="replace"), os.fstat(file.fileno()).st_size
 
 
 def append_to(path: Path) -> BinaryIO:

@@ -32,7 +32,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
+
+from tigerflow.files import open_as_private, open_regular
 
 Event = Mapping[str, Any]
 
@@ -67,7 +69,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         self._unwritten = b"\n" if _is_torn(self._path) else b""
-        self._file = self._path.open("ab", buffering=0)
+        self._file = open(self._path, "ab", buffering=0, opener=open_as_private)
         return self
 
     def __exit__(
@@ -105,32 +107,105 @@ def read(
 ) -> Iterator[Event]:
     """Yield the events of a journal; none if there is no such file.
 
-    Lines that are torn, by a crash or by being written just now, are left out, and
-    given to `left_out`.
+    Lines that are torn, by a crash or by being written just now, or that no TigerFlow
+    has written so, are left out, and given to `left_out`.
 
     Raises:
         OSError: it cannot be read.
     """
     try:
-        # As text, which json reads faster; what is no ASCII is no line of ours.
-        lines = path.open(encoding="ascii", errors="replace")
+        descriptor = open_regular(str(path), os.O_RDONLY)
     except FileNotFoundError:
         return
-    with lines:
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = None
-            if isinstance(event, dict) and "event" in event:
+    # As text, which json reads faster; what is no ASCII is no line of ours.
+    with os.fdopen(descriptor, encoding="ascii", errors="replace") as lines:
+        while line := lines.readline(LINE_LIMIT):
+            event = _event_of(line)
+            if event is not None:
                 yield event
             elif not line.isspace():
                 left_out(line)
 
 
+def _event_of(line: str) -> Event | None:
+    try:
+        event = _DECODER.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or "event" not in event:
+        return None
+    for key, value in event.items():
+        is_right = _FORMS.get(key)
+        if is_right is not None and not is_right(value):
+            return None
+    return event
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    # Not NaN, which is in no range.
+    return type(value) in {int, float} and -_LARGEST < value < _LARGEST  # type: ignore[operator] # a number
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _are_signatures(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, list) and all(map(_is_number, each)) for each in value
+    )
+
+
+#: More characters than any line has: 100,000 names at once make a tenth of that.
+LINE_LIMIT = 1 << 26
+
+#: More than any number of ours: 300 years in nanoseconds.
+_LARGEST = 1e19
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+#: By key: whether a value has the form that it has in every event.
+_FORMS: Mapping[str, Callable[[object], bool]] = {
+    "at": _is_text,
+    "started": _is_text,
+    "host": _is_text,
+    "python": _is_text,
+    "snakemake": _is_text,
+    "task": _is_text,
+    "file": _is_text,
+    "state": _is_text,
+    "note": _is_text,
+    "reason": _is_text,
+    "pid": _is_number,
+    "seconds": _is_number,
+    "size": _is_number,
+    "mtime_ns": _is_number,
+    "worker": _is_number,
+    "files": _are_texts,
+    "signatures": _are_signatures,
+    "tasks": _is_map,
+    "versions": _is_map,
+    "kinds": _is_map,
+    "modules": _is_map,
+    "params": _is_map,
+}
+
+
 def _is_torn(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) != b"\n"
     except OSError:

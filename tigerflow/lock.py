@@ -15,7 +15,13 @@ from types import TracebackType
 from typing import Self
 
 from tigerflow.errors import RunningError
-from tigerflow.files import see_anew, write_json
+from tigerflow.files import (
+    append_to,
+    open_regular,
+    read_regular,
+    see_anew,
+    write_json,
+)
 from tigerflow.log import logger
 from tigerflow.requests import Asked, Request, Requests
 from tigerflow.shortage import in_thread
@@ -27,6 +33,9 @@ BEAT_S = 10
 LOOK_S = 1.0
 
 _LOCK_NAME = "run.lock"
+
+#: More bytes than any `run.pid` has.
+PID_LIMIT = 4096
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class RunLock:
         Raises:
             RunningError: another service has it.
         """
-        self._file = self._lock_path.open("ab")
+        self._file = append_to(self._lock_path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -153,9 +162,9 @@ def _obey(asked: Asked, retry: Callable[[], bool]) -> bool:
 def read_holder(path: Path) -> Holder | None:
     """Return what a `run.pid` says, or None if there is none that can be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path, PID_LIMIT)[0])
         return Holder(int(value["pid"]), str(value["host"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
 
@@ -174,7 +183,7 @@ def find_running(state: Path) -> Holder | None:
 def _is_locked(state: Path) -> bool:
     """Tell whether a process of this host has the lock; its id may be another's now."""
     try:
-        with (state / _LOCK_NAME).open("rb") as file:
+        with open(state / _LOCK_NAME, "rb", opener=open_regular) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

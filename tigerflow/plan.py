@@ -16,7 +16,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tigerflow.errors import NoRunError, PlanError
+from tigerflow.files import read_regular
 from tigerflow.layout import PLAN
+
+#: More bytes than any plan has.
+PLAN_LIMIT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def read_plan(output_dir: Path) -> Plan:
     """
     known = [field.name for field in fields(PlannedTask)]
     try:
-        value = json.loads((output_dir / PLAN).read_text(encoding="utf-8"))
+        value = json.loads(read_regular(output_dir / PLAN, PLAN_LIMIT)[0])
         # A newer version may have noted more.
         tasks = tuple(PlannedTask(*(t[key] for key in known)) for t in value["tasks"])
         return Plan(value["input_ext"], tasks)
@@ -83,7 +87,7 @@ def read_plan(output_dir: Path) -> Plan:
         if os.path.lexists(output_dir / PLAN):
             raise PlanError(output_dir / PLAN, error.strerror or str(error)) from error
         raise NoRunError(output_dir) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = (
             "it is damaged, or of a newer TigerFlow; update this one, or start the "
             "pipeline again, which writes the plan anew"

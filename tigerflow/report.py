@@ -33,6 +33,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -42,6 +43,7 @@ from typing import Any
 
 from tigerflow import __version__
 from tigerflow.errors import PlanError
+from tigerflow.files import read_regular
 from tigerflow.journal import KINDS, Event, read
 from tigerflow.layout import (
     INPUT_LINK,
@@ -61,6 +63,12 @@ from tigerflow.naming import (
 )
 from tigerflow.plan import Plan, PlannedTask, read_plan
 from tigerflow.progress import UNDONE, FileState, Judge, Listed, TaskState, Times
+
+#: Bytes of an `.err` that are read, and characters of each of its texts in a report.
+ERROR_LIMIT, SHOWN_LIMIT = 1 << 24, 20_000
+
+#: Characters of a version that are shown.
+VERSION_LIMIT = 40
 
 SECTIONS = ("status", "progress", "metrics", "errors")
 
@@ -123,21 +131,41 @@ class Failure:
             return ErrorText(
                 self.file, str(self.path), None, kind, f"{self.problem}; rename it", ""
             )
-        text, found = "", {}
-        with contextlib.suppress(OSError):
-            text = self.path.read_text(encoding="utf-8", errors="replace")
-        with contextlib.suppress(ValueError):
-            value = json.loads(text)
-            found = value if isinstance(value, dict) else {}
+        text, found = _read_error(self.path)
         timestamp = found.get("timestamp")
         return ErrorText(
-            file=str(found.get("file", self.file)),
+            file=_text_in(found, "file", self.file),
             path=str(self.path),
             timestamp=timestamp if isinstance(timestamp, str) else None,
-            exception_type=str(found.get("exception_type", "")),
-            message=str(found.get("message", text)),
-            traceback=str(found.get("traceback", "")),
+            exception_type=_text_in(found, "exception_type"),
+            message=_text_in(found, "message", text),
+            traceback=_text_in(found, "traceback"),
         )
+
+
+def _read_error(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return what an `.err` has, and its values if it is one of ours."""
+    try:
+        text, size = read_regular(path, ERROR_LIMIT)
+    except FileNotFoundError:
+        return "", {}
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}", {}
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(text) if size <= ERROR_LIMIT else None
+        return text, value if isinstance(value, dict) else {}
+    return text, {}
+
+
+def _text_in(found: Mapping[str, Any], key: str, default: str = "") -> str:
+    """Return a text of an `.err`, or as much of it as anybody reads."""
+    value = found.get(key)
+    text = value if isinstance(value, str) else default
+    if len(text) <= SHOWN_LIMIT:
+        return text
+    # The end of a traceback says most.
+    half = SHOWN_LIMIT // 2
+    return f"{text[:half]}\n… ({len(text) - 2 * half} characters) …\n{text[-half:]}"
 
 
 @dataclass(frozen=True)
@@ -277,7 +305,7 @@ def read_journal(
 def _is_newer(version: str) -> bool:
     """Tell whether a version is later than this one, by its leading numbers."""
     this, other = (
-        [int(number) for number in re.findall(r"\d+", text)[:3]]
+        [int(number) for number in re.findall(r"\d{1,9}", text)[:3]]
         for text in (__version__, version)
     )
     return other > this
@@ -323,7 +351,7 @@ def digest(events: Iterable[Event], found: Journaled | None = None) -> Journaled
             case {"event": "run_started"}:
                 found.in_hand.clear()
                 found.stopped.clear()
-                found.version = str(event.get("version", ""))
+                found.version = str(event.get("version", ""))[:VERSION_LIMIT]
             case {"event": kind} if not (isinstance(kind, str) and kind in KINDS):
                 found.unknown += 1
             case _:
@@ -434,7 +462,9 @@ def times_in(
                 # It may go between listing and stat; a link may lead nowhere.
                 with contextlib.suppress(OSError):
                     stem = entry.name.removesuffix(extension)
-                    times[stem] = entry.stat().st_mtime_ns
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        times[stem] = status.st_mtime_ns
     return times
 
 

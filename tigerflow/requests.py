@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from tigerflow.files import append_to, open_regular, read_regular
+
+#: More bytes than the answers of one service have.
+_ANSWERS_LIMIT = 1 << 20
+
 _REQUESTS, _ANSWERS = "requests", "answers"
 
 
@@ -47,14 +52,14 @@ class Requests:
         Raises:
             OSError: the files cannot be made.
         """
-        with self._path.open("ab") as file:
+        with append_to(self._path) as file:
             self._read = file.tell()
         self._answers.touch()
 
     def take(self) -> list[Asked]:
         """Return what has been asked since the last time."""
         try:
-            with self._path.open("rb", buffering=0) as file:
+            with open(self._path, "rb", buffering=0, opener=open_regular) as file:
                 file.seek(self._read)
                 data = file.read()
         except OSError:
@@ -73,8 +78,8 @@ class Requests:
     def answer(self, asked: Asked) -> None:
         """Tell who has asked that it is being done."""
         # Where that cannot be stored, they say that they had no answer.
-        with contextlib.suppress(OSError), self._answers.open("a") as file:
-            file.write(f"{asked.number}\n")
+        with contextlib.suppress(OSError), append_to(self._answers) as file:
+            file.write(f"{asked.number}\n".encode("ascii"))
 
 
 def ask(state: Path, request: Request) -> str:
@@ -84,7 +89,7 @@ def ask(state: Path, request: Request) -> str:
         OSError: that cannot be stored.
     """
     number = secrets.token_hex(6)
-    with (state / _REQUESTS).open("ab", buffering=0) as file:
+    with append_to(state / _REQUESTS) as file:
         file.write(f"{request} {number}\n".encode("ascii"))
     return number
 
@@ -92,6 +97,6 @@ def ask(state: Path, request: Request) -> str:
 def is_answered(state: Path, number: str) -> bool:
     """Tell whether the service does what it was asked."""
     try:
-        return number in (state / _ANSWERS).read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError):
+        return number in read_regular(state / _ANSWERS, _ANSWERS_LIMIT)[0].split()
+    except OSError:
         return False

@@ -6,6 +6,7 @@ record, and plain Snakemake keeps no record of ours at all.
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -219,9 +220,10 @@ def mtimes_on_disk(run_dir: Path) -> Mtime:
 
     def look(path: str) -> int | None:
         try:
-            return os.stat(f"{run_dir}/{path}").st_mtime_ns  # noqa: PTH116 -- thousands
+            status = os.stat(f"{run_dir}/{path}")  # noqa: PTH116 -- thousands
         except OSError:
             return None
+        return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
 
     return look
 
@@ -238,6 +240,8 @@ def mtimes_listed(run_dir: Path, directories: tuple[Path, ...]) -> Mtime:
             for entry in entries:
                 # A temporary may go between listing and stat.
                 with contextlib.suppress(OSError):
-                    listed[f"{directory}/{entry.name}"] = entry.stat().st_mtime_ns
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        listed[f"{directory}/{entry.name}"] = status.st_mtime_ns
     lookup: Mapping[str, int] = listed
     return lookup.get

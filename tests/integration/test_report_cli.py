@@ -646,3 +646,83 @@ def _plain(line):
     """Return a line without its colours."""
     parts = line.split("\x1b[")
     return parts[0] + "".join(part.partition("m")[2] for part in parts[1:])
+
+
+# What others have planted
+
+
+def plant_fifo(path):
+    os.mkfifo(path)
+
+
+def plant_device(path):
+    path.symlink_to("/dev/zero")
+
+
+def plant_loop(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "plant"),
+    [
+        ("head/zz.err", plant_fifo),
+        ("head/zz.err", plant_loop),
+        ("head/zz.out", plant_fifo),
+        (".tigerflow/journal.jsonl", plant_fifo),
+        (".tigerflow/journal.jsonl", plant_device),
+        (".tigerflow/pipeline.json", plant_fifo),
+        (".tigerflow/run.pid", plant_fifo),
+        (".tigerflow/run.lock", plant_fifo),
+    ],
+)
+def test_what_is_no_regular_file_holds_up_no_report(flow, name, plant):
+    flow.compile(HEAD)
+    path = flow.out / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    plant(path)
+    for word in ("report", "retry", "stop"):
+        code, said = command(word, flow)
+        assert code in {0, 1}
+        assert "Traceback" not in said
+
+
+def test_error_file_of_any_size_is_shown_in_part(flow):
+    flow.write(HEAD)
+    flow.compile(HEAD)
+    errors = flow.out / "head"
+    errors.mkdir(exist_ok=True)
+    long = {"exception_type": "ValueError", "message": "x" * 5_000_000}
+    (errors / "a.err").write_text(json.dumps(long))
+    with (errors / "bad.err").open("wb") as file:
+        file.truncate(10 << 30)
+    (errors / "left.err").write_text("[" * 100_000)
+    code, said = report(flow)
+    assert (code, len(said) < 100_000) == (0, True)
+    code, said = report(flow, "--json")
+    assert (code, len(said) < 200_000) == (0, True)
+    kinds = [each["exception_type"] for each in json.loads(said)["errors"]["head"]]
+    assert kinds == ["ValueError", "", ""]
+
+
+def test_forged_lines_of_a_journal_hold_up_neither_report_nor_service(flow):
+    flow.write(HEAD)
+    assert flow.once() == 1
+    forged = [
+        '{"event": "staged", "files": ' + "[" * 10**5 + "]" * 10**5 + "}",
+        '{"event": "file_done", "file": "a.txt", "size": ' + "9" * 5000 + "}",
+        '{"event": "staged", "files": [["a"]], "signatures": [3]}',
+        '{"event": "run_started", "versions": 3, "tasks": []}',
+        '{"event": "task_done", "task": "head", "file": "a", "seconds": Infinity}',
+    ]
+    with (flow.out / ".tigerflow" / "journal.jsonl").open("a") as file:
+        file.write("\n".join(forged) + "\n")
+    page = flow.root / "page.html"
+    for options in ((), ("--json",), ("--html", page)):
+        code, said = report(flow, *map(str, options))
+        assert code == 0, said
+    assert "The journal has 5 lines that cannot be read" in report(flow)[1]
+    assert command("retry", flow)[0] == 0
+    assert flow.once() == 1
+    assert "Traceback" not in flow.said

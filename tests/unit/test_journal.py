@@ -2,9 +2,12 @@
 
 import errno
 import json
+import os
+from pathlib import Path
 
 import pytest
 
+from tigerflow import journal
 from tigerflow.journal import Journal, read
 
 
@@ -68,3 +71,62 @@ def test_what_is_no_event_is_left_out(path):
     path.write_text('1\n[]\n{"at": "x"}\nnonsense\n' + json.dumps({"event": "e"}))
     assert [event["event"] for event in read(path)] == ["e"]
     assert list(read(path.with_name("nowhere"))) == []
+
+
+#: Lines that no TigerFlow has written, whoever did.
+FORGED = {
+    "nested deep": '{"event": "staged", "files": ' + "[" * 10**5 + "]" * 10**5 + "}",
+    "a huge number": '{"event": "file_done", "file": "a", "size": ' + "9" * 5000 + "}",
+    "a number out of range": '{"event": "file_done", "file": "a", "mtime_ns": 1e999}',
+    "not a number": '{"event": "task_done", "task": "t", "file": "a", "seconds": NaN}',
+    "a truth": '{"event": "task_done", "task": "t", "file": "a", "seconds": true}',
+    "a name that is none": '{"event": "staged", "files": [["a"]], "signatures": [[1]]}',
+    "a signature that is none": '{"event": "staged", "files": [], "signatures": [1]}',
+    "versions that are none": '{"event": "run_started", "versions": ["x"]}',
+    "a task that is none": '{"event": "task_stopped", "task": {}, "reason": "x"}',
+    "a kind that is none": '{"event": {}, "at": 3}',
+    "nothing": "\0" * 1000,
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_lines_are_left_out_and_handed_back(path, name):
+    path.write_text(f'{{"event": "one"}}\n{FORGED[name]}\n{{"event": "two"}}\n')
+    left_out = []
+    assert [event["event"] for event in read(path, left_out.append)] == ["one", "two"]
+    assert left_out == [FORGED[name] + "\n"]
+
+
+def test_bytes_that_are_no_text_are_left_out(path):
+    path.write_bytes(b'{"event": "\xff\xfe"}\n\xff\n{"event": "e"}\n')
+    assert [event["event"] for event in read(path)][-1] == "e"
+
+
+def test_long_lines_are_read_in_parts(path, monkeypatch):
+    monkeypatch.setattr(journal, "LINE_LIMIT", 100)
+    path.write_text("x" * 250 + '\n{"event": "e"}\n')
+    left_out = []
+    assert [event["event"] for event in read(path, left_out.append)] == ["e"]
+    assert [len(part) for part in left_out] == [100, 100, 51]
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def link(path):
+    path.with_name("elsewhere").write_text('{"event": "e"}\n')
+    path.symlink_to("elsewhere")
+
+
+def device(path):
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("plant", [fifo, link, device, Path.mkdir])
+def test_what_is_no_regular_file_is_neither_read_nor_written(path, plant):
+    plant(path)
+    with pytest.raises(OSError, match=str(path)):
+        list(read(path))
+    with pytest.raises(OSError, match=str(path)), Journal(path):
+        pass

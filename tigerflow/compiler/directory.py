@@ -23,6 +23,7 @@ from tigerflow.errors import (
 from tigerflow.files import (
     ALL_READERS,
     narrow,
+    read_regular,
     readers_of,
     remove_abandoned_temporaries,
     write_atomic,
@@ -217,10 +218,14 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() follows links
 
 
+#: More bytes than any file of a workflow has.
+TEXT_LIMIT = 1 << 26
+
+
 def _text_of(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_regular(path, TEXT_LIMIT)[0]
+    except OSError:
         return None
 
 

@@ -270,8 +270,7 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     _prepare_executors(avoided)
     jobs = _Jobs(connection, _Programs().words)
     start_thread(threading.Thread(target=jobs.listen, name="cancel", daemon=True))
-    snakemake_logger.addFilter(jobs.note_error)
-    _note_usage_errors(jobs)
+    _note_errors(jobs)
     submitted = RealExecutor.report_job_submission
     succeeded = AbstractExecutor.report_job_success
     failed = AbstractExecutor.report_job_error
@@ -307,8 +306,9 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
     RemoteExecutor.cancel = cancel
 
 
-def _note_usage_errors(jobs: _Jobs) -> None:
-    """Pass on what Snakemake says of its options, which are those of the profile."""
+def _note_errors(jobs: _Jobs) -> None:
+    """Pass on what Snakemake says of errors, and of options, which a profile has."""
+    snakemake_logger.addFilter(jobs.note_error)
     end = ArgumentParser.error
 
     def error(self: ArgumentParser, message: str) -> None:
