@@ -1,6 +1,7 @@
 """File servers that do not answer, or say nonsense, for a while: a service waits."""
 
 import errno
+import time
 
 import pytest
 from runs import wait_until
@@ -106,3 +107,44 @@ def test_task_by_itself_goes_on_after_an_outage_without_failing_a_file(bench, ki
         assert service.process.poll() is None
         assert service.stop() == 143
     assert not list(bench.outputs.glob("*.err"))
+
+
+SLURM = {
+    "kind": "slurm",
+    "max_workers": 1,
+    "worker_resources": {"cpus": 1, "memory": "1G", "time": "00:30:00"},
+}
+LOST_S = 8
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+def test_outage_of_both_hosts_is_no_death_of_a_worker(flow, how):
+    flow.add_module(CODE.replace("LocalTask", "SlurmTask"))
+    flow.write(WORK | SLURM)
+    with two_hosts(flow.root, [flow.inputs, flow.out], 1) as hosts:
+        flow.host = hosts[0].prefix
+        flow.environment |= jobs_on(hosts[1])
+        flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = str(LOST_S)
+        process = flow.watch()
+        flow.add_inputs("long")
+        wait_until(lambda: "run long" in flow.noted())
+        for host in hosts:
+            host.fail(errno.EIO) if how == "fails" else host.hang()
+        over = time.monotonic() + 2 * LOST_S
+        wait_until(lambda: time.monotonic() > over, "the outage has been long enough")
+        for host in hosts:
+            host.heal()
+        # Each of them has looked at the other again.
+        (pulse,) = flow.out.glob(".tigerflow/mailboxes/work/*/0/pulse")
+        for sign in (pulse, flow.out / ".tigerflow" / "mailboxes" / "pulse"):
+            for _ in range(2):
+                before = sign.read_bytes()
+                wait_until(lambda s=sign, b=before: s.read_bytes() != b, "it lives")
+        (flow.root / "go").touch()
+        flow.add_inputs("b")
+        flow.until("work/long.out", "work/b.out")
+        assert flow.stop(process) == 130
+    assert flow.noted() == ["run b", "run long"]
+    assert "sign of life" not in flow.said
+    launched = [e for e in flow.events("worker") if e["state"] == "launched"]
+    assert len(launched) == 1

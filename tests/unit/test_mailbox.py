@@ -1,8 +1,10 @@
 """Messages and signs of life in files."""
 
 import asyncio
+import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -138,7 +140,7 @@ def test_line_that_is_no_message_does_not_hide_those_after_it(tmp_path, line):
 def test_pulse_stands_still_between_beats(tmp_path):
     now = 100.0
     pulse = Pulse(tmp_path / "pulse")
-    watch = PulseWatch(tmp_path / "pulse", lambda: now)
+    watch = PulseWatch(tmp_path / "pulse", clock=lambda: now)
     now += 5
     assert watch.still_s() == 5
     pulse.beat()
@@ -149,9 +151,49 @@ def test_pulse_stands_still_between_beats(tmp_path):
     assert watch.still_s() == 0
 
 
+def test_look_that_comes_late_counts_for_a_beat(tmp_path):
+    now = 0.0
+    Pulse(tmp_path / "pulse").beat()
+    watch = PulseWatch(tmp_path / "pulse", 60, clock=lambda: now)
+    assert watch.still_s() == 0
+    now += 3600
+    assert watch.still_s() == 15
+    now += 5
+    assert watch.still_s() == 20
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_pulse_that_cannot_be_read_says_nothing_of_its_owner(
+    tmp_path, monkeypatch, number
+):
+    now = 0.0
+    Pulse(tmp_path / "pulse").beat()
+    watch = PulseWatch(tmp_path / "pulse", 60, clock=lambda: now)
+    watch.still_s()
+    now += 10
+
+    def fail(_path):
+        raise OSError(number, "the file server")
+
+    # What a file server says cannot be had from a disk.
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        for _ in range(9):
+            assert watch.still_s() == 0
+            now += 10
+    assert watch.still_s() == 10
+
+
+def test_pulse_that_is_gone_stands_still(tmp_path):
+    now = 0.0
+    watch = PulseWatch(tmp_path / "pulse", 60, clock=lambda: now)
+    now += 10
+    assert watch.still_s() == 10
+
+
 def test_pulse_of_a_successor_is_another(tmp_path):
     now = 0.0
-    watch = PulseWatch(tmp_path / "pulse", lambda: now)
+    watch = PulseWatch(tmp_path / "pulse", clock=lambda: now)
     for _ in range(2):
         Pulse(tmp_path / "pulse").beat()
         now += 1
@@ -207,7 +249,7 @@ def test_round_tells_that_a_worker_lives(mailbox):
 def test_pulse_counts_from_the_start_of_a_worker_however_long_its_job_waited(mailbox):
     postman_round = Round(mailbox, print)
     postman_round.exchange()
-    postman_round._watch._changed -= 1000
+    postman_round._watch._stillness._still_s += 1000
     _send(mailbox / MAILBOX_OUTBOX, FIRST)
     assert postman_round.exchange().still_s > 900
     _send(mailbox / MAILBOX_OUTBOX, Started("n1", 1, "1", None))

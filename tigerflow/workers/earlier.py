@@ -6,7 +6,6 @@ None of them may be at a file when a new one is given it, nor take a place besid
 import asyncio
 import contextlib
 import shutil
-import time
 from pathlib import Path
 
 from tigerflow.files import remove_temporaries_of
@@ -75,11 +74,12 @@ async def _see_off(
     when it shows no sign of life for that long.
     """
     boxes = await in_thread(_directories, job)
-    strangers = [_Stranger(box) for box in boxes]
+    lost_s = settings.worker_lost_timeout
+    strangers = [_Stranger(box, lost_s) for box in boxes]
     await cancel_job(job)
     while not all(each.is_gone for each in strangers):
         for each in strangers:
-            await in_thread(each.look, settings.worker_lost_timeout)
+            await in_thread(each.look)
         # One that has not begun finds no mailbox when it does.
         if not await in_thread(has_begun, job):
             break
@@ -96,14 +96,14 @@ async def _see_off(
 class _Stranger:
     """A worker of an earlier service, which is told to stop."""
 
-    def __init__(self, mailbox: Path) -> None:
+    def __init__(self, mailbox: Path, lost_s: float) -> None:
         self.started: Started | None = None
         self.is_gone = False
-        self._since = time.monotonic()
-        self._round = Round(mailbox, lambda _: None)
+        self._lost_s = lost_s
+        self._round = Round(mailbox, lambda _: None, lost_s=lost_s)
         self._round.post(Stop())
 
-    def look(self, lost_s: float) -> None:
+    def look(self) -> None:
         """Look into its mailbox."""
         delivery = self._round.exchange()
         if delivery is None:
@@ -112,7 +112,9 @@ class _Stranger:
             if isinstance(message, Started):
                 self.started = message
             self.is_gone |= isinstance(message, Left)
-        self.is_gone |= delivery.exit_code is not None or delivery.still_s > lost_s
+        self.is_gone |= (
+            delivery.exit_code is not None or delivery.still_s > self._lost_s
+        )
 
 
 async def cancel_job(job: Path) -> None:

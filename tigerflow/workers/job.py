@@ -152,7 +152,8 @@ def _look_after(workers: "Mapping[subprocess.Popen[bytes], Path]") -> None:
     # Till then they leave by themselves.
     patience_s = settings.worker_lost_timeout + settings.worker_grace + pause_s
     pulses = {worker: Pulse(box / MAILBOX_PULSE) for worker, box in workers.items()}
-    dispatcher = PulseWatch(pulse_of(next(iter(workers.values()))))
+    lost_s = settings.worker_lost_timeout
+    dispatcher = PulseWatch(pulse_of(next(iter(workers.values()))), lost_s)
     never = threading.Event()
     while not never.wait(pause_s):
         is_alone = dispatcher.still_s() > patience_s

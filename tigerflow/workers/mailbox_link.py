@@ -97,7 +97,12 @@ class MailboxLink:
         self._collecting: asyncio.Task[None] | None = None
         #: Answers that are waited for, that to its start included.
         self._awaited = 0
-        self._round = Round(mailbox, self._deliver, lambda: self._awaited > 0)
+        self._round = Round(
+            mailbox,
+            self._deliver,
+            lambda: self._awaited > 0,
+            settings.worker_lost_timeout,
+        )
         postman.add(self._round)
 
     def send(self, message: Message) -> None:

@@ -5,6 +5,7 @@ A file server may take its time; the event loop must not wait for it.
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -56,10 +57,12 @@ class Round:
         mailbox: Path,
         deliver: Callable[[Delivery], None],
         is_urgent: Callable[[], bool] = lambda: True,
+        lost_s: float = math.inf,
     ) -> None:
         """Call `deliver`, in the event loop, with what comes, and now and then.
 
         While `is_urgent`, answers are waited for: then it is looked into more often.
+        After `lost_s` without a sign of life, its worker is taken for gone.
         """
         self.deliver = deliver
         self.is_urgent = is_urgent
@@ -67,7 +70,7 @@ class Round:
         self._mailbox = mailbox
         self._sender = Sender(mailbox / MAILBOX_INBOX)
         self._receiver = Receiver(mailbox / MAILBOX_OUTBOX)
-        self._watch = PulseWatch(mailbox / MAILBOX_PULSE)
+        self._watch = PulseWatch(mailbox / MAILBOX_PULSE, lost_s)
         self._felt = 0.0
         self._outgoing: list[Message] = []
         self._lock = threading.Lock()

@@ -4,10 +4,12 @@ The dispatcher has one for all its workers, and each worker has one in its mailb
 A full disk does not stop them: they are made beforehand, and only written over.
 """
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tigerflow.errors import is_outage
 from tigerflow.files import write_over
 
 #: Signs of life in the time after which somebody without one is taken for gone.
@@ -35,28 +37,63 @@ class Pulse:
         write_over(self._path, f"{self._number:0{_WIDTH}}\n")
 
 
-class PulseWatch:
-    """Tells for how long a pulse has stood still, by this host's clock alone."""
+class Stillness:
+    """For how long something has been so at each look, by this host's clock alone.
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Watch `path`."""
-        self._path = path
+    The time between two looks counts for no more than the time between two beats: when
+    looks are late, their file server or this host hung, and others may have done so.
+    """
+
+    def __init__(
+        self, lost_s: float = math.inf, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take `lost_s` for the time after which somebody is taken for gone."""
+        self._most_s = lost_s / BEATS_PER_TIMEOUT
         self._clock = clock
-        self._last = b""
-        self._changed = clock()
+        self.restart()
 
     def restart(self) -> None:
         """Count from now on, whatever was before."""
-        self._changed = self._clock()
+        self._looked = self._clock()
+        self._still_s = 0.0
+
+    def look(self, *, is_so: bool) -> float:
+        """Note whether it is so now; return for how many seconds it has been."""
+        if not is_so:
+            self.restart()
+            return 0.0
+        now = self._clock()
+        self._still_s += min(now - self._looked, self._most_s)
+        self._looked = now
+        return self._still_s
+
+
+class PulseWatch:
+    """Tells for how long a pulse has stood still; see `Stillness`.
+
+    While the file server answers with errors, nothing can be said of anybody.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        lost_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Watch `path`; after `lost_s` without a beat, somebody is taken for gone."""
+        self._path = path
+        self._last = b""
+        self._stillness = Stillness(lost_s, clock)
+
+    def restart(self) -> None:
+        """Count from now on, whatever was before."""
+        self._stillness.restart()
 
     def still_s(self) -> float:
         """Look, and return for how many seconds nothing has changed."""
-        now = self._clock()
         try:
             found = self._path.read_bytes()
-        except OSError:
-            # As if there had been no beat: the file server may come back.
-            return now - self._changed
-        if found != self._last:
-            self._last, self._changed = found, now
-        return now - self._changed
+        except OSError as error:
+            return self._stillness.look(is_so=not is_outage(error))
+        before, self._last = self._last, found
+        return self._stillness.look(is_so=found == before)

@@ -7,7 +7,6 @@ of life any more, and before END, when the wall time of its job is over (seconds
 the epoch). What started it shows that it lives, and is to end with it.
 """
 
-import contextlib
 import os
 import sys
 import threading
@@ -20,7 +19,7 @@ from tigerflow.log import logger
 from tigerflow.settings import Settings
 from tigerflow.workers.mailbox import STORAGE_PAUSE_S, Receiver, Sender
 from tigerflow.workers.protocol import Left, Message, Reason, Stop, WorkerTask
-from tigerflow.workers.pulse import PulseWatch
+from tigerflow.workers.pulse import PulseWatch, Stillness
 from tigerflow.workers.worker import (
     PoolSource,
     end_process,
@@ -42,13 +41,14 @@ class Correspondence:
         self._inbox = mailbox / MAILBOX_INBOX
         self._receiver = Receiver(self._inbox)
         self._sender = Sender(mailbox / MAILBOX_OUTBOX)
-        self._watch = PulseWatch(pulse_of(mailbox))
+        lost_s = settings.worker_lost_timeout
+        self._watch = PulseWatch(pulse_of(mailbox), lost_s)
+        #: For how long the mailbox has been gone.
+        self._absence = Stillness(lost_s)
         self._settings = settings
         self._leave_at = leave_at
         self._parent = os.getppid()
         self._next_look = 0.0
-        #: When the mailbox was last seen.
-        self._was_there = time.monotonic()
         self._sending = threading.Lock()
         self._over = threading.Event()
         #: Why no more is received.
@@ -75,14 +75,20 @@ class Correspondence:
             return Reason.WALL_TIME
         if os.getppid() != self._parent:
             return Reason.ENDED
-        # A file server that does not answer says nothing.
-        with contextlib.suppress(OSError):
-            if self._inbox.exists():
-                self._was_there = time.monotonic()
-        missed_s = time.monotonic() - self._was_there
+        missed_s = self._absence.look(is_so=self._is_gone())
         alone_s = max(missed_s, self._watch.still_s())
         is_alone = alone_s > self._settings.worker_lost_timeout
         return Reason.ALONE if is_alone else None
+
+    def _is_gone(self) -> bool:
+        """Tell whether the mailbox is; a file server that does not answer says no."""
+        try:
+            self._inbox.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def tell(self, message: Message) -> None:
         """Send a message; while it cannot be stored, wait for that."""
