@@ -60,7 +60,9 @@ timeout 30 "${0##*/}" "$@" 2>/dev/null || true
 _SLURM = "slurm"
 
 #: No job has this number. Slurm 26.05 writes a word too many: "at TIME a using".
-_START = re.compile(r"^Job \d+ to start (at \S+(?: on cluster \S+)?)(?: a)? using ")
+_START = re.compile(
+    r"^Job \d+ to start (at \S+(?: on cluster \S+)?)(?: a)?(?= using |$)"
+)
 
 #: What Snakemake says to find its job again; the rest is what the job is to get.
 _SNAKEMAKES = frozenset({"--job-name", "--output", "-D"})
@@ -196,7 +198,7 @@ def _result(notes: Path, event: JobEvent) -> Rehearsal:
 
 def plain_verdict(said: str) -> str:
     """Return what Slurm says of a job that it would take, as of one to come."""
-    return _START.sub(r"it would start \1 using ", said)
+    return _START.sub(r"it would start \1", said)
 
 
 def _options(words: list[str]) -> Iterator[str]:
