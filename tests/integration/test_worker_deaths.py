@@ -77,6 +77,20 @@ def test_worker_killed_under_a_file_fails_that_file_alone(world, number):
     assert len(run.noted("setup")) == 2
 
 
+def test_what_a_killed_worker_wrote_under_other_names_is_removed(world):
+    run = world.run()
+    run.add_task("""
+        class Work(LocalTask):
+            def run(context, input_file, output_file):
+                if input_file.stem == "poison":
+                    output_file.with_name(output_file.name + ".npy").touch()
+                    output_file.with_suffix(".zarr").mkdir()
+                    os.kill(os.getpid(), 9)
+    """)
+    assert run.process("poison")[0] == 1
+    assert run.names() == ["poison.err"]
+
+
 def test_files_that_wait_while_the_worker_is_killed_get_a_fresh_one(world):
     run = world.run()
     run.add_task(WAITING)
