@@ -532,6 +532,21 @@ def test_all_of_the_service_is_killed_and_started_again(flow):
     flow.check("wait1", "wait2")
 
 
+def test_mailboxes_of_a_killed_service_go_with_its_jobs(flow, slurm):
+    flow.serve()
+    flow.add_inputs("wait")
+    process = flow.watch()
+    flow.until_running("wait")
+    process.kill()
+    process.wait()
+    # Another user could not enter them.
+    until(lambda: not (flow.out / ".tigerflow" / "mailboxes").exists(), "they are gone")
+    assert slurm.jobs() == []
+    flow.go()
+    assert flow.finish() == 0, flow.said
+    flow.check("wait")
+
+
 def test_service_is_gone_for_good(flow, slurm):
     flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = "4"
     flow.serve(max_workers=2)

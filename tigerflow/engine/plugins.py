@@ -33,6 +33,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from tigerflow.files import see_anew
 from tigerflow.layout import STATE, job_end
+from tigerflow.lock import read_holder
 from tigerflow.log import configure, logger
 from tigerflow.settings import Settings
 from tigerflow.shortage import start_thread
@@ -194,8 +195,9 @@ class _Jobs:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             _clear([_place(info) for info in active])
-            if not (STATE / "run.pid").exists():
-                # There is no other service.
+            other = read_holder(STATE / "run.pid")
+            if other is None or (other.is_here and other.pid == parent.pid):
+                # No other service has begun here.
                 remove_empty_mailboxes(Path.cwd())
         shutil.rmtree(executor.tmpdir, ignore_errors=True)
         os._exit(0)
