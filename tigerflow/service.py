@@ -81,7 +81,7 @@ class Service:
         run_dir = self.workflow.output_dir
         try:
             protect(self.workflow)
-            # Clients, workers and Snakemake all have the run directory as their own.
+            # Clients and Snakemake have the run directory as their own.
             os.chdir(run_dir)
             for path in (RUN_LOG, JOURNAL):
                 os.close(open_as_private(str(path), os.O_WRONLY | os.O_CREAT))

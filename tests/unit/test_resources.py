@@ -332,8 +332,14 @@ def test_sbatch_options_are_split_into_resources_and_the_rest(elements, expected
     ("element", "expected"),
     [
         ("--array=1-3", ONE_BY_ONE),
-        ("--chdir=/tmp", "workers run in the output directory, so leave it out"),
-        ("--workdir=/tmp", "workers run in the output directory, so leave it out"),
+        (
+            "--chdir=/tmp",
+            "workers run in the pipeline file's directory, so leave it out",
+        ),
+        (
+            "--workdir=/tmp",
+            "workers run in the pipeline file's directory, so leave it out",
+        ),
         ("--cpus-per-gpu=2", "use worker_resources.cpus instead"),
         ("--cpus-per-task=2", "use worker_resources.cpus instead"),
         ("--error=e", "Snakemake gives each job a log file, so leave it out"),

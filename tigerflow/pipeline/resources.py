@@ -49,7 +49,7 @@ _RESOURCE_OF_OPTION = {
 }
 _REASONS = {
     "array": "TigerFlow submits each worker by itself, so use max_workers instead",
-    "chdir workdir": "workers run in the output directory, so leave it out",
+    "chdir workdir": "workers run in the pipeline file's directory, so leave it out",
     "cpus-per-gpu cpus-per-task": "use worker_resources.cpus instead",
     "error output": "Snakemake gives each job a log file, so leave it out",
     "export": "jobs get the whole environment, so set variables in setup_commands",
