@@ -596,6 +596,15 @@ def test_setup_commands_are_a_list_or_a_block(load, written, expected):
     assert pipeline.tasks[0].spec.setup_commands == expected
 
 
+def test_a_key_for_an_anchor_that_begins_otherwise_is_told_its_name(mistakes):
+    text = f"{one_task()}common: &common {{keep_output: false}}\n"
+
+    assert mistakes(text) == [
+        "pipeline.yaml:6: common: is not a key here; for a YAML anchor, name it "
+        "'x-common'"
+    ]
+
+
 def test_keys_for_anchors_are_left_out(load):
     anchors = "x-common: &common {keep_output: false}\n"
     text = one_task()

@@ -140,6 +140,8 @@ def read_pipeline(path: Path) -> PipelineDraft:
         if key.startswith(ANCHORS):
             continue
         hint = did_you_mean(key, ("tasks", "staging"))
+        if not hint and isinstance(data[key], dict | list):
+            hint = f"; for a YAML anchor, name it '{ANCHORS}{key}'"
         mistakes.add((key,), f"is not a key here{hint}")
     read = list(read_tasks(mistakes, data.get("tasks")))
     staging = read_staging(mistakes, data.get("staging"))
