@@ -39,6 +39,8 @@ class Flow:
     def __init__(self, world: World, name: str = "out", **environment: str) -> None:
         #: Options of every Snakemake.
         self.options: list[str] = []
+        #: Words that have a command run on another host.
+        self.host: list[str] = []
         self.root = world.directory
         self.inputs = self.root / "in"
         self.out = self.root / name
@@ -89,7 +91,7 @@ class Flow:
         words += [] if cores is None else ["--cores", str(cores)]
         words += [*self.options, *options]
         process = subprocess.Popen(
-            [SNAKEMAKE, *words],
+            [*self.host, SNAKEMAKE, *words],
             cwd=self.root,
             env=self.environment,
             stdin=subprocess.DEVNULL,

@@ -177,6 +177,7 @@ class _Passthrough:
     def _ask_for(self, parent: int, name: str) -> int | None:
         """Ask the server for an entry, and remember what it says."""
         until = time.monotonic() + self.cache_s
+        self._check_directory(parent)
         place = self._nodes[parent].descriptor
         self._changes.setdefault(parent, os.stat(place).st_mtime_ns)
         try:
@@ -196,6 +197,13 @@ class _Passthrough:
         self._entries[parent, name] = (until, number)
         self._ask(number)
         return number
+
+    def _check_directory(self, number: int) -> None:
+        """Refuse a directory that is gone; the kernel looks for another of its name."""
+        node = self._nodes[number]
+        if not os.stat(node.descriptor).st_nlink:
+            self._entries.pop((node.parent, node.name), None)
+            raise OSError(errno.ESTALE, node.name)
 
     def _attribute(self, number: int) -> os.stat_result:
         until, status = self._attributes.get(number, (0.0, None))
@@ -228,6 +236,7 @@ class _Passthrough:
 
     def _revalidate_list(self, number: int) -> None:
         """Forget what is known of a directory's entries if they have changed."""
+        self._check_directory(number)
         changed = self._ask(number).st_mtime_ns
         if self._changes.get(number) != changed:
             self._changes[number] = changed
@@ -330,6 +339,7 @@ class _Passthrough:
 
     def _change(self, code: int, number: int, body: bytes) -> bytes:
         """Change what is in a directory; this host knows of it at once."""
+        self._check_directory(number)
         place = self._nodes[number].descriptor
         match code:
             case _Code.CREATE:

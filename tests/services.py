@@ -55,8 +55,6 @@ class Watched(Flow):
         super().__init__(world, name, **environment)
         self.world = world
         self.log = self.root / f"{name}.log"
-        #: Words that have a command run on another host.
-        self.host: list[str] = []
 
     def write(self, *tasks: dict[str, Any], steps: list[Any] | None = None) -> None:
         """Write the pipeline file."""

@@ -194,3 +194,33 @@ def test_service_takes_up_what_is_retried_on_another_host(flow, hosts):
     flow.until("work/a.out")
     assert flow.stop(process) == 130
     assert flow.noted() == ["run a bad"] * 2
+
+
+@for_ever
+@pytest.mark.usefixtures("hosts")
+def test_results_of_jobs_are_seen_by_snakemake_with_our_executor(flow):
+    flow.compile(WORK)
+    flow.add_inputs("a", "b")
+    (flow.inputs / "c.txt").write_text("bad")
+    profile = flow.out / ".tigerflow" / "workflow" / "profiles" / "workers"
+    words = ["--tigerflow-workers-profile", str(profile), "--keep-going"]
+    code, said = flow.snakemake("--executor", "tigerflow", *words)
+    assert (code, flow.names("work")) == (1, ["a.out", "b.out", "c.err"]), said
+    (flow.root / "mended").touch()
+    code, said = flow.snakemake("--executor", "tigerflow", *words)
+    assert (code, flow.names("work")) == (0, ["a.out", "b.out", "c.out"]), said
+    assert flow.noted() == ["run a a", "run b b", "run c bad", "run c bad"]
+
+
+@for_ever
+def test_second_service_sees_one_that_has_just_started_on_another_host(flow, hosts):
+    _, two = hosts
+    flow.out.joinpath(".tigerflow").mkdir()
+    assert call(flow, two, "stop", flow.out) == "Pipeline is not running\n"
+    process = flow.watch()
+    flow.until_said("Starting pipeline execution")
+    flow.host = two.prefix
+    assert flow.once() == 1
+    said = f"Pipeline is already running (pid {process.pid} on one)"
+    assert said in flow.said
+    assert flow.stop(process) == 130

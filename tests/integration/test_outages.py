@@ -57,6 +57,36 @@ def test_service_goes_on_after_an_outage_without_failing_a_file(
     assert not [name for name in flow.names("work") if name.endswith(".err")]
 
 
+def test_service_that_waits_for_a_file_server_can_be_stopped(flow, host):
+    process = flow.watch()
+    flow.add_inputs("a")
+    flow.until("work/a.out")
+    host.fail(errno.EIO)
+    flow.until_said("waiting for that")
+    assert flow.stop(process) == 130
+    host.heal()
+    flow.add_inputs("b")
+    assert flow.once() == 0
+    assert flow.names("work") == ["a.out", "b.out"]
+
+
+def test_service_goes_on_when_a_file_server_that_hung_answers_again(flow, host):
+    process = flow.watch()
+    flow.add_inputs("long")
+    wait_until(lambda: "run long" in flow.noted())
+    host.hang()
+    flow.add_inputs("b")
+    (flow.root / "go").touch()
+    over = time.monotonic() + 5
+    wait_until(lambda: time.monotonic() > over, "the outage has been long enough")
+    host.heal()
+    flow.add_inputs("c")
+    wait_until(lambda: flow.settled("b", "c", "long"))
+    assert flow.stop(process) == 130
+    assert flow.names("work") == ["b.out", "c.out", "long.out"]
+    assert flow.noted() == ["run b", "run c", "run long"]
+
+
 def test_service_goes_on_when_its_input_directory_comes_back(flow):
     flow.add_module(CODE)
     flow.write(WORK)

@@ -67,6 +67,17 @@ def test_entry_is_remembered_until_the_file_is_opened(hosts):
         (two / "b").read_text()
 
 
+def test_directory_that_takes_the_place_of_another_is_found(hosts):
+    (one, two), _ = hosts
+    (one / "x").mkdir()
+    assert names(two / "x") == []
+    (one / "x").rmdir()
+    (one / "x").mkdir()
+    (one / "x" / "a").write_text("a")
+    assert (two / "x" / "a").read_text() == "a"
+    assert names(two / "x") == ["a"]
+
+
 def test_host_knows_what_it_has_changed(hosts):
     (one, _), _ = hosts
     place = one / "x" / "y"

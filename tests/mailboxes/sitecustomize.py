@@ -13,7 +13,8 @@ from dataclasses import replace
 
 def _is_service():
     words = sys.orig_argv[1:]
-    return words[:2] == ["-m", "tigerflow"] or "--input-dir=in" in words
+    is_host = "tigerflow.engine.hosting" in words
+    return is_host or words[:2] == ["-m", "tigerflow"] or "--input-dir=in" in words
 
 
 if "TEST_SECOND_HOST" in os.environ and _is_service():
