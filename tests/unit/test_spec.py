@@ -600,8 +600,10 @@ def test_a_key_for_an_anchor_that_begins_otherwise_is_told_its_name(mistakes):
     text = f"{one_task()}common: &common {{keep_output: false}}\n"
 
     assert mistakes(text) == [
-        "pipeline.yaml:6: common: is not a key here; for a YAML anchor, name it "
-        "'x-common'"
+        (
+            "pipeline.yaml:6: common: is not a key here; for a YAML anchor, name it "
+            "'x-common'"
+        )
     ]
 
 
