@@ -281,6 +281,11 @@ class NoRunError(TigerflowError):
         # Not path.is_dir(): it raises for a name that is too long.
         is_there = os.path.isdir(path)  # noqa: PTH112
         found = "is not the output directory of a pipeline"
+        if os.path.isdir(os.path.join(path, ".tigerflow", ".finished")):  # noqa: PTH112, PTH118
+            found = (
+                "is the output directory of a Dask-based TigerFlow (0.3.1 or older); "
+                "start its pipeline with this one, which goes on from there"
+            )
         super().__init__(f"{str(path)!r} {found if is_there else _absence(path)}")
 
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
+import math
 import os
+import shlex
 import signal
 import socket
 import time
@@ -34,6 +37,9 @@ LOOK_S = 1.0
 
 _LOCK_NAME = "run.lock"
 
+#: What file systems without flock(2) say.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+
 #: More bytes than any `run.pid` has.
 PID_LIMIT = 4096
 
@@ -44,6 +50,8 @@ class Holder:
 
     pid: int
     host: str
+    #: Whether it is of the Dask-based TigerFlow, which names no host and has no lock.
+    is_dask_based: bool = False
 
     @property
     def is_here(self) -> bool:
@@ -77,6 +85,8 @@ class RunLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
+            if error.errno in _NO_LOCKS:
+                raise _without_locks(self._lock_path, error) from error
             raise self._running() from error
         try:
             self._requests.begin()
@@ -93,6 +103,8 @@ class RunLock:
         # First: what is written from now on is not that of a dead one.
         is_left = path.exists()
         other = read_holder(path)
+        if other is not None and other.is_dask_based:
+            raise _dask_based(other, path)
         if other is not None and not other.is_here and _is_fresh(path):
             raise self._running()
         if is_left:
@@ -143,7 +155,11 @@ class RunLock:
     def _running(self) -> RunningError:
         other = read_holder(self._pid_path)
         where = f" (pid {other.pid} on {other.host})" if other else ""
-        return RunningError(f"{self._who} is already running{where}")
+        more = ""
+        if other is not None and not other.is_here:
+            seconds = _seconds_left(self._pid_path)
+            more = f"; if that was killed, it can be started here in {seconds} s"
+        return RunningError(f"{self._who} is already running{where}{more}")
 
 
 def _obey(asked: Asked, retry: Callable[[], bool]) -> bool:
@@ -159,10 +175,19 @@ def _obey(asked: Asked, retry: Callable[[], bool]) -> bool:
     return True
 
 
+def _without_locks(path: Path, error: OSError) -> RunningError:
+    return RunningError(
+        f"Cannot lock {path.absolute()}: {error.strerror}. The file system has no "
+        "flock: mount it with locks, or use an output directory on another one"
+    )
+
+
 def read_holder(path: Path) -> Holder | None:
     """Return what a `run.pid` says, or None if there is none that can be read."""
     try:
         value = json.loads(read_regular(path, PID_LIMIT)[0])
+        if type(value) is int and value > 0:
+            return Holder(value, socket.gethostname(), is_dask_based=True)
         return Holder(int(value["pid"]), str(value["host"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
@@ -176,8 +201,32 @@ def find_running(state: Path) -> Holder | None:
     holder = read_holder(path)
     if holder is None:
         return None
-    alive = _is_locked(state) if holder.is_here else _is_fresh(path)
+    if holder.is_dask_based:
+        alive = _is_tigerflow(holder.pid)
+    else:
+        alive = _is_locked(state) if holder.is_here else _is_fresh(path)
     return holder if alive else None
+
+
+def _is_tigerflow(pid: int) -> bool:
+    """Tell whether a process of this host is a TigerFlow, by its command."""
+    try:
+        return b"tigerflow" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _dask_based(holder: Holder, path: Path) -> RunningError:
+    """Return what to do about the `run.pid` of a Dask-based TigerFlow."""
+    what = f"A pipeline of the Dask-based TigerFlow (pid {holder.pid})"
+    place = shlex.quote(str(path.absolute()))
+    if _is_tigerflow(holder.pid):
+        output_dir = shlex.quote(str(path.absolute().parent.parent))
+        return RunningError(f"{what} is running; end it: tigerflow stop {output_dir}")
+    return RunningError(
+        f"{what} was not ended in order. If it runs on no other host, remove its "
+        f"process id, then start again: rm {place}"
+    )
 
 
 def _is_locked(state: Path) -> bool:
@@ -193,11 +242,17 @@ def _is_locked(state: Path) -> bool:
 
 
 def _is_fresh(path: Path) -> bool:
+    return _seconds_left(path) > 0
+
+
+def _seconds_left(path: Path) -> int:
+    """Return for how long a service of another host is not yet taken for dead."""
     try:
         see_anew(path)
-        return _time_at(path.parent) - path.stat().st_mtime < 3 * BEAT_S
+        left = path.stat().st_mtime + 3 * BEAT_S - _time_at(path.parent)
     except OSError:
-        return False
+        return 0
+    return max(0, math.ceil(left))
 
 
 def _time_at(state: Path) -> float:

@@ -1,12 +1,15 @@
 """One service a run directory."""
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 
 import pytest
+from runs import wait_until
 
 from tigerflow import lock as lock_module
 from tigerflow.errors import RunningError
@@ -93,7 +96,9 @@ def test_clock_of_this_host_does_not_make_another_hosts_service_dead(
         RunLock(tmp_path).__enter__()
 
 
-@pytest.mark.parametrize("text", ["", "1", "{}", '{"pid": "x", "host": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "{}", "true", "[" * 3000, '{"pid": "x", "host": 1}']
+)
 def test_run_pid_that_makes_no_sense_is_nobodys(tmp_path, text):
     (tmp_path / "run.pid").write_text(text)
     assert find_running(tmp_path) is None
@@ -105,3 +110,48 @@ def test_beat_without_the_file_harms_nothing(tmp_path):
     with RunLock(tmp_path) as lock:
         (tmp_path / "run.pid").unlink()
         lock.beat()
+
+
+def test_pipeline_of_the_dask_based_tigerflow_is_found_and_keeps_others_out(tmp_path):
+    words = [sys.executable, "-c", "import sys; sys.stdin.read()", "tigerflow", "run"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as pipeline:
+        # Its number, and nothing else.
+        (tmp_path / "run.pid").write_text(str(pipeline.pid))
+        holder = wait_until(lambda: find_running(tmp_path))
+        with pytest.raises(RunningError) as caught:
+            RunLock(tmp_path).__enter__()
+        pipeline.stdin.close()
+    assert (holder.pid, holder.is_here) == (pipeline.pid, True)
+    end = f"is running; end it: tigerflow stop {tmp_path.parent}"
+    assert str(caught.value).endswith(end)
+    assert find_running(tmp_path) is None
+    with pytest.raises(RunningError, match=f"start again: rm {tmp_path}/run.pid"):
+        RunLock(tmp_path).__enter__()
+    (tmp_path / "run.pid").unlink()
+    with RunLock(tmp_path):
+        pass
+
+
+def test_service_of_another_host_is_named_with_the_time_it_may_take(tmp_path):
+    (tmp_path / "run.pid").write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
+    with pytest.raises(RunningError) as caught:
+        RunLock(tmp_path).__enter__()
+    said = re.fullmatch(
+        r"Pipeline is already running \(pid 1 on elsewhere\); if that was killed, "
+        r"it can be started here in (\d+) s",
+        str(caught.value),
+    )
+    assert 0 < int(said[1]) <= 3 * BEAT_S
+
+
+def test_file_system_without_locks_is_named_as_such(tmp_path, monkeypatch):
+    def refuse(_file, _how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock_module.fcntl, "flock", refuse)
+    with pytest.raises(RunningError) as caught:
+        RunLock(tmp_path).__enter__()
+    assert str(caught.value) == (
+        f"Cannot lock {tmp_path}/run.lock: No locks available. The file system has no "
+        "flock: mount it with locks, or use an output directory on another one"
+    )

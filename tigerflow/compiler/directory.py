@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tigerflow.adoption import adopt
 from tigerflow.compiler.rules import Rule, build_rules
 from tigerflow.compiler.snakefile import render_snakefile, render_workers
 from tigerflow.compiler.texts import (
@@ -157,6 +158,7 @@ def write_workflow(workflow: Workflow) -> list[str]:
             remove_abandoned_temporaries(directory)
         protect(workflow)
         _link_input(workflow)
+        adopt(workflow.output_dir, workflow.plan)
         _write_plan(workflow)
         for name in changed:
             path = workflow.directory / name
