@@ -126,6 +126,25 @@ def test_job_that_ended_is_explained_by_its_node_and_its_log(programs, tmp_path)
     assert told.end("a").text == f"Slurm job 7 is FAILED; its log ends with: {said}"
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("FAILED", "; its node cannot open the output directory, which it may not see"),
+        # It has not begun.
+        ("CANCELLED", ""),
+    ],
+)
+def test_job_that_failed_without_a_log_is_explained_by_that(programs, state, told):
+    # As Slurm 24.11 has it; 22.05 says ExitCode=0:53.
+    (programs / "scontrol").write_text(
+        f"#!/bin/sh\necho 'JobId=7 JobState={state} Reason=NonZeroExitCode "
+        f"ExitCode=1:0 NodeList=n4 StdOut={programs}/gone/%j.log Power='\n"
+    )
+    (programs / "scontrol").chmod(0o755)
+    ended = run(Queue().explain("7")).end("a")
+    assert ended.text == f"Slurm job 7 is {state}{told}"
+
+
 def test_job_that_slurm_has_forgotten_is_explained_by_the_database(programs):
     (programs / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     (programs / "scontrol").chmod(0o755)

@@ -66,7 +66,8 @@ _FIELD = re.compile(r"(?:^| )(\w+)=(.*?)(?= [\w:/]+=|$)", re.MULTILINE)
 #: How much of a log's last line is told.
 _LONGEST = 300
 
-#: What Slurm calls the exit of a job whose log or directory its node cannot open.
+#: What Slurm calls the exit of a job whose log or directory its node cannot open; since
+#: 24.11 at the latest, only the log that is missing says so.
 _NO_FILES = "0:53"
 
 
@@ -201,14 +202,13 @@ class Queue:
         told = {name: value.strip() for name, value in _FIELD.findall(said)}
         if _word(told.get("JobState", "")) not in ENDED:
             return (await self.ended([number])).get(number)
-        log = Path(told.get("StdOut", "").replace("%j", number))
-        return QueuedJob(
-            number,
-            _word(told["JobState"]),
-            _node(told.get("NodeList", "")),
-            exit_code=told.get("ExitCode", ""),
-            said=await in_thread(_last_line, log),
-        )
+        state, code, log = _word(told["JobState"]), told.get("ExitCode", ""), None
+        if path := told.get("StdOut", "").replace("%j", number):
+            log = await in_thread(_last_line, Path(path))
+            if log is None and state == "FAILED":
+                code = _NO_FILES
+        node = _node(told.get("NodeList", ""))
+        return QueuedJob(number, state, node, exit_code=code, said=log or "")
 
 
 def _word(state: str) -> str:
@@ -221,10 +221,15 @@ def _node(names: str) -> str:
     return "" if names.startswith(("None", "(null)")) else names
 
 
-def _last_line(log: Path) -> str:
-    """Return the last line of a job's log that Slurm has not written about its end."""
+def _last_line(log: Path) -> str | None:
+    """Return the last line of a job's log that Slurm has not written about its end.
+
+    None if there is no such file.
+    """
     try:
         lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
     except OSError:
         return ""
     said = [line.strip() for line in lines if line.strip() and "error: ***" not in line]
