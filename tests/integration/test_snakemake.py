@@ -270,7 +270,7 @@ def test_async_task_has_its_limit_in_flight_on_one_core(flow, profile):
     flow.compile({"name": "work", "kind": "local_async", "concurrency_limit": 20})
     process = flow.start(cores=1, profile=profile)
     wait_until(lambda: "in flight 20" in flow.noted())
-    (flow.out / "go").touch()
+    (flow.root / "go").touch()
     assert finish(process)[0] == 0
     assert flow.noted()[-1] == "in flight 20"
     assert len(flow.names("work")) == 30
