@@ -141,6 +141,16 @@ def test_a_stray_beside_an_output_is_left_without_events(strays, temporary):
     assert strays.left_by(temporary) == []
 
 
+def test_a_task_that_closes_all_descriptors_hides_no_stray(output):
+    with Strays() as strays:
+        temporary = create_temporary(output, ".gz")
+        strays.expect(temporary, output)
+        os.close(strays._new_names._descriptor)
+        with_suffix(temporary, ".npy").touch()
+
+        assert strays.left_by(temporary) == [with_suffix(temporary, ".npy")]
+
+
 def test_a_stray_is_noticed_when_more_names_appear_than_the_kernel_keeps(
     strays, temporary, output
 ):

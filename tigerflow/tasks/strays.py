@@ -5,6 +5,7 @@ one. To list the directory after each file would cost more with each result in i
 the kernel tells which names appear there.
 """
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -157,7 +158,9 @@ class _NewNames:
                 yield name, bool(mask & _IN_MOVED_TO)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        # A task may have closed it.
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
 
     def _call(self, function: str, *arguments: Any) -> int:
         result: int = getattr(self._libc, function)(*arguments)
