@@ -1,8 +1,11 @@
-"""Which setup commands a check may run."""
+"""Which setup commands a check may run, and how they run before a worker."""
+
+import subprocess
 
 import pytest
 
 from tigerflow.tasks.commands import is_shell_only
+from tigerflow.tasks.launch import setup_script
 
 
 @pytest.mark.parametrize(
@@ -61,3 +64,30 @@ def test_what_changes_only_the_shell_may_be_run(command):
 )
 def test_what_might_do_more_is_not_run(command):
     assert not is_shell_only(command)
+
+
+def run_before_a_worker(*commands):
+    words = setup_script(commands, ["echo", "worker"])
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr.splitlines()[-1:]
+
+
+@pytest.mark.parametrize(
+    ("commands", "named", "code"),
+    [
+        (["false"], "false", 1),
+        (["exit 3"], "exit 3", 3),
+        (["exit 0"], "exit 0", 0),
+        (["set -u", "echo $no_such_variable"], "echo $no_such_variable", 127),
+        (["true", "(exit 4)", "true"], "(exit 4)", 4),
+        (["true\nexit 5"], "true …", 5),
+    ],
+)
+def test_setup_command_that_fails_or_ends_the_shell_is_named(commands, named, code):
+    sentence = f"setup command failed: {named} (exit code {code})"
+    assert run_before_a_worker(*commands) == (code, "", [sentence])
+
+
+def test_setup_commands_that_succeed_leave_no_trap_behind():
+    commands = ["export A=1 # why", "set -eu", "test $A = 1"]
+    assert run_before_a_worker(*commands) == (0, "worker\n", [])

@@ -532,6 +532,14 @@ def test_cpus_may_be_written_in_any_form_of_a_whole_number(load, written, expect
     assert pipeline.tasks[0].spec.worker_resources.cpus == expected
 
 
+def test_more_workers_in_a_job_than_there_may_be_are_warned_of(load):
+    text = SLURM.replace("max_workers: 3", "max_workers: 3\n    workers_per_job: 4")
+    assert [line.partition(": ")[2] for line in load(text).warnings] == [
+        "tasks[0].workers_per_job: a job has 3 workers, as max_workers says"
+    ]
+    assert load(text.replace("job: 4", "job: 3")).warnings == ()
+
+
 def test_older_resources_are_understood_with_a_warning(load, tmp_path):
     text = SLURM.replace("    max_workers: 3\n", "").replace(
         "worker_resources:",

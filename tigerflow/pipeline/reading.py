@@ -14,6 +14,7 @@ from tigerflow.pipeline.document import Place
 from tigerflow.pipeline.mistakes import Mistakes, add_found, not_a_key, shown
 from tigerflow.pipeline.schema import (
     TASK_MODELS,
+    SlurmTaskSpec,
     TaskDraft,
     TaskSpec,
     WorkerResources,
@@ -82,6 +83,9 @@ def _read_task(mistakes: Mistakes, place: Place, given: dict[str, Any]) -> ReadT
             lambda location: _unknown_in_task(location, model),
         )
         wrong |= {str(found["loc"][0]) for found in error.errors() if found["loc"]}
+    if isinstance(spec, SlurmTaskSpec) and spec.workers_per_job > spec.max_workers:
+        sentence = f"a job has {spec.max_workers} workers, as max_workers says"
+        mistakes.warn((*place, "workers_per_job"), sentence)
     draft = _draft(item, wrong)
     return ReadTask(place, draft, frozenset(wrong), None if wrong else spec)
 

@@ -40,7 +40,7 @@ def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
     """Return the command that runs `program` after the setup commands.
 
     All run in one bash, so that an environment which one activates holds for the next;
-    the first that fails ends it, and is named on standard error.
+    the first that fails, or that ends the shell itself, is named on standard error.
     """
     if not commands:
         return list(program)
@@ -50,8 +50,8 @@ def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
         words = shlex.quote(f"{SETUP_COMMAND_FAILED}{first}{' …' if more else ''}")
         report = f"code=$?; printf '%s (exit code %s)\\n' {words} \"$code\" >&2"
         # The command is on lines of its own: it may end in a comment.
-        steps.append(f'{{\n{command}\n}} || {{ {report}; exit "$code"; }}')
-    return bash("\n".join([*steps, f"exec {shlex.join(program)}"]))
+        steps.append(f"trap -- {shlex.quote(report)} EXIT\n{{\n{command}\n}} || exit")
+    return bash("\n".join([*steps, "trap - EXIT", f"exec {shlex.join(program)}"]))
 
 
 def bash(script: str, *options: str) -> list[str]:
