@@ -274,6 +274,16 @@ class SnakemakeError(TigerflowError):
         )
 
 
+class InternalError(TigerflowError):
+    """What nobody expected has happened to a part of a service."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(
+            f"Internal error: {error!r} (the log has the traceback). No files were "
+            "lost: start again"
+        )
+
+
 class NoRunError(TigerflowError):
     """A directory that was never an output directory, or is not there."""
 

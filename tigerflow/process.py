@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
@@ -85,7 +86,10 @@ class StopSignals:
                     continue
                 if self.received is None:
                     self.received = number
-                    self._on_first(number)
+                    try:
+                        self._on_first(number)
+                    except Exception:  # noqa: BLE001 -- the next signal must be heard
+                        traceback.print_exc()
                 elif number != signal.SIGHUP or self.received != signal.SIGHUP:
                     # A terminal that closes may hang up twice, once for its shell.
                     try:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit, WindowRunner
-from tigerflow.errors import InputDirectoryError, SnakemakeError
+from tigerflow.errors import InputDirectoryError, InternalError, SnakemakeError
 from tigerflow.history import History
 from tigerflow.inbox import Arrival, Inbox
 from tigerflow.journal import Journal
@@ -135,6 +135,8 @@ class Runner:
     _over: bool = False
     #: Whether errors have been removed, so that files are to be taken up again.
     _retry_asked: bool = False
+    #: What has happened to a part of the service that nobody expected.
+    _fault: BaseException | None = None
     #: Stems of files whose results could not be stored.
     _blocked: set[str] = field(default_factory=set)
     #: Files of windows that broke, until it is known whether Snakemake can run at all.
@@ -182,6 +184,8 @@ class Runner:
         self._trials.begin()
         while self._running or not self._stopping:
             self._event.clear()
+            if self._fault is not None:
+                raise InternalError(self._fault)
             if self._trials.failure is not None:
                 raise SnakemakeError(self._trials.failure)
             if self._retry_asked and self._scanned:
@@ -194,6 +198,13 @@ class Runner:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._event.wait(), STAGING_INTERVAL_S)
+
+    def fail(self, error: BaseException) -> None:
+        """End at once: a part of the service is gone, and it would wait for ever."""
+        if self._fault is None:
+            self._fault = error
+            logger.opt(exception=error).error("Internal error")
+        self._event.set()
 
     def stop(self) -> None:
         """Start no more windows; `run` returns when those that run have ended.
@@ -284,6 +295,13 @@ class Runner:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(function, *values)
 
+        try:
+            self._hand_on(inbox, tell)
+        except Exception as error:  # noqa: BLE001 -- without it, the service would wait for ever
+            tell(self.fail, error)
+
+    def _hand_on(self, inbox: Inbox, tell: Callable[..., None]) -> None:
+        """Hand arrivals on to the loop, until the inbox is stopped."""
         inbox.on_trouble = lambda trouble: tell(self._see_input, trouble)
         all_known = False
         while (batch := inbox.batch(wait=all_known)) is not None:

@@ -987,3 +987,13 @@ async def test_file_done_just_after_its_timeout_gives_up_no_other(bench):
     await bench.links[1].start()
     await bench.links[1].finish()
     assert (await last).fate is Fate.DONE
+
+
+@in_loop
+async def test_worker_that_answers_what_nobody_asked_is_killed(bench):
+    await bench.ask("a")
+    [link] = bench.links
+    await link.start()
+    assert not link.is_killed
+    await link.say(Answer(4711, Fate.DONE, "", "now", 1.0))
+    assert link.is_killed

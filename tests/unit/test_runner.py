@@ -16,7 +16,7 @@ from tigerflow import runner as module
 from tigerflow import storage, trials
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit
-from tigerflow.errors import SnakemakeError
+from tigerflow.errors import InternalError, SnakemakeError
 from tigerflow.history import History
 from tigerflow.inbox import Arrival, signature_of
 from tigerflow.journal import Journal, read
@@ -667,3 +667,22 @@ def test_a_trial_that_fails_for_a_full_disk_is_made_again(scene, monkeypatch):
     )
     scene.windows.trials = [WindowExit.BROKEN] * 3
     assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
+
+
+def test_inbox_that_dies_of_anything_ends_the_run_with_the_error(scene, monkeypatch):
+    def die(_self, *, wait):
+        del wait
+        raise KeyError(0)
+
+    monkeypatch.setattr(Inbox, "batch", die)
+    with pytest.raises(InternalError, match=r"Internal error: KeyError\(0\)"):
+        scene.serve(once=False)
+
+
+def test_failure_of_another_part_ends_the_run_at_once(scene):
+    scene.windows.run = lambda _targets: scene.runner.fail(OSError("no host")) or None
+    try:
+        with pytest.raises(InternalError, match="no host"):
+            scene.serve(scene.add("a.tar.gz"))
+    finally:
+        scene.windows.finish()

@@ -408,9 +408,13 @@ class TaskPool:
             self._fail(f"its worker cannot be started: {error}")
 
     async def _listen(self, worker: PoolWorker) -> None:
-        async for message in worker.link.receive():
-            self._take(worker, message)
-            self._dispatch()
+        try:
+            async for message in worker.link.receive():
+                self._take(worker, message)
+                self._dispatch()
+        except Exception:  # noqa: BLE001 -- its files must not wait for ever
+            logger.exception("Cannot understand a worker of {}", self._task.name)
+            worker.link.kill()
 
     def _take(self, worker: PoolWorker, message: Message) -> None:
         match message:
