@@ -50,3 +50,12 @@ def test_window_hands_over_its_files_after_those_that_were_started_before(first_
         await asyncio.wait_for(take_turn(second), DEADLINE_S)
 
     asyncio.run(run())
+
+
+def test_clean_up_leaves_an_empty_directory_of_marks(tmp_path):
+    windows = WindowRunner(Path(), tmp_path, [], Path("log"), Forks())
+    marks = tmp_path / ".snakemake" / "incomplete"
+    windows.clean()
+    (marks / "b3V0").touch()
+    windows.clean()
+    assert [*marks.iterdir()] == []

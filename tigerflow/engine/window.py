@@ -82,6 +82,10 @@ class WindowRunner:
         remembers of the job that made it.
         """
         shutil.rmtree(self._run_dir / _INCOMPLETE, ignore_errors=True)
+        # Where it is missing, each Snakemake takes the metadata for those of an old
+        # version, and two that convert them at once trip over each other.
+        with contextlib.suppress(OSError):
+            (self._run_dir / _INCOMPLETE).mkdir(parents=True)
 
     def start(self, targets: Sequence[str], *, keep_metadata: bool) -> BaseProcess:
         """Start a window; its `sentinel` is ready at its end.
