@@ -266,6 +266,8 @@ class Controls:
             for pid in pids:
                 with contextlib.suppress(OSError):
                     remove_temporaries_of(directory, pid)
+        # What the loop was storing, which may be at work still.
+        remove_temporaries_of(STATE, os.getpid())
         for clean_up in (self.forks.abandon, self.host.abandon, self.lock.release):
             with contextlib.suppress(OSError):
                 clean_up()

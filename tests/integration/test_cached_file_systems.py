@@ -161,23 +161,19 @@ def test_version_that_nobody_has_processed_is_not_deleted(flow):
 
 
 @for_ever
-@pytest.mark.parametrize("force", [(), ("--force",)], ids=["gently", "at once"])
-def test_service_obeys_a_stop_from_another_host(flow, hosts, force):
+def test_service_obeys_a_stop_from_another_host(flow, hosts):
     _, two = hosts
-    # Till then the worker lives on: here, no scheduler cancels it.
-    flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = "10"
     flow.inputs.joinpath("a.txt").write_text("long")
     flow.out.joinpath(".tigerflow").mkdir()
     assert call(flow, two, "stop", flow.out) == "Pipeline is not running\n"
     process = flow.watch()
     wait_until(lambda: "run a long" in flow.noted())
-    said = call(flow, two, "stop", flow.out, *force)
+    said = call(flow, two, "stop", flow.out)
     assert said == f"Asked pipeline to stop (pid {process.pid} on one)\n"
-    if not force:
-        flow.until_said("initiating shutdown")
-        (flow.root / "go").touch()
-    assert process.wait(DEADLINE_S) == (130 if force else 143)
-    assert flow.names("work") == ([] if force else ["a.out"])
+    flow.until_said("initiating shutdown")
+    (flow.root / "go").touch()
+    assert process.wait(DEADLINE_S) == 143
+    assert flow.names("work") == ["a.out"]
 
 
 @for_ever

@@ -1,9 +1,12 @@
 """One service a run directory."""
 
+import asyncio
+import contextlib
 import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +17,7 @@ from runs import wait_until
 from tigerflow import lock as lock_module
 from tigerflow.errors import RunningError
 from tigerflow.lock import BEAT_S, RunLock, find_running, read_holder
+from tigerflow.requests import Request, ask, is_answered
 
 HOLD = """
 import sys
@@ -155,3 +159,60 @@ def test_file_system_without_locks_is_named_as_such(tmp_path, monkeypatch):
         f"Cannot lock {tmp_path}/run.lock: No locks available. The file system has no "
         "flock: mount it with locks, or use an output directory on another one"
     )
+
+
+@pytest.mark.parametrize(
+    ("request_", "signals"),
+    [
+        (Request.STOP, [signal.SIGTERM]),
+        (Request.STOP_AT_ONCE, [signal.SIGTERM, signal.SIGINT]),
+    ],
+)
+def test_request_to_stop_has_the_signals_of_a_stop_on_this_host(
+    tmp_path, monkeypatch, request_, signals
+):
+    sent = []
+    monkeypatch.setattr(lock_module, "LOOK_S", 0.01)
+
+    async def look_after(lock):
+        looking = asyncio.create_task(lock.look_after())
+        number = ask(tmp_path, request_)
+        while not is_answered(tmp_path, number):  # noqa: ASYNC110 -- a file
+            await asyncio.sleep(0.01)
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+
+    # They would end the tests.
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    with RunLock(tmp_path) as lock:
+        asyncio.run(asyncio.wait_for(look_after(lock), 120))
+    assert sent == [(os.getpid(), number) for number in signals]
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_request_to_retry_is_answered_only_when_files_are_taken_up(
+    tmp_path, monkeypatch, takes
+):
+    monkeypatch.setattr(lock_module, "LOOK_S", 0.01)
+    asked = asyncio.Event()
+
+    def retry():
+        asked.set()
+        return takes
+
+    async def look_after(lock):
+        looking = asyncio.create_task(lock.look_after(retry))
+        number = ask(tmp_path, Request.RETRY)
+        await asked.wait()
+        last = ask(tmp_path, Request.RETRY)
+        while takes and not is_answered(tmp_path, last):  # noqa: ASYNC110 -- a file
+            await asyncio.sleep(0.01)
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+        return number
+
+    with RunLock(tmp_path) as lock:
+        number = asyncio.run(asyncio.wait_for(look_after(lock), 120))
+    assert is_answered(tmp_path, number) is takes
