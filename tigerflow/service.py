@@ -7,11 +7,10 @@ import platform
 import select
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from tigerflow import __version__
 from tigerflow.compiler.directory import Workflow, protect, write_workflow
@@ -25,6 +24,7 @@ from tigerflow.errors import (
     RunningError,
     StagingError,
 )
+from tigerflow.faults import begin, end_on_faults
 from tigerflow.files import open_as_private, remove_temporaries_of
 from tigerflow.history import History, read_history
 from tigerflow.inbox import Arrival, Inbox, Signature, signature_of
@@ -139,14 +139,14 @@ class Service:
         host = Host(listener, self.settings, patron, self._submitter(forks).submit)
         runner = Runner(self._parts(host, windows, journal), self.options)
         recorder.serve(runner)
-        loop = _ending_on_faults(runner)
+        loop = end_on_faults(runner.fail)
         on_ready(Controls(loop, runner, host, windows, forks, lock))
         self._record_start(journal)
-        serving = _begin(host.serve())
+        serving = begin(host.serve())
         stopped = _StoppedTasks(host, journal)
         looking = [
-            _begin(lock.look_after(runner.retry)),
-            _begin(_look_around(self.pipeline.path, stopped)),
+            begin(lock.look_after(runner.retry)),
+            begin(_look_around(self.pipeline.path, stopped)),
         ]
         inbox = Inbox(
             self.workflow.input_dir,
@@ -271,34 +271,6 @@ class Controls:
         for clean_up in (self.forks.abandon, self.host.abandon, self.lock.release):
             with contextlib.suppress(OSError):
                 clean_up()
-
-
-def _ending_on_faults(runner: Runner) -> asyncio.AbstractEventLoop:
-    """Return the loop; the service ends when a callback raises what nobody expected."""
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if "handle" in context and isinstance(error, Exception):
-            runner.fail(error)
-        else:
-            loop.default_exception_handler(context)
-
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(handle)
-    return loop
-
-
-def _begin(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start a task whose end by an error is that of the service."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_surface)
-    return task
-
-
-def _surface(task: asyncio.Task[None]) -> None:
-    """Raise what has ended a task, for `_ending_on_faults`."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        raise error
 
 
 def _wait_for_ends(pids: list[int]) -> None:

@@ -15,7 +15,13 @@ from tigerflow.compiler.texts import worker_text
 from tigerflow.directory import DirectorySource, Outcome
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
-from tigerflow.errors import OutputDirectoryError, RunningError, TigerflowError
+from tigerflow.errors import (
+    InternalError,
+    OutputDirectoryError,
+    RunningError,
+    TigerflowError,
+)
+from tigerflow.faults import begin, end_on_faults
 from tigerflow.layout import STATE, WORKERS_PROFILE, WORKERS_SNAKEFILE, RunLayout
 from tigerflow.lock import RunLock
 from tigerflow.log import logger
@@ -95,19 +101,20 @@ class SlurmServer:
     async def _serve(
         self, told: WorkerTask, forks: Forks, lock: RunLock, desk: "_Desk"
     ) -> None:
+        end_on_faults(desk.fail)
         run_dir, lookout = self._output_dir, Lookout()
         status = TaskStatus(queue=lookout.queue)
         async with _postman(self._settings) as postman:
             submit = self._submitter(forks).submit
             see_off = see_off_earlier(run_dir, self._settings)
-            earlier = asyncio.create_task(see_off)
+            earlier = begin(see_off)
             service = JobService(postman, submit, earlier, lookout)
             launcher = JobLauncher(told, run_dir, self._settings, service, status)
             retries = self._settings.worker_attempts - 1
             pool = TaskPool(told, run_dir, self._settings, launcher, retries)
             empty = partial(remove_empty_mailboxes, run_dir)
             self._clean_up = (forks.abandon, lock.release, empty)
-            looking = asyncio.create_task(lock.look_after())
+            looking = begin(lock.look_after())
             try:
                 await desk.serve(pool, self._settings.task_poll_interval)
             finally:
@@ -161,7 +168,7 @@ class _Desk:
         self._source.on_stop(stop)
         feeding = asyncio.create_task(self._feed(pool))
         stopped = asyncio.create_task(stopping.wait())
-        counting = asyncio.create_task(self._count(interval_s))
+        counting = begin(self._count(interval_s))
         await asyncio.wait({feeding, stopped}, return_when=asyncio.FIRST_COMPLETED)
         counting.cancel()
         stopped.cancel()
@@ -172,6 +179,12 @@ class _Desk:
             self.reason = CANCELLED
         with contextlib.suppress(asyncio.CancelledError):
             await feeding
+
+    def fail(self, error: Exception) -> None:
+        """End because of what nobody expected."""
+        if self._source.error is None:
+            logger.opt(exception=error).error("Internal error")
+        self._source.stop_for(InternalError(error))
 
     async def close(self, pool: TaskPool) -> None:
         """Give files in hand the grace time, then end all workers."""
@@ -200,7 +213,7 @@ class _Desk:
             job = await in_thread(self._source.next)
             if job is None:
                 break
-            task = asyncio.create_task(self._process(pool, job))
+            task = begin(self._process(pool, job))
             self._in_flight.add(task)
             task.add_done_callback(release)
         while self._in_flight:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from test_pool import SETTINGS, TASK, settle
 
+from tigerflow.faults import end_on_faults
 from tigerflow.workers import jobs
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
@@ -255,3 +256,29 @@ def test_worker_that_a_scheduler_ends_in_a_setup_command_is_nobodys_fault(tmp_pa
     _, ending = deliveries(tmp_path, BEGUN, ended, then=JobEvent("a", "failed", ""))
     assert ending.is_evicted
     assert ending.how == "was killed by signal 15 (SIGTERM)"
+
+
+def test_worker_that_nothing_can_be_heard_of_any_more_is_given_up(tmp_path):
+    broken = Delivery([], None, fault=KeyError(0))
+    _, ending = deliveries(tmp_path, BEGUN, broken, then=JobEvent("a", "failed", ""))
+    assert ending.is_evicted
+    assert ending.how == "cannot be reached: internal error: KeyError(0)"
+
+
+def test_submission_that_fails_unexpectedly_is_a_fault_and_ends_its_workers(tmp_path):
+    async def launch():
+        faults = asyncio.Queue()
+        end_on_faults(faults.put_nowait)
+        submission = PlayedSubmission()
+        with service(tmp_path, submission) as it:
+            launcher = JobLauncher(TASK, tmp_path, SETTINGS, it, TaskStatus())
+            link = await launcher.launch()
+            submission.said.put_nowait(JobEvent("nobody's", "finished", ""))
+            assert isinstance(await faults.get(), KeyError)
+            ending = await link.wait()
+            await launcher.close()
+            return ending
+
+    ending = asyncio.run(asyncio.wait_for(launch(), 120))
+    assert ending.how == """internal error: KeyError("nobody's")"""
+    assert not ending.has_started

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tigerflow.faults import end_on_faults
 from tigerflow.layout import MAILBOX_EXIT, MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_PULSE
 from tigerflow.settings import Settings
 from tigerflow.workers.mailbox import Receiver, Sender, make_mailbox
@@ -129,7 +130,12 @@ def test_what_a_full_disk_does_not_take_is_sent_later(tmp_path, room):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[]", b"{}", b'{"type": "Nothing"}', b'{"type": "Ready", "x": 1}']
+    "line",
+    [
+        *(b"{", b"[]", b"{}", b"5", b'"text"', b"[" * 100_000),
+        *(b'{"type": "Nothing"}', b'{"type": "Ready", "x": 1}', b'{"type": []}'),
+    ],
+    ids=range(9),
 )
 def test_line_that_is_no_message_does_not_hide_those_after_it(tmp_path, line):
     path = tmp_path / "box"
@@ -268,6 +274,25 @@ def test_what_is_posted_is_sent_though_nobody_listens_any_more(mailbox):
 
     asyncio.run(post())
     assert Receiver(mailbox / MAILBOX_INBOX).receive() == [Stop()]
+
+
+def test_postman_that_dies_tells_all_who_wait_for_it_and_all_who_come_later(mailbox):
+    def die():
+        raise KeyError(0)
+
+    async def wait():
+        faults, came, late = asyncio.Queue(), asyncio.Queue(), asyncio.Queue()
+        end_on_faults(faults.put_nowait)
+        postman = Postman.for_run(mailbox.parents[3], Settings(mailbox_poll_ms=10))
+        postman.add(Round(mailbox, came.put_nowait, is_urgent=die))
+        fault = await faults.get()
+        assert isinstance(fault, KeyError)
+        assert (await came.get()).fault is fault
+        postman.add(Round(mailbox, late.put_nowait))
+        assert (await late.get()).fault is fault
+        await asyncio.to_thread(postman.stop)
+
+    asyncio.run(asyncio.wait_for(wait(), 120))
 
 
 def test_mailbox_that_is_gone_brings_nothing_and_raises_nothing(tmp_path):

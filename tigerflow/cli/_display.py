@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +26,7 @@ from rich.text import Text
 
 from tigerflow.cli._progress import Pace, View
 from tigerflow.cli._signs import signs_for
+from tigerflow.log import logger
 from tigerflow.snapshot import Snapshot
 
 #: The least time between two drawings; lines of the log do not wait for it.
@@ -67,6 +68,8 @@ class Display:
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._rows: list[Text] | None = None
         self._closing = False
+        #: Whether it could not be drawn.
+        self._is_broken = False
         self._thread = threading.Thread(target=self._write, name="display", daemon=True)
 
     def __enter__(self) -> Self:
@@ -94,22 +97,48 @@ class Display:
         self._following = loop.create_task(self._follow(look))
 
     async def _follow(self, look: Callable[[], Snapshot]) -> None:
-        while True:
-            self._show(look())
+        while not self._is_broken:
+            with self._guarded():
+                self._show(look())
             await asyncio.sleep(REFRESH_S)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Show nothing more when it cannot be drawn: the service is not to end for it.
+
+        Lines of the log still appear.
+        """
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is only a view
+            with self._wake:
+                was_broken, self._is_broken = self._is_broken, True
+                self._rows = None
+            if not was_broken:
+                warning = logger.opt(exception=error)
+                warning.warning("The display has failed; the log goes on without it")
 
     def close(self) -> None:
         """Leave the last state on the screen; from any thread, also more than once."""
+        rows = None
+        if not (self._closing or self._is_broken):
+            with self._guarded():
+                rows = self._last_rows()
         with self._wake:
-            if not self._closing and self._look is not None:
-                # The loop may go on when it is not its thread: then the last will do.
-                with contextlib.suppress(RuntimeError):
-                    self._snapshot = self._look()
-            if not self._closing and self._snapshot is not None:
-                self._rows = self._view().ended(self._snapshot, self._output_dir)
+            if not self._closing and rows is not None:
+                self._rows = rows
             self._closing = True
             self._wake.notify()
         self._thread.join(PATIENCE_S)
+
+    def _last_rows(self) -> list[Text] | None:
+        if self._look is not None:
+            # The loop may go on when it is not its thread: then the last will do.
+            with contextlib.suppress(RuntimeError):
+                self._snapshot = self._look()
+        if self._snapshot is None:
+            return None
+        return self._view().ended(self._snapshot, self._output_dir)
 
     def say(self, text: str) -> None:
         """Put whole lines above the display; none once it is closed."""
@@ -152,8 +181,9 @@ class Display:
         while not is_last:
             lines, rows, is_last = self._next(drawn)
             if rows is not drawn or is_last:
-                drawn = rows
-                frame = self._frame(rows or [], stays=is_last)
+                drawn, frame = rows, ""
+                with self._guarded():
+                    frame = self._frame(rows or [], stays=is_last)
             self._put("\r" + lines.replace("\n", f"{_CLEAR_TO_LINE_END}\n") + frame)
 
     def _next(self, drawn: list[Text] | None) -> tuple[str, list[Text] | None, bool]:

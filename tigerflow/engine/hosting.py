@@ -12,11 +12,12 @@ from pathlib import Path
 
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
+from tigerflow.errors import ExitCode
 from tigerflow.layout import WORKERS_SNAKEFILE, RunLayout
 from tigerflow.workers.host import inherited, serve
 
 
-def main(descriptor: str, workflow_dir: str, profile: str) -> None:
+def main(descriptor: str, workflow_dir: str, profile: str) -> ExitCode:
     """Serve a listener; submit by the `profile` what the workflow has of workers."""
     run_dir = Path.cwd()
     with (
@@ -30,8 +31,8 @@ def main(descriptor: str, workflow_dir: str, profile: str) -> None:
             RunLayout(run_dir).jobs_log,
             forks,
         )
-        asyncio.run(serve(listener, submitter.submit))
+        return asyncio.run(serve(listener, submitter.submit))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

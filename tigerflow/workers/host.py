@@ -21,9 +21,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tigerflow.errors import OutputDirectoryError, is_outage
+from tigerflow.errors import ExitCode, OutputDirectoryError, is_outage
+from tigerflow.faults import begin, end_on_faults
 from tigerflow.files import remove_abandoned_temporaries
-from tigerflow.layout import error_directory, worker_file
+from tigerflow.layout import HOST_LOG, error_directory, worker_file
 from tigerflow.log import configure, logger
 from tigerflow.naming import error_name, printable
 from tigerflow.settings import Settings
@@ -102,6 +103,8 @@ class Host:
         self._ended = asyncio.Event()
         self._talks: set[asyncio.Task[None]] = set()
         self._problems: list[str] = []
+        #: What has happened that nobody expected, and ends it.
+        self.fault: Exception | None = None
         self._leaving = threading.Lock()
         self._has_left = False
 
@@ -110,9 +113,10 @@ class Host:
         if self._patron is None:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGTERM, self._over.set)
+            end_on_faults(self._fail)
         await self._listen(self._listener)
-        idle = asyncio.create_task(self._watch_idleness())
-        keeping = asyncio.create_task(self._keep_address())
+        idle = begin(self._watch_idleness())
+        keeping = begin(self._keep_address())
         self._see_off_earlier()
         await self._over.wait()
         idle.cancel()
@@ -161,7 +165,16 @@ class Host:
     def _see_off_earlier(self) -> None:
         if self._submit is not None:
             see_off = see_off_earlier(Path.cwd(), self._settings)
-            self._earlier = asyncio.create_task(see_off)
+            self._earlier = begin(see_off)
+
+    def _fail(self, error: Exception) -> None:
+        """End because of what nobody expected; the files that wait get an answer."""
+        if self.fault is None:
+            self.fault = error
+            logger.opt(exception=error).error("Internal error")
+        for pool in self._pools.values():
+            pool.fail(f"internal error: {error!r}", HOST_LOG)
+        self._over.set()
 
     def stop(self) -> None:
         """Make `serve` stop all workers and return; files in hand are given up."""
@@ -376,7 +389,7 @@ class Host:
 
     def _watch_run(self, pid: int) -> None:
         if pid not in self._runs and self._patron is None:
-            self._runs[pid] = asyncio.create_task(self._wait_for_end(pid))
+            self._runs[pid] = begin(self._wait_for_end(pid))
 
     async def _wait_for_end(self, pid: int) -> None:
         await _process_end(pid)
@@ -479,16 +492,18 @@ def inherited(descriptor: str) -> Iterator[socket.socket]:
         yield listener
 
 
-async def serve(listener: socket.socket, submit: Submit | None = None) -> None:
+async def serve(listener: socket.socket, submit: Submit | None = None) -> ExitCode:
     """Be the host of those who connect to `listener`; see `Host`."""
-    await Host(listener, Settings.from_environment(), submit=submit).serve()
+    host = Host(listener, Settings.from_environment(), submit=submit)
+    await host.serve()
+    return ExitCode.DONE if host.fault is None else ExitCode.FAILED
 
 
-def main() -> None:
+def main() -> ExitCode:
     """Serve the listener whose descriptor is the first argument."""
     with inherited(sys.argv[1]) as listener:
-        asyncio.run(serve(listener))
+        return asyncio.run(serve(listener))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
+from tigerflow.faults import begin, raise_in
 from tigerflow.layout import MAILBOX_INBOX, MAILBOXES, RunLayout, mailboxes
 from tigerflow.log import logger
 from tigerflow.settings import Settings
@@ -185,7 +186,7 @@ class JobLauncher:
 
     def _start_following(self, batch: Batch) -> None:
         self._batches.append(batch)
-        follower = asyncio.create_task(self._follow(batch))
+        follower = begin(self._follow(batch))
         self._followers.add(follower)
         follower.add_done_callback(self._followers.discard)
 
@@ -225,10 +226,13 @@ class JobLauncher:
         return job
 
     async def _follow(self, batch: Batch) -> None:
-        by_name = {job.name: job for job in batch.jobs}
-        async for event in batch.submission.events():
-            for job in [by_name[event.job]] if event.job else [*batch.jobs]:
-                await self._take(batch, job, event)
+        try:
+            await self._hear(batch)
+        except Exception as error:  # noqa: BLE001 -- nobody may wait for its jobs for ever
+            raise_in(asyncio.get_running_loop(), error)
+            text = f"internal error: {error!r}"
+            for job in batch.jobs:
+                job.take(JobEvent(job.name, "failed", text, is_killed=True))
         self._batches.remove(batch)
         for job in batch.jobs:
             if any(not link.ending.done() for link in job.links):
@@ -236,6 +240,13 @@ class JobLauncher:
                 await cancel_job(job.place)
             await asyncio.gather(*(link.collected.wait() for link in job.links))
             await in_thread(job.discard)
+
+    async def _hear(self, batch: Batch) -> None:
+        """Take what is said of the jobs of a submission, until that ends."""
+        by_name = {job.name: job for job in batch.jobs}
+        async for event in batch.submission.events():
+            for job in [by_name[event.job]] if event.job else [*batch.jobs]:
+                await self._take(batch, job, event)
 
     async def _take(self, batch: Batch, job: Job, event: JobEvent) -> None:
         """Take what is said of a job, and what Slurm has to say to that."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 
+from tigerflow.faults import begin
 from tigerflow.log import logger
 from tigerflow.workers.batch import Job
 from tigerflow.workers.reasons import never_starts
@@ -59,7 +60,7 @@ class Lookout:
 
     def _start(self) -> None:
         if self._run is None:
-            self._run = asyncio.create_task(self._look_out())
+            self._run = begin(self._look_out())
         self.hurry()
 
     def hurry(self) -> None:

@@ -94,7 +94,7 @@ class Receiver:
         for line in lines:
             try:
                 yield decode(line)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 # Torn by a full disk, perhaps; those after it are whole.
                 logger.warning("{} has a line that is no message", self._path)
 

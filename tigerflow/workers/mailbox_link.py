@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from tigerflow.faults import begin
 from tigerflow.files import remove_temporaries_of
 from tigerflow.layout import MAILBOX_LOG
 from tigerflow.settings import Settings
@@ -201,7 +202,9 @@ class MailboxLink:
                     pass
             self._messages.put_nowait(message)
         self._note_pulse(delivery)
-        if delivery.exit_code is not None:
+        if delivery.fault is not None:
+            self._give_up(delivery.fault)
+        elif delivery.exit_code is not None:
             ending = ending_of(delivery.exit_code)
             # By it, a scheduler ends what did not listen, as a setup command.
             is_evicted = delivery.exit_code == -signal.SIGTERM
@@ -212,6 +215,13 @@ class MailboxLink:
             # If it lives all the same, it must not go on beside another.
             self.kill()
             self._end(self._lost or Ending(how, is_killed=True))
+
+    def _give_up(self, fault: Exception) -> None:
+        """End it because nothing can be heard of it any more."""
+        self.kill()
+        how = f"cannot be reached: internal error: {fault!r}"
+        ending = Ending(how, is_killed=True, is_evicted=True)
+        self._end(replace(ending, has_started=self.has_started))
 
     def _note_pulse(self, delivery: Delivery) -> None:
         """Have the scheduler asked while the worker may still be taken for alive."""
@@ -236,11 +246,13 @@ class MailboxLink:
         asyncio.get_running_loop().call_soon(self._settle, ending)
 
     async def _collect(self) -> None:
-        await in_thread(keep_prints, self.mailbox, self._job.log)
-        self.collected.set()
+        try:
+            await in_thread(keep_prints, self.mailbox, self._job.log)
+        finally:
+            self.collected.set()
 
     def _settle(self, ending: Ending) -> None:
         if not self.ending.done():
             self.ending.set_result(ending)
-            self._collecting = asyncio.create_task(self._collect())
+            self._collecting = begin(self._collect())
             self._job.worker_ended(has_started=self.has_started)

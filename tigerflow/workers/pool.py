@@ -160,7 +160,7 @@ class TaskPool:
         if self._task.remote and self.failure is None:
             reason = self._settings.no_time_problem(self._task.wall_time)
             if reason is not None:
-                self._fail(reason)
+                self.fail(reason)
         if self._task.batch_size > 1:
             # Others that come at this moment may be in the same call.
             loop.call_soon(self._dispatch)
@@ -299,7 +299,7 @@ class TaskPool:
         if not caretaker.cancelled() and (error := caretaker.exception()) is not None:
             # A bug; the files that wait must not wait for ever.
             logger.opt(exception=error).error("[{}] internal error", self._task.name)
-            self._fail(f"internal error: {error!r}")
+            self.fail(f"internal error: {error!r}")
         # Its place is free only now: files may have waited for a fresh worker.
         self._dispatch()
 
@@ -405,7 +405,7 @@ class TaskPool:
                 answer = Answer(0, Fate.BLOCKED, str(error), is_outage=error.is_outage)
                 self._waiting.popleft().settle(answer)
         elif not self._stopped:
-            self._fail(f"its worker cannot be started: {error}")
+            self.fail(f"its worker cannot be started: {error}")
 
     async def _listen(self, worker: PoolWorker) -> None:
         try:
@@ -534,7 +534,7 @@ class TaskPool:
         )
         if reason is not None:
             self.failure_traceback = failed.trace
-            self._fail(reason, log)
+            self.fail(reason, log)
             return
         if failed.cause is Cause.CHANCE:
             # Another takes its place at once.
@@ -574,7 +574,8 @@ class TaskPool:
             place -= 1
         self._waiting.insert(place, file)
 
-    def _fail(self, reason: str, log: Path | None = None) -> None:
+    def fail(self, reason: str, log: Path | None = None) -> None:
+        """Stop the task, which cannot run; the files that wait get an answer."""
         self.failure = (
             f"task {self._task.name!r} cannot run: {reason} (see {log or self._log})"
         )

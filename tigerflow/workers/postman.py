@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tigerflow.faults import raise_in
 from tigerflow.layout import (
     MAILBOX_INBOX,
     MAILBOX_OUTBOX,
@@ -47,6 +48,8 @@ class Delivery:
     exit_code: int | None
     #: For how many seconds its pulse has stood still.
     still_s: float = 0.0
+    #: Why nothing will ever come again.
+    fault: Exception | None = None
 
 
 class Round:
@@ -130,6 +133,8 @@ class Postman:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._over = False
+        #: What has ended the rounds.
+        self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
 
     @classmethod
@@ -161,6 +166,9 @@ class Postman:
         """Take a mailbox on the round."""
         with self._lock:
             self._rounds.add(each)
+            fault = self._fault
+        if fault is not None:
+            self._deliver(each, Delivery((), None, fault=fault))
         self._wake.set()
 
     def remove(self, each: Round) -> None:
@@ -176,6 +184,17 @@ class Postman:
         self._wake.set()
 
     def _run(self) -> None:
+        try:
+            self._make_rounds()
+        except Exception as error:  # noqa: BLE001 -- nobody may wait for it for ever
+            with self._lock:
+                self._fault = error
+                rounds = list(self._rounds)
+            raise_in(self._loop, error)
+            for each in rounds:
+                self._deliver(each, Delivery((), None, fault=error))
+
+    def _make_rounds(self) -> None:
         next_beat = 0.0
         while True:
             is_over = self._over
@@ -204,6 +223,9 @@ class Postman:
         factor = 1 if each.is_urgent() else QUIET_FACTOR
         each.next_look = time.monotonic() + self._poll_s * factor * 0.9
         if delivery is not None:
-            # The loop may be over already.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(each.deliver, delivery)
+            self._deliver(each, delivery)
+
+    def _deliver(self, each: Round, delivery: Delivery) -> None:
+        # The loop may be over already.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(each.deliver, delivery)
