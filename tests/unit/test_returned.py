@@ -1,6 +1,7 @@
 """What a task's methods return counts only when nothing of it is left to do."""
 
 import asyncio
+import itertools
 import sqlite3
 import subprocess
 import sys
@@ -138,6 +139,24 @@ def test_threads_that_are_still_at_work_are_refused_until_their_end():
 
         check_is_finished(thread)
         check_is_finished(result)
+
+
+def test_lazy_iterators_are_refused_with_and_without_a_pool():
+    with ThreadPool(1) as pool:
+        for lazy in (itertools.starmap(print, ()), pool.imap(print, ()), zip(())):
+            with pytest.raises(UnfinishedResultError, match="nothing has looped over"):
+                check_is_finished(lazy)
+
+
+@pytest.mark.parametrize("make", [list, tuple, set])
+def test_what_is_not_finished_in_a_collection_is_refused(make):
+    with pytest.raises(UnfinishedResultError, match="Future, which is not done"):
+        check_is_finished(make([done_future(), Future()]))
+
+
+def test_an_exception_that_run_returns_is_raised():
+    with pytest.raises(LookupError, match="returned"):
+        check_is_finished(LookupError("returned"))
 
 
 def test_what_failed_in_a_future_is_raised():

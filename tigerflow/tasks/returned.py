@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -31,14 +31,23 @@ def check_has_run(method: str, returned: Any) -> None:
 def check_is_finished(returned: Any) -> None:
     """Refuse what `run` returns if the file's work may not be over.
 
-    All else has no meaning, such as the count that `Path.write_text` returns.
+    An exception is the file's failure, as where `run_batch` returns it. All else has no
+    meaning, such as the count that `Path.write_text` returns. A list may have any.
 
     Raises:
         UnfinishedResultError: something still has to be run or waited for.
-        Exception: what the future that `run` returned has failed with.
+        BaseException: it was returned, or a future that was has failed with it.
     """
+    each_one = returned if isinstance(returned, list | tuple | set) else [returned]
+    for each in each_one:
+        _check_one(each)
+
+
+def _check_one(returned: Any) -> None:
     check_has_run("run", returned)
-    if isinstance(returned, map | filter):
+    if isinstance(returned, BaseException):
+        raise returned
+    if isinstance(returned, map | filter | zip) or _is_lazy(returned):
         found, advice = "which nothing has looped over", "loop over it"
     elif isinstance(returned, Future) or asyncio.isfuture(returned):
         if returned.done():
@@ -54,6 +63,12 @@ def check_is_finished(returned: Any) -> None:
         return
     method = "run"
     raise UnfinishedResultError(method, returned, found, advice)
+
+
+def _is_lazy(returned: Any) -> bool:
+    """Tell whether an iterator does its work in the loop; that of a file does none."""
+    modules = {"itertools", "multiprocessing.pool"}
+    return isinstance(returned, Iterator) and type(returned).__module__ in modules
 
 
 def _is_at_work(returned: Any) -> bool:
