@@ -49,6 +49,8 @@ def world(tmp_path: Path) -> Iterator[World]:
         "class.py",
         "ocr.v2.py",
         "statistics.py",
+        "json.py",
+        "tigerflow.py",
         "odd-dir 1/ünï.py",
     ],
 )

@@ -79,11 +79,15 @@ def load_task(reference: Reference, directory: Path) -> type[Task]:
 
 def _import_file(path: Path, directory: Path) -> ModuleType:
     file = _checked(path)
-    _search_first(file.parent)
     name = file.stem
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(file):
         return loaded
+    if _is_taken(name):
+        # Children, which run it first, must find what we import before it.
+        _search_last(file.parent)
+    else:
+        _search_first(file.parent)
     refuse_hiding(file)
     if not _is_found(name, file):
         name = MAIN
@@ -129,12 +133,15 @@ def refuse_hiding(file: Path) -> None:
 
 def _is_found(name: str, file: Path) -> bool:
     """Tell whether an import of `name` leads to the file, in child processes too."""
-    is_taken = name in sys.modules or name in sys.stdlib_module_names
     # With a dot, it would be that of a module in a package.
-    if is_taken or "." in name:
+    if _is_taken(name) or "." in name:
         return False
     spec = importlib.util.find_spec(name)
     return spec is not None and spec.origin == str(file)
+
+
+def _is_taken(name: str) -> bool:
+    return name in sys.modules or name in sys.stdlib_module_names
 
 
 def lead_children_to(task: type[Task]) -> None:
@@ -203,6 +210,12 @@ def _search_first(directory: Path) -> None:
     text = str(directory)
     if text not in sys.path:
         sys.path.insert(0, text)
+
+
+def _search_last(directory: Path) -> None:
+    text = str(directory)
+    if text not in sys.path:
+        sys.path.append(text)
 
 
 def _choose(module: ModuleType, name: str, class_name: str | None) -> type[Task]:
