@@ -382,6 +382,22 @@ def test_a_coroutine_has_the_timeout_for_each_of_its_files(desk, calls):
     assert source.failed == {"slow": message}
 
 
+def test_a_coroutine_that_cancels_the_task_it_runs_in_fails_its_file_alone(desk):
+    class Work(LocalAsyncTask):
+        @staticmethod
+        async def run(_context, source, output):
+            if source.stem == "a":
+                asyncio.current_task().cancel()
+                await asyncio.Event().wait()
+            output.write_text(source.stem)
+
+    source = Source([desk.job("a")], [desk.job("b")])
+    TaskServer(Work, "work", {}).serve(source, Silence())
+
+    assert source.failed == {"a": "CancelledError"}
+    assert desk.results() == {"b.out": "b"}
+
+
 def test_a_task_without_run_batch_has_files_that_came_together_one_by_one(desk):
     class Work(LocalTask):
         @staticmethod

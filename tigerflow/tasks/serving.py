@@ -6,7 +6,7 @@ Where the files come from, a directory or a dispatcher, is the business of the s
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from tigerflow.context import SetupContext
@@ -287,11 +287,27 @@ class TaskServer:
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                return await TaskSteps(self._call(context, pairs))
+                # What cancels the task that it runs in cancels the call, not us.
+                call = asyncio.create_task(_outcome(self._call(context, pairs)))
+                returned, raised = await call
+                if raised is not None:
+                    raise raised
+                return returned
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise TimeoutError(timeout_message(timeout_s)) from error
+
+
+async def _outcome(coroutine: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """Return what a coroutine returns, and what it raises.
+
+    An asyncio task would raise a SystemExit through the event loop.
+    """
+    try:
+        return await TaskSteps(coroutine), None
+    except BaseException as exception:  # noqa: BLE001 -- the task may raise anything
+        return None, exception
 
 
 def _tell(
