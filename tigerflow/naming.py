@@ -25,7 +25,8 @@ _UNFINISHED_PREFIXES = (".azDownload-", "~$")
 #: researcher's `a.f137.txt` is not one of them.
 _UNFINISHED_MEDIA = re.compile(r"\.(temp|f\d{3,6}(-\w+)*|f(hls|dash|http)[\w-]*)")
 _MEDIA_EXTENSIONS = frozenset(
-    ".3gp .aac .flv .m4a .m4v .mkv .mov .mp3 .mp4 .ogg .opus .ts .weba .webm".split()  # noqa: SIM905 -- readable
+    ".3gp .aac .aiff .avi .flac .flv .m4a .m4v .mka .mkv .mov .mp3 .mp4 .ogg .opus .ts"  # noqa: SIM905 -- readable
+    " .wav .weba .webm".split()
 )
 
 _EXTENSION = re.compile(r"(\.[a-zA-Z0-9_]+)+")

@@ -102,6 +102,11 @@ def test_unfinished_files_of_tools_are_no_inputs(name):
     assert not is_input_name(name, ".mp4")
 
 
+@pytest.mark.parametrize("extension", [".avi", ".flac", ".mka", ".mp3", ".wav"])
+def test_what_yt_dlp_converts_is_no_input_whatever_its_format(extension):
+    assert not is_input_name(f"talk.temp{extension}", extension)
+
+
 @pytest.mark.parametrize(
     ("name", "extension"),
     [
