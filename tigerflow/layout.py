@@ -25,9 +25,10 @@ WORKERS_SNAKEFILE, WORKERS_PROFILE = "workers.smk", "profiles/workers"
 PLAN = STATE / "pipeline.json"
 JOURNAL = STATE / "journal.jsonl"
 RUN_LOG = STATE / "run.log"
-
 #: Where a worker host that clients start tells of itself; see `client`.
 HOST_LOG = STATE / "logs" / "host.log"
+#: What the Snakemakes of a service say.
+SNAKEMAKE_LOG = STATE / "logs" / "snakemake.log"
 #: Of Snakemake, when that in the user's home cannot be used.
 CACHE = STATE / "cache"
 

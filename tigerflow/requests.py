@@ -54,7 +54,7 @@ class Requests:
         """
         with append_to(self._path) as file:
             self._read = file.tell()
-        self._answers.touch()
+        append_to(self._answers).close()
 
     def take(self) -> list[Asked]:
         """Return what has been asked since the last time."""

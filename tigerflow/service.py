@@ -32,6 +32,7 @@ from tigerflow.journal import Journal, read
 from tigerflow.layout import (
     JOURNAL,
     RUN_LOG,
+    SNAKEMAKE_LOG,
     STATE,
     WORKERS_PROFILE,
     WORKERS_SNAKEFILE,
@@ -84,7 +85,8 @@ class Service:
             protect(self.workflow)
             # Clients and Snakemake have the run directory as their own.
             os.chdir(run_dir)
-            for path in (RUN_LOG, JOURNAL):
+            SNAKEMAKE_LOG.parent.mkdir(exist_ok=True)
+            for path in (RUN_LOG, JOURNAL, SNAKEMAKE_LOG):
                 os.close(open_as_private(str(path), os.O_WRONLY | os.O_CREAT))
             with (
                 RunLock(STATE) as lock,
@@ -174,7 +176,7 @@ class Service:
     def _windows(self, forks: Forks) -> WindowRunner:
         limits = [limit_name(rule.name) for rule in self.workflow.rules]
         run_dir = self.workflow.output_dir
-        log = run_dir / STATE / "logs" / "snakemake.log"
+        log = run_dir / SNAKEMAKE_LOG
         return WindowRunner(self.workflow.snakefile, run_dir, limits, log, forks)
 
     def _submitter(self, forks: Forks) -> Submitter:

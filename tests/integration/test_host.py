@@ -179,6 +179,18 @@ def test_run_directory_without_a_place_for_logs_is_explained(run):
         path.unlink()
 
 
+def test_fifo_in_place_of_the_log_of_the_host_is_not_waited_for(run):
+    logs = run.path / ".tigerflow" / "logs"
+    logs.mkdir()
+    os.mkfifo(logs / "host.log")
+    code, said = run.process("a")
+    assert code == 1
+    assert said.startswith("tigerflow: cannot start the worker host: ")
+    assert "host.log" in said
+    for path in run.runtime_files():
+        path.unlink()
+
+
 def test_host_that_cannot_start_is_explained(world, run):
     package = world.directory / "broken" / "tigerflow"
     package.mkdir(parents=True)

@@ -259,6 +259,20 @@ def _journaled(state, event):
     return {each["file"] for each in events if each["event"] == event}
 
 
+@pytest.mark.parametrize(
+    "name", ["run.log", "logs/snakemake.log", "requests", "answers", "run.lock"]
+)
+def test_service_names_what_is_no_regular_file_and_ends(flow, name):
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    planted = flow.out / ".tigerflow" / name
+    planted.parent.mkdir(parents=True)
+    os.mkfifo(planted)
+    assert flow.watch().wait(DEADLINE_S) == 1
+    assert f": {planted.name} is not a regular file; nothing is lost" in flow.said
+    assert "Traceback" not in flow.said
+
+
 @pytest.mark.parametrize("home", ["missing", "a file", "full"])
 def test_service_runs_without_a_home_of_use(flow, tmp_path, home):
     # Not even root can make a directory there.

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing import connection, forkserver, util
 from multiprocessing.process import BaseProcess
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tigerflow.files import open_as_private
 from tigerflow.shortage import is_shortage
 
 
@@ -123,3 +125,13 @@ def until_parent_ends() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101 -- this is a child of it
     connection.wait([parent.sentinel])
+
+
+def write_to(log: Path) -> None:
+    """In a child: have all that it writes go to a log; end where that cannot be."""
+    try:
+        descriptor = open_as_private(str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except OSError as error:
+        sys.exit(f"Cannot write to {str(log)!r}: {error.strerror}")
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)

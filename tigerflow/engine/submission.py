@@ -19,8 +19,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from tigerflow.engine.forks import ForkError, Forks, kill, until_parent_ends
-from tigerflow.files import open_as_private
+from tigerflow.engine.forks import (
+    ForkError,
+    Forks,
+    kill,
+    until_parent_ends,
+    write_to,
+)
 from tigerflow.layout import job_end, mailboxes
 from tigerflow.shortage import in_thread, start_thread
 from tigerflow.workers.scheduler import JobEvent, SubmitError
@@ -148,9 +153,7 @@ def _submit(
     os.setsid()
     signal.signal(signal.SIGINT, _interrupt_once)
     start_thread(threading.Thread(target=_cancel_after_service, daemon=True))
-    descriptor = open_as_private(str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    write_to(log)
     os.chdir(run_dir)
     main = _prepare_snakemake(run_dir, connection, order)
 

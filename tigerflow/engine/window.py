@@ -14,8 +14,7 @@ from enum import IntEnum
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tigerflow.engine.forks import Forks, kill, until_parent_ends
-from tigerflow.files import open_as_private
+from tigerflow.engine.forks import Forks, kill, until_parent_ends, write_to
 from tigerflow.naming import printable
 from tigerflow.shortage import is_shortage, start_thread
 from tigerflow.workers.link import log_tail
@@ -185,9 +184,7 @@ def _run(
     # Ctrl-C is for the service: it decides what becomes of the window.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     start_thread(threading.Thread(target=_die_with_service, daemon=True))
-    descriptor = open_as_private(str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    write_to(log)
     try:
         from tigerflow.engine import preload  # noqa: PLC0415 -- takes a second
 

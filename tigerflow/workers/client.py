@@ -484,7 +484,10 @@ def _run_host(listener: int, module: str, *words: str) -> None:
     import subprocess  # noqa: PLC0415 -- only the first client of a run comes here
 
     os.makedirs(".tigerflow/logs", exist_ok=True)
-    with open(".tigerflow/logs/host.log", "ab") as log:
+    # Others may have put a FIFO there, which would be waited for, or a link.
+    carefully = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | carefully
+    with open(os.open(".tigerflow/logs/host.log", flags, 0o666), "ab") as log:
         subprocess.Popen(
             # -P: a module in the run directory must not pass for one of ours.
             [sys.executable, "-P", "-m", module, str(listener), *words],
