@@ -178,13 +178,19 @@ def test_a_file_without_input_stays_as_it_is(stopped):
 
     assert named == (
         2,
-        "Error: 'bad.txt' cannot go again: the input file is gone\n",
+        (
+            "Error: 'bad.txt' cannot go again: the input file is gone; "
+            "--forget-missing forgets it\n"
+        ),
     )
     code, text = everything
     assert (code, text.splitlines()) == (
         0,
         [
-            "Left as it is: bad.txt: the input file is gone",
+            (
+                "Left as it is: bad.txt: the input file is gone; "
+                "--forget-missing forgets it"
+            ),
             "1 file will be processed again at the next run",
         ],
     )

@@ -143,7 +143,9 @@ def _is_gone(failure: Failure) -> bool:
 def _obstacle(failure: Failure) -> str | None:
     if failure.problem is not None:
         return f"{failure.problem}; rename it"
-    return None if failure.has_input else "the input file is gone"
+    if failure.has_input:
+        return None
+    return "the input file is gone; --forget-missing forgets it"
 
 
 def _remove(failures: list[Failure], state: Path) -> str | None:
