@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,16 @@ def test_executor_of_processes_serves_many_files(world):
 _STATUS = "grep -E '^Sig(Ign|Blk)' /proc/self/status"
 
 
+@contextmanager
+def disposition(number, handler):
+    """Set what a signal does, for what is started meanwhile."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def _has(status: str, field: str, number: int) -> bool:
     (line,) = [line for line in status.splitlines() if line.startswith(field)]
     return bool(int(line.split()[1], 16) & 1 << (number - 1))
@@ -238,13 +249,11 @@ STATUS_TASK = f"""
 @pytest.mark.parametrize("stem", ["spawned", "forked"])
 def test_programs_of_a_task_heed_signals(world, stem):
     run = world.run()
-    # As in what a script starts with `&`.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    # As in what a script starts with `&`; and these tests may run under nohup.
+    ignored, default = signal.SIG_IGN, signal.SIG_DFL
+    with disposition(signal.SIGINT, ignored), disposition(signal.SIGHUP, default):
         run.add_task(STATUS_TASK, setup_commands=[f"{_STATUS} > setup.status"])
         assert run.process(stem) == (0, "")
-    finally:
-        signal.signal(signal.SIGINT, before)
 
     for path in (run.output(stem), run.path / "setup.status"):
         status = path.read_text()
