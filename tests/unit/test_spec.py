@@ -993,6 +993,18 @@ def test_paths_of_software_start_at_the_pipeline_file(load, tmp_path, monkeypatc
     assert spec(envmodules="cuda/12").envmodules == ("cuda/12",)
 
 
+def test_paths_of_software_may_start_at_the_home_directory(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "image.sif").touch()
+
+    def spec(**keys):
+        return load(one_task(**keys)).tasks[0].spec
+
+    assert spec(conda="~/mine").conda == f"{tmp_path}/mine"
+    assert spec(container="~/image.sif").container == f"{tmp_path}/image.sif"
+
+
 def test_batch_size_is_that_of_the_file_or_of_the_class(load):
     def size(**keys):
         return load(one_task(**keys)).tasks[0].batch_size

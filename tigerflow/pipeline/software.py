@@ -6,6 +6,7 @@ from typing import Any, TypeGuard, TypeVar
 from tigerflow.pipeline.mistakes import Mistakes
 from tigerflow.pipeline.reading import ReadTask
 from tigerflow.pipeline.schema import TaskDraft, TaskSpec
+from tigerflow.tasks.params import Places
 
 _Task = TypeVar("_Task", TaskSpec, TaskDraft)
 
@@ -20,27 +21,31 @@ def is_environment_file(conda: str | None) -> TypeGuard[str]:
 def check_software(mistakes: Mistakes, task: ReadTask, directory: Path) -> None:
     """Note what is not there, and what does not go together.
 
-    Paths start at `directory`, that of the pipeline file.
+    Paths start at `directory`, that of the pipeline file, or at a home directory.
     """
-    draft = task.draft
+    draft, places = task.draft, Places(directory)
     if draft.conda is not None and draft.container is not None:
         sentence = "does not go with conda; have the environment in the image"
         mistakes.add((*task.place, "container"), sentence)
-    if is_environment_file(draft.conda) and not (directory / draft.conda).is_file():
+    if (
+        is_environment_file(draft.conda)
+        and not places.locate(Path(draft.conda)).is_file()
+    ):
         mistakes.add((*task.place, "conda"), f"{draft.conda!r} is not a file")
-    elif _is_directory(draft.conda) and not (directory / draft.conda).is_dir():
+    elif _is_directory(draft.conda) and not places.locate(Path(draft.conda)).is_dir():
         mistakes.add((*task.place, "conda"), f"{draft.conda!r} is not a directory")
-    if _is_path(draft.container) and not (directory / draft.container).exists():
+    if _is_path(draft.container) and not places.locate(Path(draft.container)).exists():
         mistakes.add((*task.place, "container"), f"{draft.container!r} is not there")
 
 
 def located(spec: _Task, directory: Path) -> _Task:
     """Return the task with absolute paths of its software."""
+    places = Places(directory)
     paths: dict[str, Any] = {}
     if is_environment_file(spec.conda) or _is_directory(spec.conda):
-        paths["conda"] = str(directory / spec.conda)
+        paths["conda"] = str(places.locate(Path(spec.conda)))
     if _is_path(spec.container):
-        paths["container"] = str(directory / spec.container)
+        paths["container"] = str(places.locate(Path(spec.container)))
     return spec.model_copy(update=paths) if paths else spec
 
 
