@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import traceback
 
 import pytest
 
@@ -154,3 +155,30 @@ def test_the_class_of_the_program_is_known_only_when_it_is_one(write):
     assert program_class(write("Work.cli()")) == "Work"
     assert program_class(write("pass")) is None
     assert program_class(write("Work.cli()\nOther.cli()\n")) is None
+
+
+class Garbage:
+    """Has its last reference in itself; its end prints a traceback, as a task's may."""
+
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        try:
+            self.itself = 1 + int("one")
+        except ValueError:
+            traceback.format_exc()
+
+
+def test_a_source_is_read_while_garbage_prints_tracebacks(write):
+    words = ", ".join(f"({number}, [{number}])" for number in range(3000))
+    path = write(f"MANY = [{words}]\nWork.cli()\n")
+    Garbage()
+    assert program_class(path) == "Work"
+
+
+@pytest.mark.parametrize("deep", ["-" * 90_000 + "1", "(" * 5000 + ")" * 5000])
+def test_nothing_is_said_of_a_source_that_is_too_deep_to_parse(write, deep):
+    path = write(f"DEEP = {deep}\nWork.cli()\n")
+    assert [*remarks(path)] == []
+    assert program_class(path) is None

@@ -1,6 +1,7 @@
 """What the source of a task's file says of it, without running it."""
 
 import ast
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
@@ -15,11 +16,25 @@ _PATH_METHODS = frozenset(
 _CONNECTING = frozenset({"duckdb.connect", "sqlite3.connect"})
 
 
+#: How often a file is parsed before it is given up; see `_read`.
+_ATTEMPTS = 3
+
+
 def _read(path: Path) -> ast.Module:
     """Parse a file; what cannot be parsed is empty."""
+    for _ in range(_ATTEMPTS):
+        # Python before 3.11.8 raises SystemError when garbage that is collected
+        # meanwhile prints a traceback, as a task of asyncio does whose error nobody
+        # has seen: for that, Python parses too.
+        with contextlib.suppress(SystemError):
+            return _parse(path)
+    return ast.Module([], [])
+
+
+def _parse(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_bytes(), str(path))
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module([], [])
 
 
