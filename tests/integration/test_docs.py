@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,15 @@ ROOT = DOCS.parent
 sys.path.append(str(DOCS / "reference"))
 generate = importlib.import_module("generate")
 PAGES = sorted(DOCS.rglob("*.md"))
-OTHERS = [ROOT / "README.md", ROOT / "config" / "README.md"]
+README = ROOT / "README.md"
+OTHERS = [README, ROOT / "config" / "README.md"]
+WHISPER = """
+class load_model:
+    def __init__(self, name): self.name = name
+    def transcribe(self, path):
+        with open(path, encoding="utf-8") as file:
+            return {"text": f"{self.name} heard {file.read()}"}
+"""
 
 
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
@@ -155,6 +164,55 @@ def test_benchmarks_of_the_page_are_there(tmp_path: Path) -> None:
     assert {line for line in printed.split() if line.startswith("bench_")} == {
         path.name for path in scripts
     }
+
+
+@pytest.mark.snakemake
+def test_task_and_pipeline_of_the_readme_run_as_they_are(tmp_path: Path) -> None:
+    """With a stand-in for the model, which is a gigabyte."""
+    shown = {block.language: block.text for block in reversed(blocks(README))}
+    (tmp_path / "transcribe.py").write_text(shown["python"])
+    (tmp_path / "pipeline.yaml").write_text(shown["yaml"])
+    (tmp_path / "whisper.py").write_text(WHISPER)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_text("two words")
+    (tmp_path / "videos" / "b.mp4").write_bytes(b"\xff")
+    command = "tigerflow watch pipeline.yaml videos results"
+    assert f"\n{command} " in README.read_text()
+
+    done = subprocess.run(
+        [PROGRAMS / "tigerflow", *command.split()[1:], "--once"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    results = tmp_path / "results" / "transcribe"
+    assert done.returncode == 1, done.stderr
+    assert (results / "a.txt").read_text() == "medium heard two words"
+    assert "UnicodeDecodeError" in (results / "b.err").read_text()
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    text = README.read_text()
+    linked = {link for link in re.findall(r"\]\(([^)]+)\)", text) if ":" not in link}
+    used = set(re.findall(r"\]\[([^\]]+)\]", text))
+
+    assert {link for link in linked if not (ROOT / link).exists()} == set()
+    assert used == set(re.findall(r"^\[([^\]]+)\]: https://", text, re.MULTILINE))
+
+
+def test_pictures_of_the_readme_are_there_and_small() -> None:
+    pictures = DOCS / "pictures"
+    shown = re.findall(r"docs/pictures/([\w.-]+)", README.read_text())
+    sizes = {path.name: path.stat().st_size for path in pictures.glob("*.[ps][nv]g")}
+    recorded = ET.parse(pictures / "watch.svg").getroot()
+
+    assert sizes.keys() == set(shown)
+    assert sizes.pop("watch.svg") < 60_000
+    assert max(sizes.values()) < 200_000
+    text = "".join(recorded.itertext()).replace("\xa0", " ")
+    assert "$ tigerflow watch pipeline.yaml inbox results" in text
 
 
 @pytest.mark.parametrize(
