@@ -1,6 +1,8 @@
 """Workers behind mailboxes do what those behind sockets do: the same tests, again."""
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,8 @@ _APART = {
     "test_stop_without_a_host_or_a_file_does_nothing",
     "test_worker_is_started_once_there_are_descriptors_again",
     "test_workflow_without_the_task_is_explained",
+    # In a job, it is its scheduler that ends a worker: see below.
+    "test_worker_told_to_terminate_tears_down",
 }
 
 for _module in (test_children, test_task_logging, test_workers, test_worker_deaths):
@@ -132,3 +136,37 @@ def test_no_room_for_a_mailbox_blames_no_file(world):
         assert run.process("a") == (0, "")
         run.end_owner()
         wait_until(lambda: not world.processes("tigerflow"), "all have ended")
+
+
+def _signal_job(world, number):
+    """Send a signal to all processes of a job, as Grid Engine does."""
+    for word in ("workers.job", "workers.remote"):
+        for pid in world.processes(word):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_worker_that_is_warned_of_its_end_tears_down_and_blames_no_file(world, number):
+    run = world.run(TIGERFLOW_WORKER_ATTEMPTS="1")
+    run.add_task(test_worker_deaths.WAITING)
+    client = run.start("wait")
+    wait_until(lambda: run.noted("run wait "), "it runs")
+    _signal_job(world, number)
+    wait_until(lambda: len(run.noted("run wait ")) == 2, "it is tried again")
+    assert run.noted("teardown") == ["teardown"]
+    (run.path / "go").touch()
+    assert finish(client) == (0, "")
+    assert run.names() == ["wait.out"]
+
+
+def test_worker_that_is_warned_of_a_pause_goes_on(world):
+    run = world.run()
+    run.add_task(test_worker_deaths.WAITING)
+    client = run.start("wait")
+    wait_until(lambda: run.noted("run wait "), "it runs")
+    _signal_job(world, signal.SIGUSR1)
+    (run.path / "go").touch()
+    assert finish(client) == (0, "")
+    assert run.process("next") == (0, "")
+    assert run.noted("setup") == ["setup"]

@@ -390,6 +390,32 @@ exec $SBATCH "$@\"""",
     flow.check("wait1", "wait2")
 
 
+def test_job_that_slurm_took_just_before_the_service_was_killed_is_cancelled(
+    flow, slurm
+):
+    # The first sbatch never says that Slurm has taken the job.
+    replace_sbatch(
+        flow,
+        f"""if mkdir {flow.root}/once 2>/dev/null; then
+    $SBATCH "$@" >/dev/null
+    exec sleep 1000
+fi
+exec $SBATCH "$@\"""",
+    )
+    flow.serve()
+    flow.add_inputs("a")
+    with full_nodes(slurm):
+        others = slurm.jobs()
+        process = flow.watch()
+        until(lambda: len(slurm.jobs()) > len(others), "its job is pending")
+        unknown = slurm.jobs()[-1]
+        flow.lose(process)
+        process = flow.watch("--once")
+        until(lambda: unknown not in slurm.jobs(), "the first is cancelled")
+    assert flow.ended(process) == 0, flow.said
+    flow.check("a")
+
+
 def test_number_of_a_job_is_found_beside_a_banner(flow):
     replace_sbatch(flow, 'echo "Welcome to cluster 2024: 12 nodes"; exec $SBATCH "$@"')
     flow.serve()

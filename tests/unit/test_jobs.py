@@ -251,11 +251,14 @@ def test_worker_without_a_pulse_whose_job_was_preempted_is_nobodys_fault(tmp_pat
     assert ending.how == "was lost (PREEMPTED)"
 
 
-def test_worker_that_a_scheduler_ends_in_a_setup_command_is_nobodys_fault(tmp_path):
-    ended = Delivery([], -15, 0)
+@pytest.mark.parametrize(("number", "name"), [(15, "SIGTERM"), (12, "SIGUSR2")])
+def test_worker_that_a_scheduler_ends_in_a_setup_command_is_nobodys_fault(
+    tmp_path, number, name
+):
+    ended = Delivery([], -number, 0)
     _, ending = deliveries(tmp_path, BEGUN, ended, then=JobEvent("a", "failed", ""))
     assert ending.is_evicted
-    assert ending.how == "was killed by signal 15 (SIGTERM)"
+    assert ending.how == f"was killed by signal {number} ({name})"
 
 
 def test_worker_that_nothing_can_be_heard_of_any_more_is_given_up(tmp_path):

@@ -1,6 +1,9 @@
 """What becomes of the jobs of an interrupted submission."""
 
 import json
+import os
+import shlex
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe
@@ -297,3 +300,21 @@ def test_plugin_that_makes_arrays_gets_one_job_at_a_time():
     executor.run_jobs(["a", "b"])
 
     assert submitted == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize("number", [15, 10, 12])
+def test_shell_of_a_job_waits_for_its_command_whatever_it_is_told(tmp_path, number):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    suffix = "exit 0 || exit 1"
+    executor = SimpleNamespace(
+        get_job_exec_prefix=lambda _: f"cd {shlex.quote(str(tmp_path))}",
+        get_job_exec_suffix=lambda _: suffix,
+    )
+    command = plugins._command(executor, SimpleNamespace(shellcmd="exec cat fifo"))
+
+    with subprocess.Popen(["sh", "-c", command]) as shell:
+        # Returns when the command runs.
+        with fifo.open("wb"):
+            shell.send_signal(number)
+        assert shell.wait(60) == 0

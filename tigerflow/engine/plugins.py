@@ -91,6 +91,9 @@ _LONGEST = 500
 #: A plugin asks ever more rarely how its jobs are, but at least so often.
 _LONGEST_PAUSE_S = 30.0
 
+#: Has a shell wait for the end of what it runs, whatever it is told.
+_HEAR_OUT = "trap : TERM INT USR1 USR2"
+
 #: Meanwhile, it is looked so often whether there is a reason not to wait.
 _STEP_S = 0.5
 
@@ -361,14 +364,17 @@ def _submit_apart(executor: Any) -> None:
 def _command(executor: Any, job: Any) -> str:
     """Return what a job runs, as a plugin wants it.
 
-    By what comes after it, some learn how it has ended.
+    By what comes after it, some learn how it has ended. The shell waits for that, also
+    when its scheduler tells all processes of the job to end: with it the job is over,
+    and what is left of that is killed.
     """
     prefix = executor.get_job_exec_prefix(job)
     suffix = executor.get_job_exec_suffix(job)
     command: str = job.shellcmd
     if suffix:
         command = f"{command.removeprefix('exec ')} && {suffix}"
-    return f"{prefix} && {command}" if prefix else command
+    parts = [_HEAR_OUT if suffix else "", prefix, command]
+    return " && ".join(part for part in parts if part)
 
 
 async def _follow(executor: Any, jobs: _Jobs) -> None:

@@ -44,6 +44,7 @@ from tigerflow.tasks.launch import (
     starting_directory,
 )
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
+from tigerflow.workers.scheduler import SUSPENDS, WARNS
 
 #: What CUDA and ROCm read to find which GPUs a process may use.
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -208,6 +209,8 @@ def _forward_signals(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, forward)
+    signal.signal(WARNS, lambda _, frame: forward(signal.SIGTERM, frame))
+    signal.signal(SUSPENDS, lambda *_: None)
 
 
 def _wait(workers: "Mapping[subprocess.Popen[bytes], Path]") -> int:

@@ -26,7 +26,7 @@ from tigerflow.workers.protocol import (
     Started,
     Stop,
 )
-from tigerflow.workers.scheduler import JobEvent
+from tigerflow.workers.scheduler import WARNS, JobEvent
 
 #: How long a job may still be in the queue after its workers have ended.
 QUEUE_S = 3.0
@@ -207,7 +207,7 @@ class MailboxLink:
         elif delivery.exit_code is not None:
             ending = ending_of(delivery.exit_code)
             # By it, a scheduler ends what did not listen, as a setup command.
-            is_evicted = delivery.exit_code == -signal.SIGTERM
+            is_evicted = delivery.exit_code in {-signal.SIGTERM, -WARNS}
             self._end(replace(ending, is_evicted=is_evicted))
         elif self.has_started and delivery.still_s > self._patience_s:
             timeout_s = self._settings.worker_lost_timeout

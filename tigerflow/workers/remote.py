@@ -17,14 +17,17 @@ from pathlib import Path
 from tigerflow.layout import MAILBOX_INBOX, MAILBOX_OUTBOX, pulse_of
 from tigerflow.log import logger
 from tigerflow.settings import Settings
+from tigerflow.tasks.children import OwnHandlers
 from tigerflow.workers.mailbox import STORAGE_PAUSE_S, Receiver, Sender
 from tigerflow.workers.protocol import Left, Message, Reason, Stop, WorkerTask
 from tigerflow.workers.pulse import PulseWatch, Stillness
+from tigerflow.workers.scheduler import SUSPENDS, WARNS
 from tigerflow.workers.worker import (
     PoolSource,
     end_process,
     prepare_process,
     serve_pool,
+    take_no_notice,
 )
 
 #: How often reasons to leave are looked for that are not urgent.
@@ -122,7 +125,9 @@ def main(mailbox: Path, end: float | None) -> None:
     code = 0
     if isinstance(told, WorkerTask):
         run_dir = mailbox.parents[4]
-        source = PoolSource(requests, post.tell, settings.worker_grace, run_dir)
+        OwnHandlers().set({SUSPENDS: take_no_notice})
+        grace_s = settings.worker_grace
+        source = PoolSource(requests, post.tell, grace_s, run_dir, warnings=[WARNS])
         code = serve_pool(told, source)
     post.close(code)
     end_process(code, is_orphan=False)

@@ -1,8 +1,13 @@
 """How jobs are submitted and followed, whatever runs them."""
 
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+#: How Grid Engine warns all processes of a job (`qsub -notify`) before it kills them,
+#: and before it suspends them, which is no reason to end.
+WARNS, SUSPENDS = signal.SIGUSR2, signal.SIGUSR1
 
 
 class SubmitError(Exception):

@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -72,12 +72,14 @@ class PoolSource:
         tell: Callable[[Message], None],
         grace_s: int,
         run_dir: Path,
+        warnings: Sequence[signal.Signals] = (),
     ) -> None:
         """Read requests and `tell` answers; end the process `grace_s` after the end.
 
         `tell` is called from several threads, and never raises. The requests' paths
-        start at `run_dir`.
+        start at `run_dir`. Beside SIGTERM, it ends on `warnings`.
         """
+        self._warnings = warnings
         self.run_dir = run_dir
         self._requests = requests
         self.tell = tell
@@ -97,8 +99,8 @@ class PoolSource:
         # A coroutine is cancelled instead, by the event loop that it runs in.
         self._interrupts_files = kind is not TaskKind.LOCAL_ASYNC
         # Ctrl-C at a terminal is for the program that the user sees.
-        handlers = {signal.SIGTERM: self._handle, signal.SIGINT: _take_no_notice}
-        OwnHandlers().set(handlers)
+        handlers = {signal.SIGTERM: self._handle, signal.SIGINT: take_no_notice}
+        OwnHandlers().set(handlers | dict.fromkeys(self._warnings, self._handle))
         reading = threading.Thread(target=self._read, name="requests", daemon=True)
         start_thread(reading)
 
@@ -218,7 +220,7 @@ class PoolSource:
             raise Interrupted
 
 
-def _take_no_notice(_number: int, _frame: FrameType | None) -> None:
+def take_no_notice(_number: int, _frame: FrameType | None) -> None:
     """Go on."""
 
 
