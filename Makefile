@@ -1,10 +1,11 @@
-# `make demo` shows what TigerFlow does; `make test` checks that it does it.
+# `make demo` shows what TigerFlow does; `make test` checks that it does it, and
+# `make unit` what can be checked in about a minute.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test unit lint clean test-slurm test-rest
 
 demo: $(VENV)/demo-installed
 	rm -rf $(DEMO)
@@ -15,7 +16,15 @@ test: lint
 	sh tests/system-packages.sh zsh
 	sh tests/system-packages.sh browser
 	sh tests/system-packages.sh software
-	$(BIN)/python -m pytest -q
+	# Both wait most of the time.
+	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target test-slurm test-rest
+
+test-slurm test-rest: $(VENV)/test-installed
+	$(BIN)/python -m pytest -q --durations=20 -m $(if $(filter %-slurm,$@),slurm,"not slurm")
+
+# For the work of a minute.
+unit: lint
+	$(BIN)/python -m pytest -q tests/unit
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff format --check .

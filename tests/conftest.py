@@ -5,6 +5,14 @@ from single_task import Bench
 from slurm.throwaway import Cluster, what_is_missing
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests that share a Slurm: others can run beside them."""
+    for item in items:
+        if "slurm_of_session" in item.fixturenames:
+            item.add_marker("slurm")
+
+
 @pytest.fixture
 def weird_tmp_path(tmp_path):
     """A directory whose path has all that an unquoted command would stumble over."""
