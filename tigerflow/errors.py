@@ -130,7 +130,7 @@ class InputDirectoryError(StorageError):
 
 
 #: What the message of a single task's command ends in: a service waits instead.
-START_AGAIN = "; nothing is lost, start again when this is mended"
+START_AGAIN = "; nothing is lost, start again when this is fixed"
 
 
 class OutputDirectoryError(StorageError):

@@ -365,7 +365,7 @@ def _remove_temporaries(
         paths = [
             Path(entry.path)
             for entry in entries
-            if entry.name.startswith(TEMP_PREFIX) and chosen(entry)
+            if TEMP_PREFIX in entry.name and chosen(entry)
         ]
     for path in paths:
         discard(path)

@@ -11,7 +11,7 @@ from tigerflow.errors import NameRuleError
 
 ERROR_EXT = ".err"
 
-#: Every temporary file starts with this, whoever made it; none is ever an input.
+#: Every temporary file has this in its name, whoever made it; none is ever an input.
 TEMP_PREFIX = ".~tf_"
 
 #: macOS writes one such companion beside each file it copies to a foreign disk.
@@ -88,11 +88,13 @@ def is_input_name(name: str, extension: str) -> bool:
 
 def is_result_name(name: str, extension: str) -> bool:
     """Tell whether a file of this name is an output, or an error, of ours."""
-    return name.endswith(extension) and not name.startswith(TEMP_PREFIX)
+    return name.endswith(extension) and TEMP_PREFIX not in name
 
 
 def _is_unfinished(name: str, extension: str) -> bool:
-    if name.startswith((TEMP_PREFIX, APPLE_DOUBLE_PREFIX, *_UNFINISHED_PREFIXES)):
+    if TEMP_PREFIX in name:
+        return True
+    if name.startswith((APPLE_DOUBLE_PREFIX, *_UNFINISHED_PREFIXES)):
         return True
     if extension not in _MEDIA_EXTENSIONS:
         return False
@@ -135,9 +137,10 @@ def temporary_name(target: str, extension: str | None = None) -> str:
 def temporary_root(name: str) -> str | None:
     """Return what a temporary name of ours has before its extension.
 
-    No other temporary has it. It stays when a suffix is appended or replaced.
+    No other temporary has it. It stays when a suffix is appended or replaced, or a
+    prefix is put before the name.
     """
-    found = _TEMPORARY.match(name)
+    found = _TEMPORARY.search(name)
     return found and found[0]
 
 
@@ -146,7 +149,7 @@ def temporary_owner(name: str, host: str | None = None) -> tuple[bool, int] | No
 
     Without `host`, on this one.
     """
-    found = _TEMPORARY.match(name)
+    found = _TEMPORARY.search(name)
     if found is None:
         return None
     return found["host"] == _host_tag(host), int(found["pid"])

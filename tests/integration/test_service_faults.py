@@ -273,6 +273,17 @@ def test_service_names_what_is_no_regular_file_and_ends(flow, name):
     assert "Traceback" not in flow.said
 
 
+def test_fifo_in_place_of_what_snakemake_has_in_the_making_is_removed(flow):
+    flow.add_module(FAULTY)
+    flow.write(WORK)
+    (flow.inputs / "a.txt").write_text("a")
+    planted = flow.out / ".snakemake" / "incomplete"
+    planted.parent.mkdir(parents=True)
+    os.mkfifo(planted)
+    assert flow.watch("--once").wait(DEADLINE_S) == 0
+    assert planted.is_dir()
+
+
 @pytest.mark.parametrize("home", ["missing", "a file", "full"])
 def test_service_runs_without_a_home_of_use(flow, tmp_path, home):
     # Not even root can make a directory there.

@@ -270,7 +270,7 @@ def test_a_full_output_directory_ends_the_service_with_a_sentence(bench):
     assert first.messages()[-3:] == [
         (
             f"ERROR Cannot write to output directory {str(bench.outputs)!r}: "
-            "No space left on device; nothing is lost, start again when this is mended"
+            "No space left on device; nothing is lost, start again when this is fixed"
         ),
         "INFO Shutting down task",
         "INFO Task shutdown complete",
@@ -307,7 +307,7 @@ def test_a_read_only_output_directory_ends_the_service_with_a_sentence(bench):
     assert service.messages()[-3:] == [
         (
             f"ERROR Cannot write to output directory {str(bench.outputs)!r}: "
-            "Read-only file system; nothing is lost, start again when this is mended"
+            "Read-only file system; nothing is lost, start again when this is fixed"
         ),
         "INFO Shutting down task",
         "INFO Task shutdown complete",

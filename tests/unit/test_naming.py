@@ -157,17 +157,27 @@ def test_the_suffixes_of_a_temporary_name_are_those_of_the_extension(extension):
     assert "".join(Path(name).suffixes) == extension
 
 
-@pytest.mark.parametrize("change", ["appended", "replaced", "removed", "none"])
-def test_the_root_of_a_temporary_name_survives_a_change_of_its_suffix(change):
+@pytest.mark.parametrize(
+    "change", ["appended", "replaced", "removed", "prefixed", "none"]
+)
+def test_the_root_of_a_temporary_name_survives_a_change_of_the_name(change):
     name = Path(temporary_name("a.tar.gz", ".tar.gz"))
     changed = {
         "appended": name.with_name(f"{name}.npy"),
         "replaced": name.with_suffix(".srt"),
         "removed": name.with_suffix("").with_suffix(""),
+        "prefixed": name.with_name(f"x_{name.name}"),
         "none": name,
     }
 
     assert temporary_root(changed[change].name) == name.name.removesuffix(".tar.gz")
+
+
+def test_no_name_made_from_a_temporary_one_is_an_input_or_a_result():
+    name = f"x_{temporary_name('a.txt', '.txt')}"
+
+    assert not is_input_name(name, ".txt")
+    assert not is_result_name(name, ".txt")
 
 
 def test_other_names_have_no_temporary_root():

@@ -54,6 +54,7 @@ def test_a_run_that_writes_to_its_temporary_alone_leaves_nothing(strays, tempora
         lambda path: with_suffix(path, ".npy"),
         lambda path: with_suffix(path, "~"),
         lambda path: path.with_suffix(".srt"),
+        lambda path: path.with_name(f"tmp_{path.name}"),
         lambda path: path.with_suffix("").with_suffix(""),
     ],
 )

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tigerflow.engine.forks import Forks, kill, until_parent_ends, write_to
+from tigerflow.files import discard
 from tigerflow.naming import printable
 from tigerflow.shortage import is_shortage, start_thread
 from tigerflow.workers.link import log_tail
@@ -80,7 +80,7 @@ class WindowRunner:
         Outputs appear whole, so one that is there is complete, whatever Snakemake
         remembers of the job that made it.
         """
-        shutil.rmtree(self._run_dir / _INCOMPLETE, ignore_errors=True)
+        discard(self._run_dir / _INCOMPLETE)
         # Where it is missing, each Snakemake takes the metadata for those of an old
         # version, and two that convert them at once trip over each other.
         with contextlib.suppress(OSError):
