@@ -127,6 +127,14 @@ def test_nothing_is_said_of_other_paths(write, tmp_path, body):
     assert list(relative_openings(write(body=body), tmp_path)) == []
 
 
+def test_a_relative_path_that_is_too_long_is_named_as_one_that_is_not_there(
+    write, tmp_path
+):
+    name = 300 * "x"
+    (named,) = relative_openings(write(body=f"open('{name}')"), tmp_path)
+    assert named.startswith(f"work.py:7 opens {name!r}, which is not in ")
+
+
 def test_an_import_that_leads_to_a_task_instead_of_a_package_is_named(
     write, tmp_path, monkeypatch
 ):
@@ -182,3 +190,25 @@ def test_nothing_is_said_of_a_source_that_is_too_deep_to_parse(write, deep):
     path = write(f"DEEP = {deep}\nWork.cli()\n")
     assert [*remarks(path)] == []
     assert program_class(path) is None
+
+
+def test_a_source_may_call_functions_that_call_themselves_and_one_another(write):
+    path = write(
+        """\
+        def factorial(n):
+            return 1 if n < 2 else n * factorial(n - 1)
+
+        def start():
+            restart()
+
+        def restart():
+            start()
+            Work.cli()
+
+        SIZE = factorial(5)
+        if __name__ == "__main__":
+            start()
+        """
+    )
+    assert program_class(path) == "Work"
+    assert len([*remarks(path)]) == 1

@@ -2,7 +2,9 @@
 
 import ast
 import contextlib
+import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -14,7 +16,6 @@ _PATH_METHODS = frozenset(
 
 #: Functions that open a database by its path.
 _CONNECTING = frozenset({"duckdb.connect", "sqlite3.connect"})
-
 
 #: How often a file is parsed before it is given up; see `_read`.
 _ATTEMPTS = 3
@@ -147,7 +148,8 @@ def relative_openings(file: Path, directory: Path) -> Iterator[str]:
         text = _opened(node, texts)
         if text is None or text in seen or not _is_relative(text):
             continue
-        if not (directory / text).exists():
+        # Not path.exists(): it raises for a name that is too long.
+        if not os.path.exists(directory / text):  # noqa: PTH110
             seen.add(text)
             yield (
                 f"{file.name}:{node.lineno} opens {text!r}, which is not in "
@@ -198,7 +200,9 @@ def _cli_calls(tree: ast.Module, statements: Iterable[ast.stmt]) -> Iterator[ast
     functions = {
         each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)
     }
-    for statement in statements:
+    left = deque(statements)
+    while left:
+        statement = left.popleft()
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             continue
         for node in ast.walk(statement):
@@ -207,8 +211,8 @@ def _cli_calls(tree: ast.Module, statements: Iterable[ast.stmt]) -> Iterator[ast
             if _cli_class(node) is not None:
                 yield node
             elif isinstance(node.func, ast.Name) and node.func.id in functions:
-                body = functions.pop(node.func.id).body
-                yield from _cli_calls(tree, body)
+                # Each once: functions may call themselves, and one another.
+                left.extend(functions.pop(node.func.id).body)
 
 
 def _cli_class(call: ast.Call) -> str | None:
