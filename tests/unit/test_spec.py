@@ -950,6 +950,8 @@ def test_timeout_and_workers_are_read(load):
     assert (spec.timeout, spec.workers) == (1.5, 3)
 
 
+#: More than a file name may have.
+LONG = 300 * "x"
 NO_SOFTWARE = "must be a name or a path without spaces, quotes and braces"
 
 
@@ -959,6 +961,9 @@ NO_SOFTWARE = "must be a name or a path without spaces, quotes and braces"
         ({"conda": "envs/none"}, "conda: 'envs/none' is not a directory"),
         ({"conda": "none.yaml"}, "conda: 'none.yaml' is not a file"),
         ({"container": "none.sif"}, "container: 'none.sif' is not there"),
+        ({"conda": f"{LONG}/"}, f"conda: '{LONG}/' is not a directory"),
+        ({"conda": f"{LONG}.yaml"}, f"conda: '{LONG}.yaml' is not a file"),
+        ({"container": f"{LONG}.sif"}, f"container: '{LONG}.sif' is not there"),
         ({"conda": "a b"}, f"conda: 'a b' {NO_SOFTWARE}"),
         ({"container": "a://{}"}, f"container: 'a://{{}}' {NO_SOFTWARE}"),
         (

@@ -1,5 +1,6 @@
 """The software of a task: `conda`, `container` and `envmodules` of a pipeline file."""
 
+import os
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -27,14 +28,15 @@ def check_software(mistakes: Mistakes, task: ReadTask, directory: Path) -> None:
     if draft.conda is not None and draft.container is not None:
         sentence = "does not go with conda; have the environment in the image"
         mistakes.add((*task.place, "container"), sentence)
-    if (
-        is_environment_file(draft.conda)
-        and not places.locate(Path(draft.conda)).is_file()
+    # Not those of Path: they raise for a name that is too long.
+    is_file, is_dir, exists = os.path.isfile, os.path.isdir, os.path.exists
+    if is_environment_file(draft.conda) and not is_file(
+        places.locate_text(draft.conda)
     ):
         mistakes.add((*task.place, "conda"), f"{draft.conda!r} is not a file")
-    elif _is_directory(draft.conda) and not places.locate(Path(draft.conda)).is_dir():
+    elif _is_directory(draft.conda) and not is_dir(places.locate_text(draft.conda)):
         mistakes.add((*task.place, "conda"), f"{draft.conda!r} is not a directory")
-    if _is_path(draft.container) and not places.locate(Path(draft.container)).exists():
+    if _is_path(draft.container) and not exists(places.locate_text(draft.container)):
         mistakes.add((*task.place, "container"), f"{draft.container!r} is not there")
 
 
