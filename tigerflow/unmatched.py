@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tigerflow.errors import did_you_mean
@@ -68,19 +68,25 @@ def _here(counts: Counter[str], examples: dict[str, str]) -> Iterator[str]:
 
 def _below(directories: list[str], extension: str) -> Iterator[str]:
     count, example, left = 0, "", MOST_BELOW
-    for directory in directories:
-        for place, _, names in os.walk(directory):
-            found = [name for name in names[:left] if is_input_name(name, extension)]
-            left -= len(names)
-            count += len(found)
-            if found and not example:
-                root = os.path.dirname(directory)  # noqa: PTH120 -- any name
-                example = os.path.relpath(f"{place}/{found[0]}", root)
-            if left <= 0:
-                break
+    for directory, place, names in _walk(directories):
+        found = [name for name in names[:left] if is_input_name(name, extension)]
+        left -= len(names)
+        count += len(found)
+        if found and not example:
+            root = os.path.dirname(directory)  # noqa: PTH120 -- any name
+            example = os.path.relpath(f"{place}/{found[0]}", root)
+        if left <= 0:
+            break
     if count:
         such = _such(example)
         yield f"{count} lie in directories below, which are left alone ({such})"
+
+
+def _walk(directories: Iterable[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield each directory's own path, that of one in it, and the files there."""
+    for directory in directories:
+        for place, _, names in os.walk(directory):
+            yield directory, place, names
 
 
 def _such(example: str) -> str:

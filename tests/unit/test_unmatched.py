@@ -76,3 +76,9 @@ def test_only_the_most_frequent_kinds_are_named(told):
 def test_search_below_ends(told, monkeypatch):
     monkeypatch.setattr(module, "MOST_BELOW", 3)
     assert "3 lie in directories below" in told(*(f"sub/{n}.png" for n in range(9)))
+
+
+def test_search_below_ends_in_the_directory_that_has_too_many(told, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BELOW", 3)
+    names = [f"{place}/{n}.png" for place in ("a", "b", "c") for n in range(9)]
+    assert "3 lie in directories below" in told(*names)
