@@ -396,3 +396,20 @@ def test_a_reference_is_read_as_path_module_and_class(text, path, module, class_
 
     assert reference.path == (Path(path) if path else None)
     assert (reference.module, reference.class_name) == (module, class_name)
+
+
+def test_an_instance_that_counts_as_false_is_the_one_that_methods_get(write):
+    path = write(
+        TASK.format(name="Base"),
+        """
+        class Hello(Base):
+            def __len__(self):
+                return 0
+            def run(self, context, input_file, output_file):
+                return self
+        """,
+    )
+    task = load(path, ":Hello")
+    made = task()
+
+    assert made.run(None, "a", "b") is made

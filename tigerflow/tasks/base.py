@@ -79,7 +79,8 @@ class _OnInstance:
         self._function = function
 
     def __get__(self, instance: Task | None, owner: type[Task]) -> MethodType:
-        return MethodType(self._function, instance or _instance_of(owner))
+        made = _instance_of(owner) if instance is None else instance
+        return MethodType(self._function, made)
 
 
 def _instance_of(task: type[Task]) -> Task:
