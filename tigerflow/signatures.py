@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from tigerflow.files import write_atomic
+from tigerflow.files import open_regular, write_atomic
 from tigerflow.log import logger
 
 #: Size and mtime in ns.
@@ -77,14 +77,14 @@ class Signatures:
             write_atomic(self._path, _lines(self._entries).decode())
 
     def _write(self, file: IO[bytes]) -> None:
-        size = file.seek(0, os.SEEK_END)
-        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
-            # A crash has torn the last line.
-            self._unwritten = b"\n" + self._unwritten
         while self._unwritten:
-            # A disk that fills up takes a part.
-            taken = file.write(self._unwritten)
-            self._unwritten = self._unwritten[taken:]
+            size = file.seek(0, os.SEEK_END)
+            is_torn = size and os.pread(file.fileno(), 1, size - 1) != b"\n"
+            text = (b"\n" if is_torn else b"") + self._unwritten
+            # A disk that fills up takes a part: a line that it tears, as a crash does,
+            # is written again.
+            taken = file.write(text)
+            self._unwritten = text[text.rfind(b"\n", 0, taken) + 1 :]
 
     def _complain(self, error: OSError) -> None:
         if not self._has_complained:
@@ -106,7 +106,7 @@ def _locked(path: Path, how: int, *, needs_lock: bool = False) -> Iterator[IO[by
     """
     path.parent.mkdir(exist_ok=True)
     while True:
-        with path.open("ab+", buffering=0) as file:
+        with open(path, "ab+", buffering=0, opener=open_regular) as file:
             try:
                 fcntl.flock(file, how)
             except OSError:
@@ -126,11 +126,11 @@ def _read(path: Path) -> tuple[dict[str, Entry], int]:
     """Return the entries of a file, and of how many lines they are."""
     entries: dict[str, Entry] = {}
     count = 0
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError), open(path, "rb", opener=open_regular) as file:
         for line in file:
             count += 1
             # One that is torn was of a file that was not yet processed.
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 match json.loads(line):
                     case [str(name), int(size), int(mtime_ns)]:
                         entries[name] = size, mtime_ns

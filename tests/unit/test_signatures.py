@@ -1,6 +1,9 @@
 """What a task by itself notes of its inputs."""
 
+import errno
 import fcntl
+import io
+import os
 import threading
 from pathlib import Path
 
@@ -89,5 +92,38 @@ def test_directory_that_cannot_be_written_is_no_failure(path):
 
     entries.put({"a": (1, 2)})
     entries.put({"b": (1, 2)})
+
+    assert entries.get("a") == (1, 2)
+
+
+def test_line_that_a_full_disk_takes_in_part_is_written_again(path, monkeypatch):
+    entries = Signatures(path)
+    entries.put({"a": (1, 2)})
+    parts = iter([3, 5])
+
+    class FullDisk(io.FileIO):
+        def write(self, text):
+            part = next(parts, None)
+            if part is None:
+                raise OSError(errno.ENOSPC, "full")
+            return super().write(text[:part])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            module, "open", lambda *_, **__: FullDisk(path, "a+"), raising=False
+        )
+        entries.put({"b": (3, 4)})
+    entries.put({"c": (5, 6)})
+
+    again = Signatures(path)
+    assert [again.get(name) for name in "abc"] == [(1, 2), (3, 4), (5, 6)]
+
+
+def test_fifo_in_the_place_of_the_file_is_neither_waited_for_nor_read(path):
+    path.parent.mkdir()
+    os.mkfifo(path)
+    entries = Signatures(path)
+
+    entries.put({"a": (1, 2)})
 
     assert entries.get("a") == (1, 2)
