@@ -98,7 +98,8 @@ def retry_command(
         else:
             chosen = failures
         gone = [each for each in chosen if forget_missing and _is_gone(each)]
-        chosen = [each for each in chosen if each not in gone]
+        if forget_missing:
+            chosen = [each for each in chosen if not _is_gone(each)]
         for each in chosen if files else ():
             if _obstacle(each) is not None:
                 raise CannotRetryError(each)
@@ -109,7 +110,7 @@ def retry_command(
         for name in dict.fromkeys(each.origin for each in gone):
             typer.echo(f"Forgotten: {printable(name)}: the input file is gone")
         if chosen or not gone:
-            for line in _summary(chosen, going, when):
+            for line in _summary(chosen, when):
                 typer.echo(line)
 
 
@@ -180,14 +181,15 @@ def _when(state: Path, number: str) -> str:
     return "at the next run"
 
 
-def _summary(chosen: list[Failure], going: list[Failure], when: str) -> Iterator[str]:
+def _summary(chosen: list[Failure], when: str) -> Iterator[str]:
     if not chosen:
         yield "No file has failed"
         return
-    count = len({each.origin for each in going})
-    left = {each.origin: _obstacle(each) for each in chosen if each not in going}
+    count = len({each.origin for each in chosen if _obstacle(each) is None})
+    left = {each.origin: _obstacle(each) for each in chosen}
     for origin, obstacle in left.items():
-        yield f"Left as it is: {printable(origin)}: {obstacle}"
+        if obstacle is not None:
+            yield f"Left as it is: {printable(origin)}: {obstacle}"
     if not count:
         yield "No file goes again"
     else:
