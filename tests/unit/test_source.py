@@ -121,6 +121,8 @@ def test_a_relative_path_that_is_not_beside_the_pipeline_is_named(
         "import sqlite3; sqlite3.connect(':memory:')",
         "os.chdir('/'); open('words.txt')",
         "gzip.open('words.txt')",
+        # What Python itself cannot write as it was.
+        "f\"{words.split('\u00a0')}\".encode()",
     ],
 )
 def test_nothing_is_said_of_other_paths(write, tmp_path, body):

@@ -195,6 +195,17 @@ def _constant(node: ast.expr) -> object:
             return None
 
 
+def _dotted(node: ast.expr) -> str | None:
+    """Return a name as the source has it, such as `io.open`; None for anything else."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=ast.Name(id=module), attr=name):
+            return f"{module}.{name}"
+        case _:
+            return None
+
+
 def _cli_calls(tree: ast.Module, statements: Iterable[ast.stmt]) -> Iterator[ast.Call]:
     """Yield the calls of a `cli()` in statements, and in functions that they call."""
     functions = {
@@ -244,7 +255,7 @@ def _call_only_starts(tree: ast.Module, call: ast.Call) -> bool:
     if _cli_class(call) is not None:
         return True
     arguments = call.args
-    if ast.unparse(call.func) in {"sys.exit", "exit", "SystemExit"} and arguments:
+    if _dotted(call.func) in {"sys.exit", "exit", "SystemExit"} and arguments:
         inner = arguments[0]
         return isinstance(inner, ast.Call) and _call_only_starts(tree, inner)
     name = _constant(call.func)
@@ -278,11 +289,11 @@ def _opened(call: ast.Call, texts: Mapping[str, str]) -> str | None:
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Call):
         # As for Path("x").read_text().
         inner = function.value
-        is_path = ast.unparse(inner.func) in {"Path", "pathlib.Path"}
+        is_path = _dotted(inner.func) in {"Path", "pathlib.Path"}
         if is_path and function.attr in _PATH_METHODS:
             return _first_text(inner, texts)
         return None
-    if ast.unparse(function) in {"open", "io.open", *_CONNECTING}:
+    if _dotted(function) in {"open", "io.open", *_CONNECTING}:
         return _first_text(call, texts)
     return None
 
