@@ -112,10 +112,22 @@ def _locked(path: Path, how: int, *, needs_lock: bool = False) -> Iterator[IO[by
             except OSError:
                 if needs_lock:
                     raise
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                    yield file
-                    return
+            if not _is_at(path, file):
+                continue
+            try:
+                yield file
+            finally:
+                # Not by closing: a child that a task has forked meanwhile has it, too.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)
+            return
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _lines(entries: Mapping[str, Entry]) -> bytes:

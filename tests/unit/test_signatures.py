@@ -11,7 +11,7 @@ import pytest
 from runs import wait_until
 
 from tigerflow import signatures as module
-from tigerflow.signatures import Signatures
+from tigerflow.signatures import Signatures, _locked
 
 
 @pytest.fixture
@@ -127,3 +127,14 @@ def test_fifo_in_the_place_of_the_file_is_neither_waited_for_nor_read(path):
     entries.put({"a": (1, 2)})
 
     assert entries.get("a") == (1, 2)
+
+
+def test_child_that_is_forked_while_the_file_is_locked_keeps_nobody_waiting(path):
+    with _locked(path, fcntl.LOCK_EX) as file:
+        childs = os.dup(file.fileno())
+
+    try:
+        with path.open("rb") as others:
+            fcntl.flock(others, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(childs)
