@@ -152,6 +152,23 @@ def test_a_task_that_closes_all_descriptors_hides_no_stray(output):
         assert strays.left_by(temporary) == [with_suffix(temporary, ".npy")]
 
 
+def test_a_file_that_takes_the_number_of_a_closed_descriptor_is_left_alone(output):
+    with Strays() as strays:
+        temporary = create_temporary(output, ".gz")
+        strays.expect(temporary, output)
+        descriptor = strays._new_names._descriptor
+        tasks = output.with_name("input")
+        tasks.write_text("text of the task")
+        with tasks.open("rb", buffering=0) as file:
+            os.dup2(file.fileno(), descriptor)
+        with_suffix(temporary, ".npy").touch()
+
+        assert strays.left_by(temporary) == [with_suffix(temporary, ".npy")]
+
+    with os.fdopen(descriptor, "rb") as file:
+        assert file.read() == b"text of the task"
+
+
 def test_a_stray_is_noticed_when_more_names_appear_than_the_kernel_keeps(
     strays, temporary, output
 ):

@@ -5,7 +5,6 @@ one. To list the directory after each file would cost more with each result in i
 the kernel tells which names appear there.
 """
 
-import contextlib
 import ctypes
 import os
 import struct
@@ -130,6 +129,7 @@ class _NewNames:
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
+        self._status = os.fstat(self._descriptor)
 
     def watch(self, directory: Path) -> None:
         """Tell of names in a directory, too; again is no error."""
@@ -142,6 +142,9 @@ class _NewNames:
         Raises:
             OSError: some have been missed.
         """
+        if not self._is_open():
+            msg = "the task has closed it"
+            raise OSError(msg)
         while True:
             try:
                 events = os.read(self._descriptor, 2**16)
@@ -158,9 +161,15 @@ class _NewNames:
                 yield name, bool(mask & _IN_MOVED_TO)
 
     def close(self) -> None:
-        # A task may have closed it.
-        with contextlib.suppress(OSError):
+        if self._is_open():
             os.close(self._descriptor)
+
+    def _is_open(self) -> bool:
+        """Tell whether no task has closed it: then another file may have its number."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._status)
+        except OSError:
+            return False
 
     def _call(self, function: str, *arguments: Any) -> int:
         result: int = getattr(self._libc, function)(*arguments)
