@@ -183,3 +183,22 @@ def test_module_that_needs_the_setup_commands_is_loaded_with_them(tmp_path):
     )
 
     assert mistakes_in(path) == []
+
+
+@pytest.mark.parametrize("printed", ["5", "[]", "null"])
+def test_what_setup_commands_print_is_not_taken_for_an_answer(tmp_path, printed):
+    (tmp_path / "task.py").write_text("import only_there\n" + UPPER)
+    path = write_pipeline(
+        tmp_path,
+        f"""
+        tasks:
+          - name: a
+            kind: local
+            module: task.py
+            input_ext: .txt
+            setup_commands: ['echo {printed}', "false"]
+        """,
+    )
+
+    [mistake] = mistakes_in(path)
+    assert mistake.endswith("No module named 'only_there'")

@@ -4,6 +4,7 @@ Whatever a module does while it is imported (crash, exit, hang, print, start thr
 the process that asks only sees an answer, or a sentence on why there is none.
 """
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -91,15 +92,23 @@ def _ask(
         except subprocess.TimeoutExpired:
             took = f"takes longer than {TIMEOUT_S} seconds to import"
             return {"error": f"{request['module']} {took}"}
-        try:
-            # The last line: setup commands may print, too.
-            answer: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-        except (ValueError, IndexError):
+        # The last line: setup commands may print, too.
+        *_, last = b"", *process.stdout.splitlines()
+        answer = _object_in(last)
+        if answer is None:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()
             reason = said[-1] if said else _ending(process.returncode)
             return {"error": f"{request['module']} cannot be imported: {reason}"}
         return answer
+
+
+def _object_in(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a line, if there is one."""
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(line)
+        return value if isinstance(value, dict) else None
+    return None
 
 
 def _ending(code: int) -> str:
