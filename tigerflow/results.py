@@ -1,7 +1,6 @@
 """A file's results in the run directory: judged, missed, discarded."""
 
 import contextlib
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -11,6 +10,7 @@ from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import (
     date_not_before_ns,
     discard,
+    read_object,
     see_gone,
     sync_directory,
 )
@@ -152,8 +152,8 @@ class Results:
         kinds = set()
         for task in found.failed:
             path = self._run_dir / self.targets.error_path(task, file.stem)
-            with contextlib.suppress(OSError, ValueError):
-                kinds.add(json.loads(path.read_bytes()).get("exception_type"))
+            if noted := read_object(path):
+                kinds.add(noted.get("exception_type"))
         return kinds == {FileNotFoundError.__name__}
 
     def sync(self, stem: str) -> None:

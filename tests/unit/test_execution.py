@@ -259,6 +259,14 @@ def test_a_success_removes_an_error_that_may_be_its_own(job, text):
     assert left(job) == ["a.b.tar.gz"]
 
 
+def test_a_success_waits_for_no_fifo_in_the_place_of_its_error(job):
+    os.mkfifo(job.error)
+
+    process(job, lambda *_: None)
+
+    assert left(job) == ["a.b.tar.gz"]
+
+
 def test_a_success_removes_the_error_of_an_earlier_try(job):
     job.error.write_text("{}")
 

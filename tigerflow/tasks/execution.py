@@ -8,7 +8,6 @@ and a stale output go, then the `.err` appears. Until then the file counts as un
 import asyncio
 import contextlib
 import errno
-import json
 import os
 import time
 import traceback
@@ -35,6 +34,7 @@ from tigerflow.files import (
     date_not_before,
     discard,
     listing_problem,
+    read_object,
     storage_problem,
     sync_file,
     write_json,
@@ -270,11 +270,7 @@ def _is_stale_error(job: FileJob, task: str) -> bool:
 
 def _named_in_error(job: FileJob) -> tuple[str | None, str | None]:
     """Return the task and the output that an `.err` names, if it does."""
-    try:
-        value = json.loads(job.error.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None, None
-    found = value if isinstance(value, dict) else {}
+    found = read_object(job.error)
     task, output = found.get("task"), found.get("output")
     return (
         task if isinstance(task, str) and task else None,
