@@ -160,13 +160,14 @@ class Service:
             with inbox:
                 await runner.run(inbox)
         finally:
-            for look in looking:
-                look.cancel()
             logger.info("Shutting down pipeline")
             host.stop()
             try:
                 await serving
             finally:
+                # Not before: till then, other hosts see that it lives, and are heard.
+                for look in looking:
+                    look.cancel()
                 windows.kill()
                 stopped.tell()
                 journal.append("run_stopped", reason=runner.end)

@@ -118,9 +118,10 @@ class SlurmServer:
             try:
                 await desk.serve(pool, self._settings.task_poll_interval)
             finally:
-                looking.cancel()
                 await desk.close(pool)
                 await lookout.close()
+                # Not before: till then, other hosts see that it lives, and are heard.
+                looking.cancel()
                 status.end(desk.reason)
 
     def _submitter(self, forks: Forks) -> Submitter:

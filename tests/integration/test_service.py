@@ -27,7 +27,8 @@ class Work(LocalTask):
         if text == "bad":
             raise ValueError("bad")
         output_file.write_text(text + context.word)
-    def teardown(context): note("teardown")
+    def teardown(context):
+        note("teardown")
 """
 WAITING = """
 class Work(LocalTask):
@@ -310,6 +311,22 @@ def test_stop_request_from_another_host_ends_it_as_stop_does(flow):
     ask(flow.out / ".tigerflow", Request.STOP)
 
     assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
+    flow.until_nothing_is_left()
+
+
+def test_request_to_stop_at_once_from_another_host_is_heard_during_teardown(world):
+    flow = Watched(world, TIGERFLOW_WORKER_GRACE="1000")
+    flow.add_module(COPY + '        wait_for("never")\n')
+    flow.write(WORK)
+    flow.add_inputs("a")
+    process = flow.watch()
+    flow.until("work/a.out")
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: flow.noted("teardown"))
+
+    ask(flow.out / ".tigerflow", Request.STOP_AT_ONCE)
+
+    assert process.wait(DEADLINE_S) in {128 + signal.SIGTERM, 128 + signal.SIGINT}
     flow.until_nothing_is_left()
 
 
