@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import shlex
-import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from tigerflow.options import RunnerOptions
 from tigerflow.removal import InputRemoval
 from tigerflow.results import Results
 from tigerflow.screening import Found, Screening
-from tigerflow.shortage import in_thread, start_thread
+from tigerflow.shortage import in_thread
 from tigerflow.storage import Storage
 from tigerflow.tally import Tally
 from tigerflow.targets import Assessment, Reach, Status, Targets
@@ -163,19 +162,13 @@ class Runner:
         loop = asyncio.get_running_loop()
         await in_thread(self._removal.recover)
         await in_thread(self.screening.begin)
-        watching = threading.Thread(
-            target=self._watch,
-            args=(inbox, loop),
-            name="inbox",
-            daemon=True,
-        )
-        start_thread(watching)
+        watching = asyncio.create_task(in_thread(self._watch, inbox, loop))
         try:
             await self._serve()
         finally:
             self._over = True
             inbox.stop()
-            await in_thread(watching.join)
+            await watching
 
     async def _serve(self) -> None:
         """Start windows until it is over."""

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import queue
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from test_targets import pipeline_of
 
 from tigerflow import runner as module
-from tigerflow import storage, trials
+from tigerflow import shortage, storage, trials
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit
 from tigerflow.errors import InternalError, SnakemakeError
@@ -677,6 +678,33 @@ def test_inbox_that_dies_of_anything_ends_the_run_with_the_error(scene, monkeypa
     monkeypatch.setattr(Inbox, "batch", die)
     with pytest.raises(InternalError, match=r"Internal error: KeyError\(0\)"):
         scene.serve(once=False)
+
+
+def test_stop_is_heard_while_there_is_no_thread_for_the_inbox(scene, monkeypatch):
+    monkeypatch.setattr(shortage, "PAUSE_S", 0.001)
+    short, heard = scene.out / "short", []
+
+    class RareThread(threading.Thread):
+        tries = started = 0
+
+        def start(self):
+            if self.started == 2 and not heard and self.tries < 12:
+                # The results are listed; the system cannot be made short for one test.
+                RareThread.tries += 1
+                short.touch()
+                message = "can't start new thread"
+                raise RuntimeError(message)
+            RareThread.started += 1
+            super().start()
+
+    def stop():
+        heard.append(RareThread.started)
+        scene.runner.stop()
+
+    monkeypatch.setattr(threading, "Thread", RareThread)
+    scene.when_made("short", stop)
+    scene.serve(once=False)
+    assert heard == [2]
 
 
 def test_failure_of_another_part_ends_the_run_at_once(scene):
