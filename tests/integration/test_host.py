@@ -1,5 +1,6 @@
 """Who may talk to a worker host, and what it makes of nonsense."""
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 from runs import World, finish, wait_until
 
+from tigerflow.settings import Settings
 from tigerflow.workers import client
 from tigerflow.workers.client import HostError
+from tigerflow.workers.host import Host
 
 COPY = """
     class Work(LocalTask):
@@ -155,6 +158,26 @@ def test_host_makes_again_what_a_cleaner_has_taken(world, run):
     assert run.process("b", "other") == (0, "")
     assert world.processes("workers.host") == [host]
     assert run.stop() == ""
+
+
+def test_host_ends_in_order_where_nothing_can_be_made_again(tmp_path, monkeypatch):
+    # A socket's address must be short.
+    monkeypatch.chdir(tmp_path)
+    place = Path("sockets")
+    place.mkdir(mode=0o700)
+
+    def replace_the_place(host):
+        shutil.rmtree(place)
+        place.touch()
+        host.stop()
+
+    async def serve_and_stop():
+        host = Host(client.listen(f"{place}/host.sock"), Settings())
+        asyncio.get_running_loop().call_soon(replace_the_place, host)
+        await host.serve()
+
+    asyncio.run(serve_and_stop())
+    assert place.is_file()
 
 
 def test_client_outside_a_run_directory_says_so(world, run):

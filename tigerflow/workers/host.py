@@ -217,9 +217,9 @@ class Host:
         with self._leaving:
             if self._has_left:
                 return
-            with client.locked(path):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(self._address.path).unlink()
+            # What cleans /tmp may have been quicker, and another may be there now.
+            with contextlib.suppress(OSError), client.locked(path):
+                Path(self._address.path).unlink(missing_ok=True)
                 Path(path).unlink()
             self._has_left = True
 
