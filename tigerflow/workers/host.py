@@ -321,16 +321,17 @@ class Host:
             told = self._read_worker_task(told_file)
         except (OSError, ValueError, TypeError) as error:
             if isinstance(error, OSError) and is_outage(error):
-                trouble = str(OutputDirectoryError(Path.cwd(), error))
-                return Answer(0, Fate.BLOCKED, trouble, is_outage=True)
+                return _blocked(OutputDirectoryError(Path.cwd(), error))
             message = f"{error}; run `tigerflow compile` again"
             return Answer(0, Fate.UNDONE, message)
         job = _job(told, *paths)
         try:
             pool = self._pool(told, job)
-        except (OSError, OutputDirectoryError) as error:
-            message = f"cannot write to the output directory: {error}"
-            return self._tell(told, job, Answer(0, Fate.BLOCKED, message))
+        except OutputDirectoryError as error:
+            return self._tell(told, job, _blocked(error))
+        except OSError as error:
+            trouble = OutputDirectoryError(Path.cwd(), error)
+            return self._tell(told, job, _blocked(trouble))
         place = None
         if self._patron is not None:
             place = self._patron.place(_stem(told, job.output))
@@ -452,6 +453,10 @@ async def _receive(reader: asyncio.StreamReader) -> client.Fields:
 
 def _send(writer: asyncio.StreamWriter, fields: client.Fields) -> None:
     writer.write(client.frame(fields))
+
+
+def _blocked(error: OutputDirectoryError) -> Answer:
+    return Answer(0, Fate.BLOCKED, str(error), is_outage=error.is_outage)
 
 
 def _job(told: WorkerTask, input_file: str, output_file: str) -> FileJob:
