@@ -33,14 +33,14 @@ ENDED = frozenset(
     }
 )
 
-#: States of jobs that wait, which one that has begun enters only by a requeue.
-REQUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
-
 #: Those of them in which the job was ended from outside.
 KILLED = ENDED - {"COMPLETED", "FAILED"}
 
 #: Those of them in which the scheduler, or whoever runs it, has ended the job.
 EVICTED = frozenset({"BOOT_FAIL", "CANCELLED", "NODE_FAIL", "PREEMPTED", "REVOKED"})
+
+#: States of jobs that wait, which one that has begun enters only by a requeue.
+REQUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
 
 #: How often the queue is asked about a job.
 LOOK_S = 15.0
