@@ -44,7 +44,7 @@ class Storage:
     def recover(self) -> None:
         """Note that inputs have been read, and results stored."""
         if self.trouble is not None:
-            logger.info("Results can be stored again")
+            logger.info("Inputs can be read and results stored again")
         self.trouble = None
 
     def is_open(self) -> bool:

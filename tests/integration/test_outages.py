@@ -100,6 +100,7 @@ def test_service_goes_on_when_its_input_directory_comes_back(flow):
     (flow.root / "go").touch()
     flow.until_said("No such file or directory; waiting for that")
     away.rename(flow.inputs)
+    flow.until_said("Inputs can be read and results stored again")
     flow.add_inputs("c")
     flow.until("work/long.out", "work/b.out", "work/c.out")
     wait_until(lambda: flow.settled("a", "b", "c", "long"))

@@ -225,7 +225,7 @@ def test_full_disk_pauses_and_goes_on_when_there_is_room(flow):
             )
         assert process.wait(DEADLINE_S) == 0, flow.said
         assert flow.names("work") == [f"{stem}.out" for stem in stems]
-    assert "Results can be stored again" in flow.said
+    assert "Inputs can be read and results stored again" in flow.said
 
 
 def test_full_state_directory_pauses_and_goes_on_when_there_is_room(flow):
