@@ -81,10 +81,11 @@ class DirectoryMissingError(TigerflowError):
     """A directory that the user named is not there."""
 
     def __init__(self, option: str, path: Path) -> None:
-        super().__init__(f"{option} {str(path)!r} {_absence(path)}")
+        super().__init__(f"{option} {str(path)!r} {absence(path)}")
 
 
-def _absence(path: Path) -> str:
+def absence(path: Path) -> str:
+    """Return why a path that is to lead to a directory does not."""
     # Not path.exists(): it raises for a name that is too long.
     return "is not a directory" if os.path.lexists(path) else "does not exist"
 
@@ -296,7 +297,7 @@ class NoRunError(TigerflowError):
                 "is the output directory of a Dask-based TigerFlow (0.3.1 or older); "
                 "start its pipeline with this one, which goes on from there"
             )
-        super().__init__(f"{str(path)!r} {found if is_there else _absence(path)}")
+        super().__init__(f"{str(path)!r} {found if is_there else absence(path)}")
 
 
 class ForeignRunError(TigerflowError):

@@ -70,7 +70,7 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc] # Snakemake 
         if self.workers_profile is None:
             return
         self.workers_profile = self.workers_profile.absolute()
-        if not self.workers_profile.is_dir():
+        if not os.path.isdir(self.workers_profile):  # noqa: PTH112
             msg = f"--tigerflow-workers-profile: {self.workers_profile} is no directory"
             raise WorkflowError(msg)
 

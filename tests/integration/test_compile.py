@@ -255,6 +255,16 @@ def _results_among_inputs(project):
         ),
         (
             None,
+            {"source": 300 * "n"},
+            f"Error: 'DIR/{300 * 'n'}': the input directory does not exist",
+        ),
+        (
+            None,
+            {"out": 300 * "n"},
+            f"Error: 'DIR/{300 * 'n'}/.tigerflow/workflow': File name too long",
+        ),
+        (
+            None,
             {"source": "upper.py"},
             "Error: 'DIR/upper.py': the input directory is not a directory",
         ),

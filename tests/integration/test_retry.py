@@ -254,6 +254,7 @@ def test_the_next_start_forgets_files_without_input(flow):
         (["bat.txt"], "No file 'bat.txt' has failed; did you mean 'bad.txt'?"),
         (["a.txt"], "No file 'a.txt' has failed"),
         (["bad.txt", "zzz"], "No file 'zzz' has failed"),
+        ([300 * "z"], f"No file '{300 * 'z'}' has failed"),
         (["--task", "left", "bad.txt"], "No file 'bad.txt' has failed in task 'left'"),
         (["--task", "rigt"], "The pipeline has no task 'rigt'; did you mean 'right'?"),
         (

@@ -1,5 +1,6 @@
 """The option `--workers-profile`: how jobs of workers are submitted."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ def check_profile(profile: Path | None) -> Path | None:
     if profile is None:
         return None
     option = "--workers-profile"
-    if not profile.is_dir():
+    # Not profile.is_dir(): it raises for a name that is too long.
+    if not os.path.isdir(profile):  # noqa: PTH112
         raise DirectoryMissingError(option, profile)
     return profile.absolute()

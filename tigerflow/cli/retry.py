@@ -1,5 +1,6 @@
 """`tigerflow retry`."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -131,7 +132,8 @@ def _named(
     found = [each for each in failures if each.origin == last]
     found = found or [each for each in failures if each.stem == last]
     if not found:
-        is_there = (inputs / last).exists()
+        # Not path.exists(): it raises for a name that is too long.
+        is_there = os.path.exists(inputs / last)  # noqa: PTH110
         meant = [] if is_there else [each.origin for each in failures]
         raise NotFailedError(name, task, meant)
     return found

@@ -154,7 +154,8 @@ def stop_command(
     """Ask the service of an output directory to finish what it has in hand and end."""
     with report_errors():
         state = output_dir / STATE
-        if not state.is_dir():
+        # Not state.is_dir(): it raises for a name that is too long.
+        if not os.path.isdir(state):  # noqa: PTH112
             raise NoRunError(output_dir)
         holder = find_running(state)
         if holder is None:

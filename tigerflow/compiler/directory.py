@@ -20,6 +20,7 @@ from tigerflow.errors import (
     DirectoryClashError,
     StaleWorkflowError,
     WorkflowDirectoryError,
+    absence,
 )
 from tigerflow.files import (
     ALL_READERS,
@@ -259,10 +260,11 @@ def _directories(workflow: Workflow) -> list[Path]:
 
 
 def _check_directories(pipeline: Pipeline, source: Path, run_dir: Path) -> None:
-    if not source.is_dir():
-        reason = "is not a directory" if source.exists() else "does not exist"
-        raise WorkflowDirectoryError(source, f"the input directory {reason}")
-    if run_dir.exists() and not run_dir.is_dir():
+    # Not those of Path: they raise for a name that is too long.
+    is_dir, exists = os.path.isdir, os.path.exists
+    if not is_dir(source):
+        raise WorkflowDirectoryError(source, f"the input directory {absence(source)}")
+    if exists(run_dir) and not is_dir(run_dir):
         raise WorkflowDirectoryError(run_dir, "the output directory is a file")
     if source.is_relative_to(run_dir / STATE):
         reason = "is TigerFlow's own; give the directory of the input files"
@@ -270,7 +272,7 @@ def _check_directories(pipeline: Pipeline, source: Path, run_dir: Path) -> None:
     for task in pipeline.tasks:
         kept = result_directory(task.name, keep_output=task.spec.keep_output)
         for results in (run_dir / kept, run_dir / error_directory(task.name)):
-            if results.is_dir() and results.samefile(source):
+            if is_dir(results) and results.samefile(source):
                 msg = (
                     f"The results of task {task.name!r} would go into the input "
                     f"directory {str(source)!r}; give another output directory"
