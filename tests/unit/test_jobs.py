@@ -11,13 +11,14 @@ import pytest
 from test_pool import SETTINGS, TASK, settle
 
 from tigerflow.faults import end_on_faults
+from tigerflow.log import logger
 from tigerflow.workers import jobs
 from tigerflow.workers.earlier import see_off_earlier
 from tigerflow.workers.jobs import JobLauncher, JobService
 from tigerflow.workers.link import LaunchError
 from tigerflow.workers.postman import Delivery, Postman
 from tigerflow.workers.protocol import Started
-from tigerflow.workers.scheduler import JobEvent
+from tigerflow.workers.scheduler import JobEvent, SubmitError
 from tigerflow.workers.status import TaskStatus
 
 
@@ -172,6 +173,32 @@ def test_job_that_was_not_taken_is_tried_again_and_told_to_leave(tmp_path, monke
 
     said = asyncio.run(asyncio.wait_for(launch(), 60))
     assert '"Stop"' in said
+
+
+def test_submission_that_fails_at_once_is_told_once_and_tried_again(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(jobs, "PAUSE_S", 0.01)
+    submission, failures, said = PlayedSubmission(), [SubmitError("no process")], []
+
+    def submit(*_):
+        if failures:
+            raise failures.pop()
+        return submission
+
+    async def launch():
+        with service(tmp_path, submission) as it:
+            ours = replace(it, submit=submit)
+            launcher = JobLauncher(TASK, tmp_path, SETTINGS, ours, TaskStatus())
+            links = await asyncio.gather(launcher.launch(), launcher.launch())
+            assert len({link.mailbox for link in links}) == 2
+
+    handler = logger.add(lambda message: said.append(message.record["message"]))
+    try:
+        asyncio.run(asyncio.wait_for(launch(), 60))
+    finally:
+        logger.remove(handler)
+    assert said == ["[work] no process; it is tried again"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

@@ -1,6 +1,7 @@
 """Starts workers as jobs of a scheduler."""
 
 import asyncio
+import contextlib
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -129,11 +130,9 @@ class JobLauncher:
             if not self._wanted:
                 loop.call_later(COLLECT_S, self._submit_wanted)
             self._wanted.append(future)
-            try:
+            with contextlib.suppress(SubmitError):
+                # After a pause, it is tried again.
                 return await future
-            except SubmitError as error:
-                logger.warning("[{}] {}; it is tried again", self._task.name, error)
-                self._pause()
 
     async def _until_free(self) -> None:
         """Return when workers may be submitted."""
@@ -176,8 +175,9 @@ class JobLauncher:
         except (OSError, SubmitError) as error:
             for job in jobs:
                 job.discard()
+            reason = self._reason(error)
             for future in wanted:
-                future.set_exception(self._reason(error))
+                future.set_exception(reason)
             return
         for share, job in zip(shares, jobs, strict=True):
             for future, link in zip(share, job.links, strict=True):
@@ -194,8 +194,11 @@ class JobLauncher:
         now = asyncio.get_running_loop().time()
         return sorted(node for node, until in self._avoided.items() if now < until)
 
-    def _reason(self, error: Exception) -> Exception:
-        if not isinstance(error, OSError):
+    def _reason(self, error: OSError | SubmitError) -> Exception:
+        """Return what is said to all who wait for a submission that has failed."""
+        if isinstance(error, SubmitError):
+            logger.warning("[{}] {}; it is tried again", self._task.name, error)
+            self._pause()
             return error
         if (owner := owner_of_others(self._run_dir)) is not None:
             place = self._run_dir / MAILBOXES
