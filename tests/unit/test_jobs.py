@@ -46,6 +46,24 @@ def test_nothing_is_submitted_once_the_run_has_ended(tmp_path):
     assert not [*(tmp_path / ".tigerflow/mailboxes").glob("*/*")]
 
 
+def test_nothing_is_submitted_when_earlier_workers_cannot_be_seen_off(tmp_path):
+    submitted = []
+
+    async def launch():
+        with service(tmp_path, None) as it:
+            earlier = asyncio.get_running_loop().create_future()
+            earlier.set_exception(KeyError("odd"))
+            ours = replace(
+                it, earlier=earlier, submit=lambda *job: submitted.append(job)
+            )
+            launcher = JobLauncher(TASK, tmp_path, SETTINGS, ours, TaskStatus())
+            with pytest.raises(KeyError, match="odd"):
+                await launcher.launch()
+
+    asyncio.run(asyncio.wait_for(launch(), 60))
+    assert submitted == []
+
+
 class HangingSubmission:
     """Takes no notice of anything but its kill."""
 

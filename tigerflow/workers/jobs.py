@@ -144,6 +144,8 @@ class JobLauncher:
         self._waiting.discard(waiting)
         if waiting.cancelled():
             raise LaunchError(_OVER)
+        # Else workers of an earlier service may be there, of which nobody knows.
+        waiting.result()
 
     async def _wait(self) -> None:
         await asyncio.shield(self._earlier)
