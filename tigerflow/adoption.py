@@ -31,8 +31,10 @@ def adopt(run_dir: Path, plan: Plan) -> None:
         OSError: a mark cannot be made.
     """
     tasks = [task for task in plan.tasks if _was_without_trace(run_dir, plan, task)]
+    if not tasks:
+        return
     holder = find_running(run_dir / STATE)
-    if not tasks or (holder is not None and holder.is_dask_based):
+    if holder is not None and holder.is_dask_based:
         return
     names = [
         entry.name

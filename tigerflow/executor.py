@@ -84,7 +84,7 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         self._connection: socket.socket | None = None
         self._jobs: dict[bytes, SubmittedJobInfo] = {}
         self._check_output_mtime = self.dag.check_output_mtime
-        self.dag.check_output_mtime = self._mend_output_mtime
+        self.dag.check_output_mtime = self._redate_outputs
         # Jobs are sent by Snakemake's thread and ended by the one that listens.
         self._lock = threading.Lock()
         #: Output -> when its run was called, in seconds since the epoch.
@@ -145,7 +145,7 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
                 if self._take(request.number) is not None:
                     self._fail(info, str(error))
 
-    async def _mend_output_mtime(self, job: Any, outputs: Sequence[str]) -> None:
+    async def _redate_outputs(self, job: Any, outputs: Sequence[str]) -> None:
         """Redate outputs that Snakemake would refuse as older than their inputs.
 
         It has just touched them; an input from a clock that is ahead is still newer.
