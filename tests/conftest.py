@@ -1,4 +1,7 @@
+import contextlib
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from single_task import Bench
@@ -46,3 +49,27 @@ def slurm(slurm_of_session):
     """A Slurm without jobs, and with all that it has in order."""
     slurm_of_session.restore()
     return slurm_of_session
+
+
+@pytest.fixture
+def as_nobody():
+    """Make a directory of this mode, and be a user without rights to it."""
+
+    @contextlib.contextmanager
+    def as_nobody(mode):
+        # Not tmp_path, which others may not enter.
+        with tempfile.TemporaryDirectory() as place:
+            directory = Path(place, "inputs")
+            directory.mkdir()
+            directory.chmod(mode)
+            Path(place).chmod(0o755)
+            user = os.geteuid()
+            if user == 0:
+                os.seteuid(65534)
+            try:
+                yield directory
+            finally:
+                os.seteuid(user)
+                directory.chmod(0o755)
+
+    return as_nobody

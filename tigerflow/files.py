@@ -255,10 +255,11 @@ def storage_problem(directory: Path) -> OSError | None:
 
 
 def listing_problem(directory: Path) -> OSError | None:
-    """Return why what is in a directory cannot be seen, or None."""
+    """Return why what is in a directory cannot be seen or reached, or None."""
     try:
         with os.scandir(directory) as entries:
             next(entries, None)
+        os.stat(f"{directory}/.")  # noqa: PTH116 -- keeps the dot
     except OSError as error:
         return error
     return None

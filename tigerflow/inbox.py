@@ -326,6 +326,8 @@ class Inbox:
     def _list_names(self) -> set[str] | None:
         try:
             names = os.listdir(self._directory)  # noqa: PTH208 -- thousands
+            # They may be seen where the directory itself may not be entered.
+            os.stat(f"{self._directory}/.")  # noqa: PTH116 -- keeps the dot
         except OSError as error:
             trouble = InputDirectoryError(self._directory, error)
             if str(trouble) != str(self._trouble):

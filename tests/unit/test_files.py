@@ -9,6 +9,7 @@ import pytest
 from tigerflow.files import (
     create_temporary,
     discard,
+    listing_problem,
     process_is_alive,
     read_object,
     remove_abandoned_temporaries,
@@ -220,3 +221,10 @@ def test_a_file_that_has_no_object_is_read_as_an_empty_one(tmp_path, text, expec
         path.write_text(text)
 
     assert read_object(path) == expected
+
+
+def test_a_directory_that_may_be_listed_but_not_entered_cannot_be_read(as_nobody):
+    with as_nobody(0o444) as directory:
+        assert listing_problem(directory).errno == errno.EACCES
+    with as_nobody(0o555) as directory:
+        assert listing_problem(directory) is None

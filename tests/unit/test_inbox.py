@@ -322,6 +322,22 @@ def test_a_directory_that_went_away_is_waited_for(directory):
         batches.wait_for(directory / "link.txt")
 
 
+def test_a_directory_that_may_be_listed_but_not_entered_is_waited_for(as_nobody):
+    told = []
+    with as_nobody(0o444) as directory:
+        inbox = Inbox(directory, ".txt", everything, SOON_S)
+
+        def end(trouble):
+            told.append(str(trouble))
+            inbox.stop()
+
+        inbox.on_trouble = end
+        assert inbox.batch(wait=False) is None
+    assert told == [
+        f"Cannot read input directory {str(directory)!r}: Permission denied"
+    ]
+
+
 def test_what_is_there_is_not_known_while_the_directory_cannot_be_read(directory):
     directory.rmdir()
     with Inbox(directory, ".txt", everything, SOON_S) as inbox:
