@@ -1,11 +1,18 @@
 import contextlib
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
 from single_task import Bench
 from slurm.throwaway import Cluster, what_is_missing
+
+
+def pytest_configure():
+    """Let what tests start be interrupted: a script that ends in `&` has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
