@@ -8,6 +8,8 @@ from runs import wait_until
 from single_task import slurm_task, task
 from two_hosts import jobs_on, two_hosts
 
+from tigerflow.layout import mailboxes
+
 CODE = """
 class Work(LocalTask):
     def run(context, input_file, output_file):
@@ -166,7 +168,7 @@ def test_outage_of_both_hosts_is_no_death_of_a_worker(flow, how):
         for host in hosts:
             host.heal()
         # Each of them has looked at the other again.
-        (pulse,) = flow.out.glob(".tigerflow/mailboxes/work/*/0/pulse")
+        (pulse,) = (flow.out / mailboxes("work")).glob("*/0/pulse")
         for sign in (pulse, flow.out / ".tigerflow" / "mailboxes" / "pulse"):
             for _ in range(2):
                 before = sign.read_bytes()

@@ -11,6 +11,7 @@ import pytest
 from test_pool import SETTINGS, TASK, settle
 
 from tigerflow.faults import end_on_faults
+from tigerflow.layout import mailboxes
 from tigerflow.log import logger
 from tigerflow.workers import jobs
 from tigerflow.workers.earlier import see_off_earlier
@@ -160,7 +161,7 @@ def test_job_that_was_taken_although_its_submission_failed_is_used(
             submission.kill()
             while (adopted := link._job.batch.submission) is submission:  # noqa: ASYNC110 -- nothing else tells
                 await asyncio.sleep(0.01)
-            number = tmp_path / ".tigerflow/mailboxes/work/aaaa/number"
+            number = tmp_path / mailboxes("work") / "aaaa" / "number"
             assert number.read_text() == "7"
             assert not link.ending.done()
             assert not launcher._paused_until
@@ -254,10 +255,10 @@ def test_mailboxes_go_with_their_service(tmp_path):
 def test_mailboxes_of_a_job_outlive_their_service(tmp_path):
     async def serve():
         with service(tmp_path, PlayedSubmission()):
-            (tmp_path / ".tigerflow/mailboxes/work/job").mkdir(parents=True)
+            (tmp_path / mailboxes("work") / "job").mkdir(parents=True)
 
     asyncio.run(serve())
-    assert (tmp_path / ".tigerflow/mailboxes/work/job").exists()
+    assert (tmp_path / mailboxes("work") / "job").exists()
 
 
 def deliveries(run_dir, *deliveries, then=None):
