@@ -24,7 +24,7 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "support"))
 
 from browsers import Look, a_browser  # noqa: E402 -- where it is comes first
 from terminals import Screen, terminal  # noqa: E402

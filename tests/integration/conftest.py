@@ -1,4 +1,4 @@
-"""What the tests of running services share."""
+"""What the tests that start processes share."""
 
 import pytest
 from runs import World
@@ -6,11 +6,16 @@ from services import Watched
 
 
 @pytest.fixture
-def world(tmp_path):
+def root(tmp_path):
+    """Where the files of a test are; a module may choose another place."""
+    return tmp_path
+
+
+@pytest.fixture
+def world(root):
     """Run directories, of which nothing may be left but files."""
-    made = World(tmp_path)
-    yield made
-    made.close()
+    with World(root) as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from flows import Flow
-from runs import World
 
 from tigerflow.workers import client
 
@@ -56,13 +55,6 @@ class WrongHost:
         self._thread.join()
         for path in (self._socket, Path(f"{self._socket}.lock")):
             path.unlink(missing_ok=True)
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 def _framed(*fields: bytes) -> bytes:

@@ -2,12 +2,10 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from runs import Run, World, wait_until
+from runs import Run, wait_until
 
 #: A task that forks in `{where}`; the child leaves by `{leave}`, and nothing of it
 #: may come after that. The code it ends with is noted by the worker.
@@ -62,13 +60,6 @@ FORK = """
     import multiprocessing
     fork = multiprocessing.get_context("fork")
 """
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 def _task(kind: str, where: str, leave: str) -> str:

@@ -8,11 +8,10 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import World, finish, wait_until
+from runs import finish, wait_until
 
 from tigerflow.settings import Settings
 from tigerflow.workers import client
@@ -35,13 +34,6 @@ needs_root = pytest.mark.skipif(
     os.getuid() != 0 or shutil.which("setpriv") is None,
     reason="only root can be somebody else",
 )
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flows import Flow
-from runs import DEADLINE_S, World, finish, wait_until
+from runs import DEADLINE_S, finish, wait_until
 from services import NOTHING_TO_DO, Watched, kill
 
 #: Notes the files of each call. One named `wait…` waits, one named `bad…` raises, one
@@ -53,13 +52,6 @@ def code(go: Path, base: str = "LocalTask") -> str:
 
 
 BASES = ["LocalTask", "LocalAsyncTask"]
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import test_workers
 from runs import Run, World, finish, wait_until
 from test_service_faults import small_disk
 
-_PATH = Path(__file__).parents[1] / "mailboxes"
+_PATH = Path(__file__).parents[1] / "support" / "mailboxes"
 
 #: What has nothing to do with how a worker is reached.
 _APART = {
@@ -71,9 +71,8 @@ class _MailboxWorld(World):
 
 @pytest.fixture(autouse=True)
 def world(tmp_path: Path) -> Iterator[World]:
-    made = _MailboxWorld(tmp_path)
-    yield made
-    made.close()
+    with _MailboxWorld(tmp_path) as made:
+        yield made
 
 
 #: Its failure is told in more than the page of a file that a full disk still has.

@@ -3,12 +3,12 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from flows import Flow
-from runs import DEADLINE_S, World, finish, module_text
+from runs import DEADLINE_S, finish, module_text
 from services import Watched
 
 _BIN = Path(sys.executable).parent
@@ -31,13 +31,6 @@ COPY = """
         def run(context, input_file, output_file):
             output_file.write_text(input_file.read_text())
 """
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 """What Snakemake says of mistakes in profiles of workers; no scheduler is needed."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from runs import DEADLINE_S, World
+from runs import DEADLINE_S
 from services import Watched
 
 pytestmark = pytest.mark.snakemake
@@ -36,13 +33,6 @@ cluster-generic-submit-cmd: "submit {resources.gpu}"
         "cluster-generic-submit-cmd",
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("name", MISTAKES)

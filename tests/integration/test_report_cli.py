@@ -28,16 +28,13 @@ TIGERFLOW = [sys.executable, "-m", "tigerflow"]
 
 
 @pytest.fixture
-def world(weird_tmp_path):
-    world = World(weird_tmp_path)
-    yield world
-    world.close()
+def root(weird_tmp_path):
+    return weird_tmp_path
 
 
 @pytest.fixture
-def flow(world):
+def flow(flow):
     """A tree of tasks, and files of which one fails in the head, one on the left."""
-    flow = Watched(world)
     flow.add_module(TREE)
     flow.add_inputs("a", "bad", "left")
     return flow
@@ -46,14 +43,13 @@ def flow(world):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The same, processed by the service; to be looked at only."""
-    world = World(tmp_path_factory.mktemp('it\'s "$(x)" & {y} é'))
-    flow = Watched(world)
-    flow.add_module(TREE)
-    flow.add_inputs("a", "bad", "left")
-    flow.write(HEAD, LEFT, RIGHT)
-    assert flow.once() == 1
-    yield flow
-    world.close()
+    with World(tmp_path_factory.mktemp('it\'s "$(x)" & {y} é')) as world:
+        flow = Watched(world)
+        flow.add_module(TREE)
+        flow.add_inputs("a", "bad", "left")
+        flow.write(HEAD, LEFT, RIGHT)
+        assert flow.once() == 1
+        yield flow
 
 
 def report(flow, *options):

@@ -48,27 +48,28 @@ ERRORS = ["head/bad.err", "left/fork.err", "right/fork.err"]
 
 
 @pytest.fixture
-def flow(weird_tmp_path):
-    world = World(weird_tmp_path)
-    flow = Watched(world)
+def root(weird_tmp_path):
+    return weird_tmp_path
+
+
+@pytest.fixture
+def flow(flow):
     flow.add_module(CODE.format(root=str(flow.root)))
     flow.add_inputs("a", "bad", "fork")
     flow.write(*TASKS)
-    yield flow
-    world.close()
+    return flow
 
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory):
     """A run with failed files; tests put back the errors that they remove."""
-    world = World(tmp_path_factory.mktemp("failed"))
-    flow = Watched(world)
-    flow.add_module(CODE.format(root=str(flow.root)))
-    flow.add_inputs("a", "bad", "fork")
-    flow.write(*TASKS)
-    assert flow.once() == 1
-    yield flow
-    world.close()
+    with World(tmp_path_factory.mktemp("failed")) as world:
+        flow = Watched(world)
+        flow.add_module(CODE.format(root=str(flow.root)))
+        flow.add_inputs("a", "bad", "fork")
+        flow.write(*TASKS)
+        assert flow.once() == 1
+        yield flow
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from flows import HEAD, LEFT, RIGHT
-from runs import DEADLINE_S, World, finish, wait_until
+from runs import DEADLINE_S, finish, wait_until
 from services import NOTHING_TO_DO, TREE, Watched, kill
 
 from tigerflow.requests import Request, ask
@@ -39,18 +37,6 @@ class Work(LocalTask):
         output_file.write_text(input_file.read_text())
     def teardown(context): note("teardown")
 """
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def flow(world):
-    return Watched(world)
 
 
 def test_tree_of_files_that_are_there_and_that_come(flow):

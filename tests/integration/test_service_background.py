@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import DEADLINE_S, World, lines, wait_until
-from services import Watched
+from runs import DEADLINE_S, lines, wait_until
 
 pytestmark = pytest.mark.snakemake
 
@@ -38,13 +37,10 @@ CALLABLE = [{"kind": "callable", "function": "steps:choose"}]
 
 
 @pytest.fixture
-def flow(tmp_path):
-    world = World(tmp_path)
-    flow = Watched(world)
+def flow(flow):
     flow.add_module(COPY)
     flow.write(WORK)
-    yield flow
-    world.close()
+    return flow
 
 
 def command(flow, *options):

@@ -1,12 +1,8 @@
 """Tasks, params and pipeline files that change between runs, or during one."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from flows import HEAD, LEFT, RIGHT
-from runs import World
-from services import NOTHING_TO_DO, TREE, Watched
+from services import NOTHING_TO_DO, TREE
 
 pytestmark = pytest.mark.snakemake
 
@@ -22,13 +18,6 @@ class Work(LocalTask):
         output_file.write_text(text + context.word)
 """
 WORK = {"name": "work", "module": "tasks.py:Work"}
-
-
-@pytest.fixture
-def flow(tmp_path: Path) -> Iterator[Watched]:
-    world = World(tmp_path)
-    yield Watched(world)
-    world.close()
 
 
 def test_changed_params_are_told_of_and_done_again_when_asked(flow):

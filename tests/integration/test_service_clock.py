@@ -62,7 +62,7 @@ class Clock:
 
     def __init__(self, directory: Path, compiler: str) -> None:
         library = directory / "clock.so"
-        source = Path(__file__).parents[1] / "clock.c"
+        source = Path(__file__).parents[1] / "support" / "clock.c"
         words = [compiler, "-shared", "-fPIC", "-o", str(library), str(source)]
         subprocess.run(words, check=True)
         self._path = directory / "clock"

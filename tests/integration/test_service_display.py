@@ -6,8 +6,8 @@ import sys
 
 import pytest
 from flows import HEAD, LEFT, RIGHT
-from runs import DEADLINE_S, World, lines, wait_until
-from services import TREE, Watched
+from runs import DEADLINE_S, lines, wait_until
+from services import TREE
 from terminals import terminal
 
 pytestmark = pytest.mark.snakemake
@@ -25,14 +25,11 @@ class Work(LocalTask):
 
 
 @pytest.fixture
-def flow(tmp_path):
-    world = World(tmp_path)
-    flow = Watched(world)
+def flow(flow):
     flow.environment |= {"TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
     for variable in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "COLORTERM"):
         flow.environment.pop(variable, None)
-    yield flow
-    world.close()
+    return flow
 
 
 def on_terminal(flow, *options, columns=200):

@@ -6,14 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flows import HEAD, LEFT, RIGHT
 from mounts import small_disk
-from runs import DEADLINE_S, World, wait_until
-from services import NOTHING_TO_DO, TREE, Watched, kill
+from runs import DEADLINE_S, wait_until
+from services import NOTHING_TO_DO, TREE, kill
 
 from tigerflow import journal
 
@@ -33,18 +32,6 @@ class Work(LocalTask):
             wait_for("go")
         output_file.write_text(input_file.read_text())
 """
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def flow(world):
-    return Watched(world)
 
 
 def test_after_a_kill_and_a_restart_snakemake_has_nothing_to_do(world, flow):

@@ -3,8 +3,7 @@
 import shlex
 
 import pytest
-from runs import World, lines, wait_until
-from services import Watched
+from runs import lines, wait_until
 
 pytestmark = pytest.mark.snakemake
 
@@ -17,13 +16,10 @@ class Work(LocalTask):
 
 
 @pytest.fixture
-def flow(tmp_path):
-    world = World(tmp_path)
-    flow = Watched(world)
+def flow(flow):
     flow.add_module(COPY)
     flow.write(WORK)
-    yield flow
-    world.close()
+    return flow
 
 
 def run_log(flow):

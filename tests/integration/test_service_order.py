@@ -1,11 +1,8 @@
 """The order in which files are processed: that of staging, or that of their names."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from flows import HEAD, LEFT
-from runs import World, lines
+from runs import lines
 from services import TREE, Watched
 
 pytestmark = pytest.mark.snakemake
@@ -23,12 +20,9 @@ REVERSED = BY_NAME | {"reverse": True}
 
 
 @pytest.fixture
-def flow(tmp_path: Path) -> Iterator[Watched]:
-    world = World(tmp_path)
-    flow = Watched(world)
+def flow(flow: Watched) -> Watched:
     flow.add_module(COPY)
-    yield flow
-    world.close()
+    return flow
 
 
 def names(count: int) -> list[str]:

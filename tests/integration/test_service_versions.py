@@ -3,12 +3,11 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flows import HEAD, LEFT
-from runs import DEADLINE_S, World, wait_until
+from runs import DEADLINE_S, wait_until
 from services import NOTHING_TO_DO, TREE, Watched
 
 from tigerflow.engine.metadata import LARGEST_CHECKED
@@ -30,13 +29,10 @@ class Work(LocalTask):
 
 
 @pytest.fixture
-def flow(tmp_path: Path) -> Iterator[Watched]:
-    world = World(tmp_path)
-    flow = Watched(world)
+def flow(flow: Watched) -> Watched:
     flow.add_module(COPY)
     flow.write(WORK)
-    yield flow
-    world.close()
+    return flow
 
 
 def touch(path: Path) -> None:

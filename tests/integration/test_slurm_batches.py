@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from runs import World, finish
+from runs import finish
 from single_task import slurm_task
 from slurm_flows import SLURM_DEADLINE_S, SlurmFlow
 
@@ -27,13 +27,6 @@ class Work(SlurmTask):
             output.write_text(source.read_text())
     def teardown(context): note("teardown")
 """
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 def call_sizes(lines):

@@ -16,7 +16,7 @@ from slurm.throwaway import Cluster
 
 pytestmark = pytest.mark.slurm
 
-_PROGRAM = Path(__file__).parents[1] / "slurm" / "cluster"
+_PROGRAM = Path(__file__).parents[1] / "support" / "slurm" / "cluster"
 
 #: Where Debian's packages would have their state.
 _SYSTEM = ("/etc", "/run", "/var", "/dev/shm")

@@ -4,13 +4,11 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import duckdb
 import pytest
 from flows import HEAD, LEFT, RIGHT, Flow
-from runs import World, finish, wait_until
+from runs import finish, wait_until
 
 pytestmark = pytest.mark.snakemake
 
@@ -67,18 +65,6 @@ class Work(LocalTask):
         output_file.write_text("whole")
     def teardown(context): note("teardown")
 """
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def flow(world):
-    return Flow(world)
 
 
 @pytest.fixture(params=["local", "tigerflow"])

@@ -11,9 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from flows import Flow
-from runs import World
-from services import Watched
 
 # First: Snakemake's modules import each other, and only in this order.
 import snakemake.api  # isort: skip
@@ -88,9 +85,7 @@ def test_each_periodic_name_of_snakemake_is_a_problem_here():
     assert missed == set()
 
 
-def test_scheduler_has_the_pool_that_is_made_larger(tmp_path: Path):
-    world = World(tmp_path)
-    flow = Flow(world)
+def test_scheduler_has_the_pool_that_is_made_larger(flow):
     flow.add_module("""
         class Work(LocalAsyncTask):
             async def run(context, input_file, output_file): pass
@@ -100,7 +95,6 @@ def test_scheduler_has_the_pool_that_is_made_larger(tmp_path: Path):
     with (flow.out / ".tigerflow/workflow/Snakefile").open("a") as snakefile:
         snakefile.write(PROBE)
     code, said = flow.snakemake(cores=1)
-    world.close()
     assert code == 0, said
     assert "executor snakemake.executors.local\n" in said
     # Snakemake's own: its cores and five more. Ours may have been added already.
@@ -136,14 +130,11 @@ def test_pool_of_threads_reads_its_size_at_each_submission():
         assert pool._max_workers == 2
 
 
-def test_metadata_has_the_time_that_a_run_took_without_that_before_it(tmp_path: Path):
-    world = World(tmp_path)
-    flow = Watched(world)
+def test_metadata_has_the_time_that_a_run_took_without_that_before_it(flow):
     flow.add_module(TIMED)
     flow.write({"name": "work", "module": "tasks.py:Work"})
     flow.add_inputs("a", "b")
     code = flow.once()
-    world.close()
     assert code == 0, flow.said
     metadata = flow.out / ".snakemake" / "metadata"
     records = [json.loads(path.read_text()) for path in metadata.iterdir()]
@@ -158,9 +149,7 @@ def test_metadata_has_the_time_that_a_run_took_without_that_before_it(tmp_path: 
         assert record["rule"] == "work"
 
 
-def test_checksum_of_an_input_is_read_as_snakemake_writes_it(tmp_path: Path):
-    world = World(tmp_path)
-    flow = Flow(world)
+def test_checksum_of_an_input_is_read_as_snakemake_writes_it(flow):
     flow.add_module(TIMED)
     # So long that its metadata is in a directory.
     long = "-".join(map(str, range(70)))
@@ -169,7 +158,6 @@ def test_checksum_of_an_input_is_read_as_snakemake_writes_it(tmp_path: Path):
     (flow.inputs / "more.txt").write_text("x" * (LARGEST_CHECKED + 1))
     flow.compile({"name": "work", "module": "tasks.py:Work"})
     code, said = flow.snakemake()
-    world.close()
     assert code == 0, said
     for stem, is_noted in [(long, True), ("most", True), ("more", False)]:
         path = flow.inputs / f"{stem}.txt"
@@ -211,9 +199,7 @@ print(code.name, sorted(late - sys.stdlib_module_names))
 """
 
 
-def test_window_imports_nothing_that_was_not_imported_before_it(tmp_path: Path):
-    world = World(tmp_path)
-    flow = Watched(world)
+def test_window_imports_nothing_that_was_not_imported_before_it(flow):
     flow.add_module(TIMED)
     flow.write({"name": "work", "module": "tasks.py:Work"})
     flow.add_inputs("a")
@@ -226,5 +212,4 @@ def test_window_imports_nothing_that_was_not_imported_before_it(tmp_path: Path):
         text=True,
         check=False,
     )
-    world.close()
     assert done.stdout.splitlines()[-1:] == ["DONE []"], done.stderr

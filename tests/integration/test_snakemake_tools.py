@@ -66,12 +66,11 @@ def _in_turns(watched):
 @pytest.fixture(scope="module", params=[_by_service, _by_snakemake, _in_turns])
 def made(request, tmp_path_factory):
     """A finished output directory, made in each of the ways; tools change nothing."""
-    world = World(tmp_path_factory.mktemp("made"))
-    watched = _flow(world)
-    watched.add_inputs(*STEMS)
-    request.param(watched)
-    yield watched
-    world.close()
+    with World(tmp_path_factory.mktemp("made")) as world:
+        watched = _flow(world)
+        watched.add_inputs(*STEMS)
+        request.param(watched)
+        yield watched
 
 
 def _outputs(made):
@@ -117,8 +116,7 @@ def test_report_has_each_job_with_its_runtime(made):
     }
 
 
-def test_report_tells_the_jobs_of_many_windows_apart(tmp_path):
-    world = World(tmp_path)
+def test_report_tells_the_jobs_of_many_windows_apart(world):
     watched = _flow(world)
     watched.add_inputs(*(f"f{number}" for number in range(MANY)))
     _by_service(watched)
@@ -127,7 +125,6 @@ def test_report_tells_the_jobs_of_many_windows_apart(tmp_path):
 
     counts = _jobs_of_report(watched.out / "report.html")
     assert counts == {"head": MANY, "left": MANY, "right": MANY}
-    world.close()
 
 
 def _jobs_of_report(path):

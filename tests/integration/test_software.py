@@ -3,7 +3,6 @@
 import os
 
 import pytest
-from runs import World
 from services import Watched
 from software import MODULE_SHELL, PLATFORM, Software, needed
 
@@ -61,16 +60,19 @@ def software(tmp_path):
 
 
 @pytest.fixture
-def flow(tmp_path, software):
+def root(tmp_path):
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def flow(world, tmp_path, software):
     """A project, its inputs and its results, none of them below another."""
-    world = World(tmp_path / "project")
     made = Watched(world, **software.variables)
     made.inputs, made.out = tmp_path / "inputs", tmp_path / "results"
     made.inputs.mkdir()
     made.add_module(TASKS)
     made.add_inputs("a", "b")
-    yield made
-    world.close()
+    return made
 
 
 def _prepare(flow, *tasks):

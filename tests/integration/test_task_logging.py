@@ -1,11 +1,7 @@
 """What a task does with loguru is its own business, and changes nothing of our log."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from runs import World
-from single_task import SYNC, Bench, task
+from single_task import SYNC, task
 
 #: As the documentation of loguru says.
 SET_UP = """
@@ -36,20 +32,6 @@ RUN = """
         def run(context, input_file, output_file):
             logger.info("a line of the task")
 """
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.close()
 
 
 def _task_lines(log: str) -> list[str]:

@@ -3,11 +3,10 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import World, finish, wait_until
+from runs import finish, wait_until
 
 from tigerflow.workers import client as thin_client
 
@@ -41,13 +40,6 @@ WAITING_ASYNC = """
 """
 GIVEN_UP = (1, "tigerflow: given up: the run has ended\n")
 HOST_DIED = (1, "tigerflow: the worker host died; see .tigerflow/logs/host.log\n")
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 def _start_waiting(run, stem="wait"):

@@ -2,11 +2,10 @@
 
 import os
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import World, finish, wait_until
+from runs import finish, wait_until
 
 COPY = """
     class Work(LocalTask):
@@ -15,13 +14,6 @@ COPY = """
             output_file.write_text(input_file.read_text())
         def teardown(context): note("teardown")
 """
-
-
-@pytest.fixture(autouse=True)
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 def test_setup_runs_once_for_many_files(world):

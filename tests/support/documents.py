@@ -20,7 +20,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 from runs import DEADLINE_S, wait_until
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PROGRAMS = Path(sys.executable).parent
 
 _TITLE = re.compile(r'title="([^"]+)"')

@@ -13,7 +13,7 @@ from platform import machine
 
 import pytest
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 #: What gives a bash the function `module`.
 MODULE_SHELL = Path("/usr/share/modules/init/bash")
 

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tigerflow.workers import client
 
@@ -47,12 +47,18 @@ def lines(path: Path) -> list[str]:
 
 
 class World:
-    """All run directories of one test."""
+    """All run directories of one test; as a context manager, it ends them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.mark = uuid.uuid4().hex
         self.runs: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def run(self, name: str = "run", **environment: str) -> "Run":
         run = Run(self.directory / name, self.environment(**environment))
