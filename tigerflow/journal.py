@@ -9,7 +9,8 @@ Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
 | event | further keys |
 | --- | --- |
 | `run_started` | `pid`, `host`, `version`, `python`, `snakemake`, and by task: \
-`tasks` (its parent), `versions`, `kinds`, `modules`, `params` |
+`tasks` (its parent), `versions`, `kinds`, `modules`, `params` (as given), `defaults` \
+(of the other params) |
 | `staged` | `files`: names of input files; `signatures`: (size, mtime in ns) of each |
 | `found` | as `staged`: files whose results were there already |
 | `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds`, \
@@ -200,6 +201,7 @@ _FORMS: Mapping[str, Callable[[object], bool]] = {
     "kinds": _is_map,
     "modules": _is_map,
     "params": _is_map,
+    "defaults": _is_map,
 }
 
 

@@ -227,6 +227,7 @@ class Service:
             kinds={task.name: task.spec.kind for task in tasks},
             modules={task.name: task.module for task in tasks},
             params={task.name: dict(task.param_texts) for task in tasks},
+            defaults={task.name: dict(task.param_defaults) for task in tasks},
         )
         logger.info("Starting pipeline execution")
 

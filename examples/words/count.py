@@ -34,7 +34,8 @@ class Count(LocalTask):
         words = (word.lower() for word in context.word.findall(text))
         counts = Counter(word for word in words if len(word) >= context.min_length)
         result = {"words": counts.total(), "counts": dict(counts.most_common())}
-        output_file.write_text(json.dumps(result, ensure_ascii=False, indent=1))
+        text = json.dumps(result, ensure_ascii=False, indent=1)
+        output_file.write_text(text + "\n")
 
 
 Count.cli()

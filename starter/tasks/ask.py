@@ -34,8 +34,9 @@ class Ask(LocalAsyncTask):
     @staticmethod
     async def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
         # While this file waits for its answer, the others go on.
-        found = await context.service(input_file.read_text(), context.seconds)
-        output_file.write_text(json.dumps(found, indent=2))
+        text = input_file.read_text().strip()
+        found = await context.service(text, context.seconds)
+        output_file.write_text(json.dumps(found, indent=2) + "\n")
 
     @staticmethod
     async def teardown(context: SetupContext) -> None:

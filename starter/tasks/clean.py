@@ -24,7 +24,8 @@ class Clean(LocalTask):
         if not text:
             # What is raised becomes the file's .err; the other files go on.
             raise ValueError("there is no word in it")
-        output_file.write_text(text.lower() if context.lower_case else text)
+        text = text.lower() if context.lower_case else text
+        output_file.write_text(text + "\n")
 
 
 # So this file is a program, too: python tasks/clean.py --help

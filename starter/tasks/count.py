@@ -26,7 +26,8 @@ class Count(SlurmTask):
     def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
         words = [word.strip(".,;:!?") for word in input_file.read_text().split()]
         counts = Counter(word for word in words if word not in context.skipped)
-        output_file.write_text(json.dumps(dict(counts.most_common(context.most))))
+        most = dict(counts.most_common(context.most))
+        output_file.write_text(json.dumps(most, indent=2) + "\n")
 
 
 Count.cli()

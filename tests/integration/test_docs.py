@@ -72,7 +72,7 @@ def test_tutorial_can_be_followed_with_nothing_but_its_text(tmp_path: Path) -> N
     assert "3 of 3 done" in printed
     assert "ValueError: there is no word in it" in printed
     assert "5 of 5 done" in printed
-    assert printed.endswith("tree. a in rests leopard a")
+    assert printed.endswith("tree. a in rests leopard a\n")
     assert "ValueError" in (tmp_path / "demo" / "report.html").read_text()
 
 

@@ -62,6 +62,9 @@ def test_what_it_writes_runs_at_once(run, weird_tmp_path):
     assert sorted(path.stem for path in first.glob("results/ask/*.json")) == ANIMALS
     lynx = json.loads((first / "results/ask/lynx.json").read_text())
     assert lynx["text"] == "the lynx hunts alone, in the snow, at night."
+    # A shell's prompt stands on a line of its own after `cat`.
+    results = [*first.glob("results/clean/*"), *first.glob("results/ask/*")]
+    assert [path.name for path in results if path.read_bytes()[-1:] != b"\n"] == []
     report = run("report", "results", "--json", cwd=first)
     assert json.loads(report.stdout)["progress"]["pipeline"]["finished"] == len(ANIMALS)
 
@@ -91,6 +94,7 @@ def test_what_it_writes_for_slurm_runs_on_a_cluster(run, weird_tmp_path, slurm):
     counted = first / "results-slurm" / "count"
     assert sorted(path.stem for path in counted.iterdir()) == ANIMALS
     assert json.loads((counted / "lynx.json").read_text())["lynx"] == 1
+    assert (counted / "lynx.json").read_bytes().endswith(b"}\n")
 
 
 def test_it_writes_a_pipeline_for_anywhere_and_one_with_a_slurm_task(

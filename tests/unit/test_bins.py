@@ -12,6 +12,7 @@ from tigerflow.reporting.bins import (
     duration_bins,
     moments,
     quantile,
+    working_s,
 )
 from tigerflow.reporting.chronicle import Life, Run
 from tigerflow.reporting.lanes import WorkerState, busy_share, lanes, united
@@ -55,6 +56,15 @@ def test_every_settled_file_is_in_one_bin():
 
     assert sum(moment.done for moment in found) == 500
     assert sum(moment.failed for moment in found) == 50
+
+
+def test_time_without_a_file_to_process_is_not_time_of_work():
+    first, second = a_run(100), Run(200.0, 300.0, {})
+    # Two files from 10 to 20 and 30, one from 60 to 70; one is left when it is killed.
+    first.staged.extend((10, 2, 20, -1, 30, -1, 60, 1, 70, -1))
+    second.staged.extend((210, 1))
+
+    assert working_s([first, second]) == 20 + 10 + 90
 
 
 def test_what_is_out_of_range_goes_to_the_nearest_bin():

@@ -205,6 +205,36 @@ def test_no_name_message_or_param_can_get_out_of_its_place(out):
     assert "s3cret" not in page
 
 
+def test_params_left_at_their_default_are_shown_with_it(out):
+    journal = out / ".tigerflow" / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    start = json.loads(lines[0])
+    start["params"]["language"] = {}
+    start["defaults"] = {"language": {"top": "3", "api_token": "s3cret"}}
+    journal.write_text("\n".join([json.dumps(start), *lines[1:]]) + "\n")
+
+    page = page_of(out)
+
+    found = Reader(page)
+    assert "top = 3 (default)" in found.text
+    assert "api_token = (hidden) (default)" in found.text
+    assert "s3cret" not in page
+
+
+def test_the_average_rate_leaves_out_time_without_files_to_process(out):
+    journal = out / ".tigerflow" / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    before = Reader(page_of(out)).text
+    # The service goes on for a day, and nothing arrives.
+    lines[-1]["at"] = "2026-11-23T09:00:00+00:00"
+    journal.write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+    after = Reader(page_of(out)).text
+
+    [rate] = re.findall(r"[\d,.]+ files an? \w+ on average", before)
+    assert f"{rate}; 1 d 4 h without files to process are not counted. Times" in after
+
+
 def test_a_directory_may_have_any_name(tmp_path):
     out = tmp_path / "<i>\udcff'\"{{ x }}"
     write_run(out, 3)

@@ -807,6 +807,20 @@ def test_params_are_checked_against_the_class(mistakes, module, params, expected
     assert mistakes(text) == [f"pipeline.yaml:{line}" for line in expected]
 
 
+def test_params_left_at_their_default_are_known_with_it(load):
+    text = one_task(module="pipelines:Typed", params="{number: 1, no-flag: yes}")
+
+    [task] = load(text).tasks
+
+    # An empty text and no list are nothing to show.
+    assert task.param_defaults == {"share": "0.5"}
+    assert load(one_task(module="pipelines:Typed")).tasks[0].param_defaults == {
+        "number": "1",
+        "share": "0.5",
+        "flag": "false",
+    }
+
+
 def test_params_keep_the_text_that_was_written(load):
     text = one_task(
         module="pipelines:Typed",

@@ -66,7 +66,7 @@ def retry_command(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE]...",
+            metavar="FILE",
             help="Input files; all that failed",
             autocompletion=complete_failed,
         ),

@@ -3,14 +3,18 @@
 from typing import Annotated
 
 import typer
+import typer.main
 
 from tigerflow import __version__
 from tigerflow.cli import check, init, report, retry, run, settings, tasks
 from tigerflow.cli import compile as _compile
+from tigerflow.cli._help import with_plain_help
+from tigerflow.tasks.params import HELP_OPTIONS
 
 app = typer.Typer(
     help="A result or a readable error for every file that arrives.",
     pretty_exceptions_enable=False,
+    context_settings=HELP_OPTIONS,
 )
 app.add_typer(tasks.app, name="tasks")
 app.command("init")(init.init_command)
@@ -48,4 +52,4 @@ def _options(
 
 def main() -> None:
     """Run the command with the process's arguments."""
-    app()
+    with_plain_help(typer.main.get_command(app))()

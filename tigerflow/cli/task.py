@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, Protocol
 import typer
 
 from tigerflow.cli._errors import report_errors
+from tigerflow.cli._help import with_plain_help
 from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._settings import load_settings
 from tigerflow.directory import Directories, DirectorySource
@@ -194,7 +195,7 @@ def run_task_command(task: type[Task]) -> NoReturn:
         fields, texts = task.fields(), dict[str, ParamText]()
         command = build_command(_parameters(task), _entry(task, texts))
         record_texts(command, fields, texts)
-    command.main(standalone_mode=True)
+    with_plain_help(command).main(standalone_mode=True)
     sys.exit(ExitCode.DONE)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tigerflow.errors import TaskLoadError, did_you_mean
@@ -52,6 +52,8 @@ class PipelineTask:
     batch_size: int = 1
     #: What to say of relative paths that the class's file opens.
     openings: Sequence[str] = ()
+    #: By field name, the params that the pipeline file leaves at their default.
+    param_defaults: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -184,7 +186,16 @@ def _load_tasks(
                 size = task.spec.batch_size or found.batch_size or 1
                 spec = located(task.spec, directory)
                 doc, code, openings = found.doc, found.code, found.openings
-                loaded = PipelineTask(spec, module, doc, by_name, code, size, openings)
+                loaded = PipelineTask(
+                    spec,
+                    module,
+                    doc,
+                    by_name,
+                    code,
+                    size,
+                    openings,
+                    _defaults(found, by_name),
+                )
                 yield task.place, loaded
 
 
@@ -199,6 +210,15 @@ def _commands(draft: TaskDraft) -> list[str]:
 def _param_texts(document: Document, task: ReadTask) -> dict[str, ParamText]:
     return {
         key: document.text((*task.place, "params", key)) for key in task.draft.params
+    }
+
+
+def _defaults(found: TaskDescription, given: Mapping[str, object]) -> dict[str, str]:
+    """Return the params that are left at their default, where that is something."""
+    return {
+        each.name: each.default_text
+        for each in found.fields
+        if each.default_text and each.keys.isdisjoint(given)
     }
 
 

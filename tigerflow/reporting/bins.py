@@ -78,6 +78,16 @@ def moments(stretch: Sequence[Run]) -> list[Moment]:
     ]
 
 
+def working_s(stretch: Sequence[Run]) -> float:
+    """Return for how many seconds there was a file to process: staged, not settled."""
+    total, since, depth = 0.0, 0.0, 0
+    for at, now in _depths(stretch):
+        if depth:
+            total += at - since
+        since, depth = at, now
+    return total
+
+
 def _counted(axis: TimeAxis, times: Iterable[float]) -> list[int]:
     counts = [0] * axis.count
     for at in times:

@@ -7,7 +7,13 @@ from typing import Any
 from tigerflow.plan import Plan, PlannedTask
 from tigerflow.report import RunReport, TaskReport
 from tigerflow.reporting import charts, shown
-from tigerflow.reporting.bins import Moment, duration_bins, moments, quantile
+from tigerflow.reporting.bins import (
+    Moment,
+    duration_bins,
+    moments,
+    quantile,
+    working_s,
+)
 from tigerflow.reporting.chronicle import Run, busiest_stretch
 from tigerflow.reporting.lanes import Lanes, busy_share, end_of, lanes
 
@@ -73,6 +79,8 @@ class TaskFacts:
     module: str
     version: str
     params: Sequence[tuple[str, str]]
+    #: Those that were left at their default.
+    defaults: Sequence[tuple[str, str]]
 
 
 def graph(report: RunReport, plan: Plan, runs: Sequence[Run]) -> tuple[TaskNode, ...]:
@@ -98,20 +106,23 @@ def graph(report: RunReport, plan: Plan, runs: Sequence[Run]) -> tuple[TaskNode,
 def facts(plan: Plan, runs: Sequence[Run]) -> list[TaskFacts]:
     """Return what the last run said of its tasks; of older ones, that is nothing."""
     last = runs[-1] if runs else Run(0, 0, {})
-    rows = []
-    for task in plan.tasks:
-        params = last.facts_by_task("params").get(task.name)
-        pairs = params.items() if isinstance(params, dict) else ()
-        rows.append(
-            TaskFacts(
-                task.name,
-                str(last.facts_by_task("kinds").get(task.name, shown.NONE)),
-                str(last.facts_by_task("modules").get(task.name, shown.NONE)),
-                str(last.facts_by_task("versions").get(task.name, shown.NONE)),
-                [(key, shown.param(key, value)) for key, value in pairs],
-            )
+    return [
+        TaskFacts(
+            task.name,
+            str(last.facts_by_task("kinds").get(task.name, shown.NONE)),
+            str(last.facts_by_task("modules").get(task.name, shown.NONE)),
+            str(last.facts_by_task("versions").get(task.name, shown.NONE)),
+            _params(last, "params", task.name),
+            _params(last, "defaults", task.name),
         )
-    return rows
+        for task in plan.tasks
+    ]
+
+
+def _params(run: Run, key: str, task: str) -> list[tuple[str, str]]:
+    found = run.facts_by_task(key).get(task)
+    pairs = found.items() if isinstance(found, dict) else ()
+    return [(name, shown.param(name, value)) for name, value in pairs]
 
 
 def over_time(report: RunReport, plan: Plan, runs: Sequence[Run]) -> Mapping[str, Any]:
@@ -120,13 +131,16 @@ def over_time(report: RunReport, plan: Plan, runs: Sequence[Run]) -> Mapping[str
     times = moments(stretch) if stretch else []
     settled = sum(moment.done + moment.failed for moment in times)
     lasted_s = stretch[-1].last - stretch[0].began if stretch else 0.0
+    # Where the journal does not say when files were taken up, all time counts.
+    worked_s = working_s(stretch) or lasted_s
     return {
         "runs": list(reversed(runs))[:RUNS_SHOWN],
         "runs_count": len(runs),
         "stretch": stretch,
-        "lasted_s": lasted_s,
+        "worked_s": worked_s,
+        "idle_s": lasted_s - worked_s,
         "settled": settled,
-        "speed": settled / lasted_s if lasted_s > 0 else 0.0,
+        "speed": settled / worked_s if worked_s > 0 else 0.0,
         "moments": [each for each in times if each.done or each.failed or each.depth],
         "throughput": charts.throughput(times) if settled else None,
         "depth": charts.queue_depth(times) if any(m.depth for m in times) else None,

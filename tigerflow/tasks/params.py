@@ -31,6 +31,9 @@ BASE_OPTIONS = frozenset(
     {"input_dir", "input_ext", "output_dir", "output_ext", "task_name", "once", "help"},
 )
 
+#: What shows help; a task's own option may be called so instead.
+HELP_OPTIONS = {"help_option_names": ["--help", "-h"]}
+
 #: In a value, it stands for the output directory.
 OUTPUT_DIR = "{output_dir}"
 
@@ -140,6 +143,17 @@ class FieldDescription:
     help: str
     hidden: bool
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys, written with `_`, that give it in a pipeline file."""
+        return frozenset({self.name, *_long_names(self.flags)})
+
+    @property
+    def default_text(self) -> str | None:
+        """The default, as a pipeline file would give it; None if there is none."""
+        is_flag = self.type == bool.__name__
+        return self.default.lower() if self.default and is_flag else self.default
+
 
 def read_fields(
     task: str,
@@ -198,7 +212,11 @@ def build_command(
     command.__doc__ = function.__doc__
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # Typer reads it
     command.__annotations__ = {each.name: each.annotation for each in parameters}
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings=HELP_OPTIONS,
+    )
     app.command(name)(command)
     return typer.main.get_command(app)
 
