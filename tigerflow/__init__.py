@@ -8,9 +8,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tigerflow.context import SetupContext
     from tigerflow.errors import TigerflowError
     from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask
+    from tigerflow.tasks.context import SetupContext
 
 __version__ = "0.3.2"
 
@@ -27,7 +27,7 @@ __all__ = [
 _HOMES = {
     "LocalAsyncTask": "tigerflow.tasks",
     "LocalTask": "tigerflow.tasks",
-    "SetupContext": "tigerflow.context",
+    "SetupContext": "tigerflow.tasks.context",
     "SlurmTask": "tigerflow.tasks",
     "TigerflowError": "tigerflow.errors",
 }

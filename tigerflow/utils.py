@@ -1,5 +1,5 @@
 """The import path of `SetupContext` that task modules use."""
 
-from tigerflow.context import SetupContext
+from tigerflow.tasks.context import SetupContext
 
 __all__ = ["SetupContext"]

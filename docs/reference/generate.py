@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from tigerflow.cli.root import app
 from tigerflow.pipeline import schema
+from tigerflow.pipeline.staging import STEPS
 from tigerflow.settings import Settings, unit_of
-from tigerflow.staging import STEPS
 from tigerflow.tasks.execution import ErrorRecord
 
 _MADE = (

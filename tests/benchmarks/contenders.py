@@ -79,7 +79,8 @@ Path(sys.argv[2]).write_text(Path(sys.argv[1]).read_text())
 
 #: Our command line, on a file system that is taken for a remote one.
 SCAN_ONLY = """
-from tigerflow import inbox, main
+from tigerflow import main
+from tigerflow.service import inbox
 
 inbox._is_remote = lambda *_: True
 main()

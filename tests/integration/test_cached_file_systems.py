@@ -133,7 +133,7 @@ def test_file_of_a_worker_that_was_killed_goes_to_another_at_once(flow):
     flow.add_inputs("a")
     (flow.inputs / "b.txt").write_text("long")
     wait_until(lambda: "run b long" in flow.noted())
-    [worker] = flow.world.processes("tigerflow.workers.remote")
+    [worker] = flow.world.processes("tigerflow.workers.process.remote")
     kill(worker)
     wait_until(lambda: flow.noted().count("run b long") == 2)
     (flow.root / "go").touch()

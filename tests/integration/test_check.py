@@ -12,8 +12,8 @@ from software import Software, needed
 from terminals import terminal
 
 from tigerflow.engine import rehearsal
-from tigerflow.tasks import commands
-from tigerflow.tasks.commands import Doubt, find_doubts, look_at
+from tigerflow.tasks.shell import commands
+from tigerflow.tasks.shell.commands import Doubt, find_doubts, look_at
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]

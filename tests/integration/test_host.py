@@ -16,7 +16,7 @@ from runs import finish, wait_until
 from tigerflow.settings import Settings
 from tigerflow.workers import client
 from tigerflow.workers.client import HostError
-from tigerflow.workers.host import Host
+from tigerflow.workers.dispatch.host import Host
 
 COPY = """
     class Work(LocalTask):
@@ -137,7 +137,7 @@ def test_host_makes_again_what_a_cleaner_has_taken(world, run):
     run.add_task(COPY)
     run.add_task(COPY, "other")
     assert run.process("a") == (0, "")
-    (host,) = world.processes("workers.host")
+    (host,) = world.processes("dispatch.host")
     with contextlib.chdir(run.path):
         path = Path(client.socket_path())
     before = {each for each in run.runtime_files() if each.suffix != ".lock"}
@@ -148,7 +148,7 @@ def test_host_makes_again_what_a_cleaner_has_taken(world, run):
     wait_until(lambda: before <= set(run.runtime_files()), "they are there again")
     # The same host, with a worker that starts now.
     assert run.process("b", "other") == (0, "")
-    assert world.processes("workers.host") == [host]
+    assert world.processes("dispatch.host") == [host]
     assert run.stop() == ""
 
 
@@ -237,26 +237,26 @@ def test_nonsense_harms_no_one(world, run, payload):
     with _connect(run) as connection:
         connection.sendall(payload)
     assert run.process("b") == (0, "")
-    assert len(world.processes("workers.host")) == 1
+    assert len(world.processes("dispatch.host")) == 1
 
 
 def test_silent_client_does_not_hold_the_end(world, run):
     run.process("a")
     connection = _connect(run)
     assert run.stop() == ""
-    wait_until(lambda: not world.processes("workers.host"))
+    wait_until(lambda: not world.processes("dispatch.host"))
     connection.close()
 
 
 def test_stale_socket_of_a_killed_host_is_replaced(world, run):
     run.process("a")
-    (host,) = world.processes("workers.host")
+    (host,) = world.processes("dispatch.host")
     os.kill(host, 9)
     wait_until(lambda: not world.processes("workers."))
     assert _socket_of(run).exists()
     clients = [run.start(stem) for stem in "bcdef"]
     assert [finish(each) for each in clients] == [(0, "")] * 5
-    assert len(world.processes("workers.host")) == 1
+    assert len(world.processes("dispatch.host")) == 1
 
 
 def test_module_in_the_run_directory_does_not_pass_for_ours(run):
@@ -269,7 +269,7 @@ def test_slurm_job_has_a_host_of_its_own(world, run):
     run.process("a")
     run.environment["SLURM_JOB_ID"] = "4711"
     assert run.process("b") == (0, "")
-    assert len(world.processes("workers.host")) == 2
+    assert len(world.processes("dispatch.host")) == 2
     run.end_owner()
     wait_until(lambda: not world.processes("tigerflow"))
     assert _all_sockets(run) == []

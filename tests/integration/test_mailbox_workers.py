@@ -139,7 +139,7 @@ def test_no_room_for_a_mailbox_blames_no_file(world):
 
 def _signal_job(world, number):
     """Send a signal to all processes of a job, as Grid Engine does."""
-    for word in ("workers.job", "workers.remote"):
+    for word in ("process.job", "process.remote"):
         for pid in world.processes(word):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

@@ -8,7 +8,7 @@ from runs import wait_until
 from single_task import slurm_task, task
 from two_hosts import jobs_on, two_hosts
 
-from tigerflow.layout import mailboxes
+from tigerflow.rundir.layout import mailboxes
 
 CODE = """
 class Work(LocalTask):

@@ -20,7 +20,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode
 
 from tigerflow.engine import plugins
-from tigerflow.workers.slurm_plugin import is_of_slurm
+from tigerflow.engine.slurm_plugin import is_of_slurm
 
 pytestmark = pytest.mark.snakemake
 

@@ -7,7 +7,7 @@ import pytest
 from browsers import CHROMIUM, Look, a_browser
 from journals import SPEECH, write_run
 
-from tigerflow.reporting.publish import publish
+from tigerflow.report.page.publish import publish
 
 PHONE = {"width": 390, "height": 844}
 CHARTS = 3 + len(SPEECH)

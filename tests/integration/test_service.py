@@ -9,7 +9,7 @@ from flows import HEAD, LEFT, RIGHT
 from runs import DEADLINE_S, finish, wait_until
 from services import NOTHING_TO_DO, TREE, Watched, kill
 
-from tigerflow.requests import Request, ask
+from tigerflow.rundir.requests import Request, ask
 
 pytestmark = pytest.mark.snakemake
 

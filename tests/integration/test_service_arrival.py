@@ -13,7 +13,7 @@ import pytest
 from remote import remote_directory
 from runs import DEADLINE_S, wait_until
 
-from tigerflow.inbox import Inbox
+from tigerflow.service.inbox import Inbox
 
 pytestmark = pytest.mark.snakemake
 

@@ -14,7 +14,7 @@ from mounts import small_disk
 from runs import DEADLINE_S, wait_until
 from services import NOTHING_TO_DO, TREE, kill
 
-from tigerflow import journal
+from tigerflow.rundir import journal
 
 pytestmark = pytest.mark.snakemake
 
@@ -55,7 +55,7 @@ def test_file_is_tried_again_when_its_worker_is_killed(world, flow):
     process = flow.watch("--once")
     for tries in (1, 2):
         wait_until(lambda n=tries: len(flow.noted("run wait")) == n)
-        for pid in world.processes("workers.worker"):
+        for pid in world.processes("process.worker"):
             kill(pid)
     wait_until(lambda: len(flow.noted("run wait")) == 3)
     (flow.root / "go").touch()
@@ -180,7 +180,7 @@ def _windows(world, service):
 VICTIMS = {
     "window": _windows,
     "forkserver": _fork_servers,
-    "workers": lambda world, _: world.processes("workers.worker"),
+    "workers": lambda world, _: world.processes("process.worker"),
 }
 
 

@@ -149,9 +149,9 @@ import sys
 from pathlib import Path
 from tigerflow.compiler.directory import compile_workflow
 from tigerflow.log import configure
-from tigerflow.options import RunnerOptions
+from tigerflow.service.options import RunnerOptions
 from tigerflow.pipeline.spec import load_pipeline
-from tigerflow.service import Service
+from tigerflow.service.service import Service
 from tigerflow.settings import Settings
 configure()
 pipeline, inputs, out = map(Path, sys.argv[1:])

@@ -263,5 +263,5 @@ def test_another_user_sees_no_name_of_a_file_among_jobs_and_processes(secret):
     seen = secret("squeue --format=%all; scontrol show job --all --details")
     assert "rule_work" in seen
     seen += secret(COMMANDS) + secret(COMMANDS, host=run)
-    assert "tigerflow.workers.remote" in seen
+    assert "tigerflow.workers.process.remote" in seen
     assert "secret" not in seen

@@ -15,7 +15,7 @@ from runs import DEADLINE_S, lines, runtime_files, wait_until
 from single_task import LINE, TRANSCRIBE, Bench, Service, slurm_task
 from slurm_flows import generic_profile, parent_of
 
-from tigerflow.layout import STATE
+from tigerflow.rundir.layout import STATE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 

@@ -472,7 +472,7 @@ def test_worker_killed_under_a_file_fails_that_file_alone(world, either):
     either.compile({"name": "work"})
     process = either.start()
     wait_until(lambda: either.noted("run b"))
-    (worker,) = world.processes("workers.worker")
+    (worker,) = world.processes("process.worker")
     os.kill(worker, signal.SIGKILL)
     code, _ = finish(process)
     assert code == 1

@@ -23,8 +23,8 @@ from tigerflow.engine.metadata import (
     checksum_of,
     recorded_checksum,
 )
-from tigerflow.inbox import signature_of
 from tigerflow.naming import snakemake_problem
+from tigerflow.rundir.signatures import signature_of
 
 pytestmark = pytest.mark.snakemake
 

@@ -263,7 +263,7 @@ def test_next_run_starts_while_the_killed_ones_worker_tears_down(world):
     run.end_owner()
     run.until_noted("teardown begins")
     client = run.start("b")
-    wait_until(lambda: len(world.processes("workers.host")) == 2)
+    wait_until(lambda: len(world.processes("dispatch.host")) == 2)
     (run.path / "go").touch()
     assert finish(client) == (0, "")
     # What setup opens may allow a single user: the two never overlap.
@@ -278,7 +278,7 @@ def test_host_killed_under_a_file_fails_it_and_the_next_client_starts_another(
     run = world.run()
     run.add_task(code)
     client = _start_waiting(run)
-    (host,) = world.processes("workers.host")
+    (host,) = world.processes("dispatch.host")
     os.kill(host, signal.SIGKILL)
     assert finish(client) == HOST_DIED
     assert run.process("next") == (0, "")
@@ -302,11 +302,11 @@ def test_host_killed_while_it_tears_down_keeps_the_next_one_waiting(world):
                 note("teardown ends")
     """)
     assert run.process("a") == (0, "")
-    (host,) = world.processes("workers.host")
+    (host,) = world.processes("dispatch.host")
     os.kill(host, signal.SIGKILL)
     run.until_noted("teardown begins")
     client = run.start("b")
-    wait_until(lambda: world.processes("workers.host"))
+    wait_until(lambda: world.processes("dispatch.host"))
     (run.path / "go").touch()
     assert finish(client) == (0, "")
     assert run.noted() == ["setup", "teardown begins", "teardown ends", "setup"]
@@ -321,7 +321,7 @@ def test_host_killed_leaves_no_child_of_the_task(world):
                 subprocess.Popen(["sleep", "1000"])
     """)
     assert run.process("a") == (0, "")
-    (host,) = world.processes("workers.host")
+    (host,) = world.processes("dispatch.host")
     os.kill(host, signal.SIGKILL)
     wait_until(lambda: not world.processes("sleep"))
     _remove_leftovers(run)
@@ -331,7 +331,7 @@ def test_host_killed_under_a_file_that_cannot_be_interrupted(world):
     run = world.run(TIGERFLOW_WORKER_GRACE="1")
     run.add_task(WAITING)
     client = _start_waiting(run, "freeze")
-    (host,) = world.processes("workers.host")
+    (host,) = world.processes("dispatch.host")
     os.kill(host, signal.SIGKILL)
     assert finish(client) == HOST_DIED
     wait_until(lambda: not world.processes("tigerflow"))
@@ -360,7 +360,7 @@ def test_host_told_to_terminate_tears_down(world):
     run = world.run()
     run.add_task(WAITING)
     client = _start_waiting(run)
-    (host,) = world.processes("workers.host")
+    (host,) = world.processes("dispatch.host")
     os.kill(host, signal.SIGTERM)
     assert finish(client) == GIVEN_UP
     wait_until(lambda: not world.processes("workers."))

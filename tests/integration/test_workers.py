@@ -194,7 +194,7 @@ def test_setup_that_raised_is_tried_again_after_the_run_was_killed(world):
     """)
     assert run.process("a")[0] == 1
     run.end_owner()
-    wait_until(lambda: not world.processes("workers.host"))
+    wait_until(lambda: not world.processes("dispatch.host"))
     assert run.process("a")[0] == 1
     assert run.noted() == ["setup"] * 2
 
@@ -421,7 +421,7 @@ def test_idle_worker_goes_while_another_task_goes_on(world):
     assert run.process("b") == (0, "")
     (run.path / "go").touch()
     assert finish(client) == (0, "")
-    assert len(world.processes("workers.host")) == 1
+    assert len(world.processes("dispatch.host")) == 1
 
 
 @pytest.mark.parametrize("task", ["LocalAsyncTask"])
@@ -519,7 +519,7 @@ def test_clients_that_start_at_once_share_one_host(world):
     run.add_task(COPY)
     clients = [run.start(f"f{number}") for number in range(20)]
     assert [finish(client) for client in clients] == [(0, "")] * 20
-    assert len(world.processes("workers.host")) == 1
+    assert len(world.processes("dispatch.host")) == 1
     assert run.noted() == ["setup"]
 
 
@@ -577,7 +577,7 @@ def test_worker_is_started_once_there_are_descriptors_again(world):
     run.add_task(COPY)
     run.add_task(COPY, "other")
     assert run.process("a") == (0, "")
-    (host,) = world.processes("workers.host")
+    (host,) = world.processes("dispatch.host")
     limit = resource.prlimit(host, resource.RLIMIT_NOFILE)
     taken = max(int(each.name) for each in Path(f"/proc/{host}/fd").iterdir())
     # For the client's connection and one file.

@@ -13,7 +13,7 @@ from typing import Any
 from flows import Flow
 from runs import DEADLINE_S, World, wait_until
 
-from tigerflow import journal
+from tigerflow.rundir import journal
 
 NOTHING_TO_DO = "Nothing to be done"
 

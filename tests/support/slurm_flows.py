@@ -16,7 +16,7 @@ from services import Watched
 from slurm.hosts import ClusterError
 from slurm.throwaway import Cluster
 
-from tigerflow import journal
+from tigerflow.rundir import journal
 
 #: What a test waits for at the most; several together take their time on two cores.
 SLURM_DEADLINE_S = 240
@@ -296,7 +296,7 @@ class WorkerCount:
         return {number for number, name in jobs if name != OTHERS}
 
     def _live(self) -> set[str]:
-        pids = self._world.processes("tigerflow.workers.remote")
+        pids = self._world.processes("tigerflow.workers.process.remote")
         return {_job_of(pid) for pid in pids} - {""}
 
     def look(self, times: int = 10) -> None:

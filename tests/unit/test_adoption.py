@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from tigerflow.adoption import adopt
 from tigerflow.errors import NoRunError
-from tigerflow.plan import Plan, PlannedTask
+from tigerflow.rundir.adoption import adopt
+from tigerflow.rundir.plan import Plan, PlannedTask
 
 NANOSECONDS = 10**9
 

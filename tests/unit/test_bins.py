@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tigerflow.reporting.bins import (
+from tigerflow.report.page.bins import (
     DECADE_BINS,
     TIME_BINS,
     DurationBin,
@@ -14,8 +14,8 @@ from tigerflow.reporting.bins import (
     quantile,
     working_s,
 )
-from tigerflow.reporting.chronicle import Life, Run
-from tigerflow.reporting.lanes import WorkerState, busy_share, lanes, united
+from tigerflow.report.page.chronicle import Life, Run
+from tigerflow.report.page.lanes import WorkerState, busy_share, lanes, united
 
 PENDING, SETUP, IDLE, BUSY = WorkerState
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tigerflow.reporting.bins import moments
-from tigerflow.reporting.chronicle import SLOWEST, Chronicle, busiest_stretch
+from tigerflow.report.page.bins import moments
+from tigerflow.report.page.chronicle import SLOWEST, Chronicle, busiest_stretch
 
 BEGAN = datetime(2026, 11, 22, 5, tzinfo=UTC).timestamp()
 

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from tigerflow.tasks.commands import is_shell_only
-from tigerflow.tasks.launch import setup_script
+from tigerflow.tasks.shell.commands import is_shell_only
+from tigerflow.tasks.shell.launch import setup_script
 
 
 @pytest.mark.parametrize(

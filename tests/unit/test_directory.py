@@ -3,13 +3,13 @@ import os
 
 import pytest
 
-from tigerflow.directory import Directories, DirectorySource
 from tigerflow.errors import (
     DirectoryClashError,
     DirectoryMissingError,
     NameRuleError,
     OutputDirectoryError,
 )
+from tigerflow.service.directory import Directories, DirectorySource
 from tigerflow.tasks.execution import Batch
 from tigerflow.tasks.strays import Strays
 

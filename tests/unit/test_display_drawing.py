@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tigerflow.cli._progress import Pace, View, shown_pace, shown_time
 from tigerflow.cli._signs import signs_for
-from tigerflow.snapshot import Phase, Snapshot, TaskSnapshot
+from tigerflow.service.snapshot import Phase, Snapshot, TaskSnapshot
 
 BUSY = Snapshot(
     phase=Phase.SERVING,

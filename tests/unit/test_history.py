@@ -1,6 +1,6 @@
 """What the journal tells of earlier runs."""
 
-from tigerflow.history import read_history
+from tigerflow.rundir.history import read_history
 
 NOW = {"up": "v2", "down": "w1"}
 

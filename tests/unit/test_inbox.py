@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tigerflow import inbox as inbox_module
-from tigerflow.inbox import Inbox, signature_of
 from tigerflow.log import logger
 from tigerflow.naming import temporary_name
+from tigerflow.rundir.signatures import signature_of
+from tigerflow.service import inbox as inbox_module
+from tigerflow.service.inbox import Inbox
 
 DEADLINE_S = 60
 

@@ -11,16 +11,16 @@ import pytest
 from test_pool import SETTINGS, TASK, settle
 
 from tigerflow.faults import end_on_faults
-from tigerflow.layout import mailboxes
 from tigerflow.log import logger
-from tigerflow.workers import jobs
-from tigerflow.workers.earlier import see_off_earlier
-from tigerflow.workers.jobs import JobLauncher, JobService
-from tigerflow.workers.link import LaunchError
-from tigerflow.workers.postman import Delivery, Postman
+from tigerflow.rundir.layout import mailboxes
+from tigerflow.workers.dispatch import jobs
+from tigerflow.workers.dispatch.earlier import see_off_earlier
+from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
+from tigerflow.workers.dispatch.link import LaunchError
+from tigerflow.workers.dispatch.postman import Delivery, Postman
+from tigerflow.workers.dispatch.scheduler import JobEvent, SubmitError
+from tigerflow.workers.dispatch.status import TaskStatus
 from tigerflow.workers.protocol import Started
-from tigerflow.workers.scheduler import JobEvent, SubmitError
-from tigerflow.workers.status import TaskStatus
 
 
 def test_nothing_is_submitted_once_the_run_has_ended(tmp_path):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tigerflow import journal
-from tigerflow.journal import Journal, read
+from tigerflow.rundir import journal
+from tigerflow.rundir.journal import Journal, read
 
 
 @pytest.fixture

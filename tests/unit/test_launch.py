@@ -1,4 +1,4 @@
-from tigerflow.tasks.launch import starting_directory
+from tigerflow.tasks.shell.launch import starting_directory
 
 
 def test_a_process_starts_at_its_home_or_where_that_is_missing_in_the_run_directory(

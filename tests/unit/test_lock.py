@@ -14,15 +14,15 @@ import time
 import pytest
 from runs import wait_until
 
-from tigerflow import lock as lock_module
 from tigerflow.errors import RunningError
-from tigerflow.lock import BEAT_S, RunLock, find_running, read_holder
-from tigerflow.requests import Request, ask, is_answered
+from tigerflow.rundir import lock as lock_module
+from tigerflow.rundir.lock import BEAT_S, RunLock, find_running, read_holder
+from tigerflow.rundir.requests import Request, ask, is_answered
 
 HOLD = """
 import sys
 from pathlib import Path
-from tigerflow.lock import RunLock
+from tigerflow.rundir.lock import RunLock
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from tigerflow.faults import end_on_faults
-from tigerflow.layout import MAILBOX_EXIT, MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_PULSE
+from tigerflow.rundir.layout import (
+    MAILBOX_EXIT,
+    MAILBOX_INBOX,
+    MAILBOX_OUTBOX,
+    MAILBOX_PULSE,
+)
 from tigerflow.settings import Settings
+from tigerflow.workers.dispatch.postman import Postman, Round
 from tigerflow.workers.mailbox import Receiver, Sender, make_mailbox
-from tigerflow.workers.postman import Postman, Round
 from tigerflow.workers.protocol import (
     Answer,
     Fate,

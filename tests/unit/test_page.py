@@ -12,9 +12,9 @@ import pytest
 from journals import SPEECH, write_run
 
 from tigerflow.errors import MissingLibraryError, NoRunError, ReportFileError
-from tigerflow.report import read_report
-from tigerflow.reporting import charts
-from tigerflow.reporting.publish import publish
+from tigerflow.report.page import charts
+from tigerflow.report.page.publish import publish
+from tigerflow.report.run_report import read_report
 
 HOSTILE = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% x %}"
@@ -396,7 +396,7 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(
     out, tmp_path, monkeypatch
 ):
     # As if it were not installed.
-    monkeypatch.setitem(sys.modules, "tigerflow.reporting.page", None)
+    monkeypatch.setitem(sys.modules, "tigerflow.report.page.render", None)
 
     with pytest.raises(MissingLibraryError) as caught:
         publish(out, tmp_path / "report.html")

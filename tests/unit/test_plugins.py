@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tigerflow.engine import plugins
-from tigerflow.workers.slurm_plugin import number_said
+from tigerflow.engine.slurm_plugin import number_said
 
 
 class Exited(BaseException):

@@ -13,9 +13,11 @@ import pytest
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.settings import Settings
 from tigerflow.tasks.execution import FileJob
-from tigerflow.workers.link import Ending, LaunchError, NoRoomError
-from tigerflow.workers.pace import REMEMBERED
-from tigerflow.workers.pool import TaskPool
+from tigerflow.tasks.worker_task import WorkerTask
+from tigerflow.workers.dispatch.link import Ending, LaunchError, NoRoomError
+from tigerflow.workers.dispatch.pace import REMEMBERED
+from tigerflow.workers.dispatch.pool import TaskPool
+from tigerflow.workers.dispatch.starts import MOST_EVICTIONS
 from tigerflow.workers.protocol import (
     Answer,
     Fate,
@@ -27,9 +29,7 @@ from tigerflow.workers.protocol import (
     Recall,
     SetupFailed,
     Started,
-    WorkerTask,
 )
-from tigerflow.workers.starts import MOST_EVICTIONS
 
 TASK = WorkerTask(
     name="work",

@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
+from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.protocol import (
     Answer,
     Fate,
@@ -12,7 +13,6 @@ from tigerflow.workers.protocol import (
     Ready,
     SetupFailed,
     TeardownFailed,
-    WorkerTask,
     decode,
     encode,
 )

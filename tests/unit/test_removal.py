@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tigerflow.inbox import signature_of
-from tigerflow.removal import InputRemoval
+from tigerflow.rundir.signatures import signature_of
+from tigerflow.service.removal import InputRemoval
 
 
 @pytest.fixture

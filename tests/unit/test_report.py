@@ -10,11 +10,7 @@ import pytest
 from tigerflow import __version__
 from tigerflow.errors import NoRunError, PlanError
 from tigerflow.files import write_json
-from tigerflow.journal import read
-from tigerflow.lock import Holder
-from tigerflow.plan import Plan, PlannedTask, read_plan
-from tigerflow.progress import FileState, Judge, Listed, TaskState
-from tigerflow.report import (
+from tigerflow.report.run_report import (
     Journaled,
     Timing,
     as_json,
@@ -22,7 +18,11 @@ from tigerflow.report import (
     digest,
     read_report,
 )
-from tigerflow.targets import Status, Targets
+from tigerflow.rundir.journal import read
+from tigerflow.rundir.lock import Holder
+from tigerflow.rundir.plan import Plan, PlannedTask, read_plan
+from tigerflow.rundir.progress import FileState, Judge, Listed, TaskState
+from tigerflow.service.targets import Status, Targets
 
 TREE = Plan(
     ".txt",

@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from tigerflow import shortage as module
-from tigerflow.layout import RunLayout
+from tigerflow.rundir.layout import RunLayout
 from tigerflow.shortage import in_thread, is_shortage, start_thread
-from tigerflow.workers import local
-from tigerflow.workers.link import LaunchError
-from tigerflow.workers.local import LocalLauncher
-from tigerflow.workers.protocol import WorkerTask
+from tigerflow.tasks.worker_task import WorkerTask
+from tigerflow.workers.dispatch import local
+from tigerflow.workers.dispatch.link import LaunchError
+from tigerflow.workers.dispatch.local import LocalLauncher
 
 NO_THREAD = "can't start new thread"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tigerflow.reporting import shown
+from tigerflow.report.page import shown
 
 
 @pytest.mark.parametrize(

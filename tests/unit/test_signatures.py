@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from runs import wait_until
 
-from tigerflow import signatures as module
-from tigerflow.signatures import Signatures, _locked
+from tigerflow.rundir import signatures as module
+from tigerflow.rundir.signatures import Signatures, _locked
 
 
 @pytest.fixture

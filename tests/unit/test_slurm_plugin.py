@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tigerflow.workers import slurm_plugin
-from tigerflow.workers.slurm_plugin import adapt_slurm_plugin, leave_allocation
+from tigerflow.engine import slurm_plugin
+from tigerflow.engine.slurm_plugin import adapt_slurm_plugin, leave_allocation
 
 
 async def _ask(command, _logger):

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tigerflow.workers import lookout as lookouts
-from tigerflow.workers import slurm
-from tigerflow.workers.lookout import Lookout
-from tigerflow.workers.slurm import AdoptedJob, Follower, Queue, QueuedJob
+from tigerflow.workers.dispatch import lookout as lookouts
+from tigerflow.workers.dispatch import slurm
+from tigerflow.workers.dispatch.lookout import Lookout
+from tigerflow.workers.dispatch.slurm import AdoptedJob, Follower, Queue, QueuedJob
 
 DEADLINE_S = 60
 

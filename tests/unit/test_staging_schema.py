@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from tigerflow.staging import STEPS, Staging
+from tigerflow.pipeline.staging import STEPS, Staging
 
 EVERY_STEP = [
     {"kind": "min_size", "bytes": 1},

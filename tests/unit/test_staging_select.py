@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tigerflow.errors import StagingError
-from tigerflow.staging import Staging, StagingContext
+from tigerflow.pipeline.staging import Staging, StagingContext
 
 
 @pytest.fixture

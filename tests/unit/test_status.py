@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tigerflow.log import logger
-from tigerflow.workers import status
-from tigerflow.workers.status import CANCELLED, FAILED, TaskStatus
+from tigerflow.workers.dispatch import status
+from tigerflow.workers.dispatch.status import CANCELLED, FAILED, TaskStatus
 
 
 @pytest.fixture

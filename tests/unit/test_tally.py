@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tigerflow.tally import Tally
+from tigerflow.service.tally import Tally
 
 #: head -> left, right; right -> end
 TREE = {"head": None, "left": "head", "right": "head", "end": "right"}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tigerflow.targets import Status, Targets, mtimes_listed, mtimes_on_disk
+from tigerflow.service.targets import Status, Targets, mtimes_listed, mtimes_on_disk
 
 
 def pipeline_of(*tasks):

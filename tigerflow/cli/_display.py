@@ -27,7 +27,7 @@ from rich.text import Text
 from tigerflow.cli._progress import Pace, View
 from tigerflow.cli._signs import signs_for
 from tigerflow.log import logger
-from tigerflow.snapshot import Snapshot
+from tigerflow.service.snapshot import Snapshot
 
 #: The least time between two drawings; lines of the log do not wait for it.
 REFRESH_S = 0.25

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tigerflow.cli._signs import CYAN, GREEN, RED, YELLOW, Signs
 from tigerflow.naming import printable
-from tigerflow.snapshot import Phase, Snapshot, TaskSnapshot
+from tigerflow.service.snapshot import Phase, Snapshot, TaskSnapshot
 
 #: What "recent" means for files per second ...
 RECENT_S = 30.0

@@ -17,9 +17,9 @@ from tigerflow.cli._completion import complete_sections
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._screen import Screen
 from tigerflow.errors import PlanError, TigerflowError, did_you_mean
-from tigerflow.report import SECTIONS, RunReport, as_json, read_report
-from tigerflow.reporting.publish import publish
-from tigerflow.salvage import salvage
+from tigerflow.report.from_journal import salvage
+from tigerflow.report.page.publish import publish
+from tigerflow.report.run_report import SECTIONS, RunReport, as_json, read_report
 
 #: Seconds between two looks; a look that takes long is followed by as long a pause.
 REFRESH_S = 1.0

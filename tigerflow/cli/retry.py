@@ -17,11 +17,11 @@ from tigerflow.errors import (
     TigerflowError,
     did_you_mean,
 )
-from tigerflow.layout import INPUT_LINK, STATE
-from tigerflow.lock import find_running
 from tigerflow.naming import printable
-from tigerflow.report import Failure, RunReport, read_report
-from tigerflow.requests import Request, ask, is_answered
+from tigerflow.report.run_report import Failure, RunReport, read_report
+from tigerflow.rundir.layout import INPUT_LINK, STATE
+from tigerflow.rundir.lock import find_running
+from tigerflow.rundir.requests import Request, ask, is_answered
 
 #: How long a running service may take to answer, and how often that is looked for.
 ANSWER_S = 15.0

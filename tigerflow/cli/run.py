@@ -24,14 +24,14 @@ from tigerflow.errors import (
     NoRunError,
     OutputDirectoryError,
 )
-from tigerflow.layout import STATE
-from tigerflow.lock import find_running
 from tigerflow.log import configure, logger
-from tigerflow.options import RunnerOptions
 from tigerflow.pipeline.spec import load_pipeline
-from tigerflow.process import StopSignals
-from tigerflow.requests import Request, ask
-from tigerflow.service import Controls, Service
+from tigerflow.rundir.layout import STATE
+from tigerflow.rundir.lock import find_running
+from tigerflow.rundir.requests import Request, ask
+from tigerflow.service.options import RunnerOptions
+from tigerflow.service.service import Controls, Service
+from tigerflow.service.signals import StopSignals
 
 #: What follows the options in the help of `run` and `watch`.
 EXIT_CODES = """\

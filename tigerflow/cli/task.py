@@ -15,12 +15,12 @@ from tigerflow.cli._errors import report_errors
 from tigerflow.cli._help import with_plain_help
 from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._settings import load_settings
-from tigerflow.directory import Directories, DirectorySource
 from tigerflow.errors import ExitCode
 from tigerflow.files import remove_abandoned_temporaries, remove_temporaries_of
 from tigerflow.log import configure, logger
 from tigerflow.naming import check_task_name
-from tigerflow.process import StopSignals
+from tigerflow.service.directory import Directories, DirectorySource
+from tigerflow.service.signals import StopSignals
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition, has_method
 from tigerflow.tasks.execution import Interrupted, user_frames
@@ -279,7 +279,7 @@ class _SlurmServer:
     ) -> None:
         # Much to import, which tasks of other kinds need not wait for.
         from tigerflow.pipeline.alone import pipeline_of_one  # noqa: PLC0415
-        from tigerflow.single import SlurmServer  # noqa: PLC0415
+        from tigerflow.service.slurm_task import SlurmServer  # noqa: PLC0415
 
         profile = check_profile(options["workers_profile"])
         extensions = (directories.input_ext, directories.output_ext)

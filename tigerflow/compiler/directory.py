@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tigerflow.adoption import adopt
 from tigerflow.compiler.rules import Rule, build_rules
 from tigerflow.compiler.snakefile import render_snakefile, render_workers
 from tigerflow.compiler.texts import (
@@ -30,7 +29,10 @@ from tigerflow.files import (
     remove_abandoned_temporaries,
     write_atomic,
 )
-from tigerflow.layout import (
+from tigerflow.naming import temporary_name
+from tigerflow.pipeline.spec import Pipeline
+from tigerflow.rundir.adoption import adopt
+from tigerflow.rundir.layout import (
     JOURNAL,
     PLAN,
     RUN_LOG,
@@ -42,9 +44,7 @@ from tigerflow.layout import (
     result_directory,
     worker_file,
 )
-from tigerflow.naming import temporary_name
-from tigerflow.pipeline.spec import Pipeline
-from tigerflow.plan import Plan, PlannedTask
+from tigerflow.rundir.plan import Plan, PlannedTask
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tigerflow.pipeline.resources import parse_gpus
 from tigerflow.pipeline.schema import SlurmTaskSpec, TaskSpec
 from tigerflow.pipeline.software import is_environment_file
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
-from tigerflow.tasks.environment import (
+from tigerflow.tasks.shell.environment import (
     activate_conda,
     container_options,
     load_modules,

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tigerflow.layout import INPUT_LINK, result_directory
 from tigerflow.pipeline.resources import (
     parse_gpus,
     parse_memory_mb,
@@ -18,6 +17,7 @@ from tigerflow.pipeline.schema import (
 )
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
 from tigerflow.pipeline.tree import rule_name
+from tigerflow.rundir.layout import INPUT_LINK, result_directory
 from tigerflow.tasks.base import TaskKind
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tigerflow.compiler.rules import Rule, has_software
-from tigerflow.layout import INPUT_LINK, job_end, mailboxes
 from tigerflow.naming import printable
+from tigerflow.rundir.layout import INPUT_LINK, job_end, mailboxes
 
 _WIDTH = 88
 

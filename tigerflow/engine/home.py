@@ -8,7 +8,7 @@ from platformdirs import PlatformDirs
 from snakemake import common
 
 from tigerflow.files import storage_problem
-from tigerflow.layout import CACHE
+from tigerflow.rundir.layout import CACHE
 
 
 def make_up_for_home(run_dir: Path) -> None:

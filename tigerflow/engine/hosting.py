@@ -2,8 +2,8 @@
 
     python -P -m tigerflow.engine.hosting LISTENER_DESCRIPTOR WORKFLOW_DIR PROFILE
 
-Started by our executor, in the run directory, as `tigerflow.workers.host` is by
-clients; it ends as that does, and then its jobs are gone.
+Our executor starts it in the run directory, as clients start
+`tigerflow.workers.dispatch.host`; it ends as that does, and then its jobs are gone.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from pathlib import Path
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
 from tigerflow.errors import ExitCode
-from tigerflow.layout import WORKERS_SNAKEFILE, RunLayout
-from tigerflow.workers.host import inherited, serve
+from tigerflow.rundir.layout import WORKERS_SNAKEFILE, RunLayout
+from tigerflow.workers.dispatch.host import inherited, serve
 
 
 def main(descriptor: str, workflow_dir: str, profile: str) -> ExitCode:

@@ -7,7 +7,7 @@ import os
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from tigerflow.inbox import Signature, signature_of
+from tigerflow.rundir.signatures import Signature, signature_of
 
 _METADATA = Path(".snakemake") / "metadata"
 

@@ -31,23 +31,23 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from tigerflow.files import see_anew
-from tigerflow.layout import STATE, job_end
-from tigerflow.lock import read_holder
-from tigerflow.log import configure, logger
-from tigerflow.settings import Settings
-from tigerflow.shortage import start_thread
-from tigerflow.tasks.launch import carry_functions
-from tigerflow.workers.earlier import note_number
-from tigerflow.workers.mailbox import exit_code, has_begun, remove_empty_mailboxes
-from tigerflow.workers.reasons import Refusal, refusal_by_limit
-from tigerflow.workers.scheduler import JobEvent
-from tigerflow.workers.slurm import EVICTED, KILLED
-from tigerflow.workers.slurm_plugin import (
+from tigerflow.engine.slurm_plugin import (
     adapt_slurm_plugin,
     drop_options_of_others,
     is_of_slurm,
 )
+from tigerflow.files import see_anew
+from tigerflow.log import configure, logger
+from tigerflow.rundir.layout import STATE, job_end
+from tigerflow.rundir.lock import read_holder
+from tigerflow.settings import Settings
+from tigerflow.shortage import start_thread
+from tigerflow.tasks.shell.launch import carry_functions
+from tigerflow.workers.dispatch.earlier import note_number
+from tigerflow.workers.dispatch.reasons import Refusal, refusal_by_limit
+from tigerflow.workers.dispatch.scheduler import JobEvent
+from tigerflow.workers.dispatch.slurm import EVICTED, KILLED
+from tigerflow.workers.mailbox import exit_code, has_begun, remove_empty_mailboxes
 
 #: How the Slurm plugin names the state of a job that failed.
 _STATE = re.compile(r"SLURM status is: '(\w+)")

@@ -6,6 +6,7 @@ It imports Snakemake with what that imports late, and lets it look for its plugi
 # ruff: noqa: PLC0415, F401 -- an import that fails must not end the fork server
 
 import gc
+import importlib
 import platform
 
 
@@ -17,7 +18,9 @@ def _import_snakemake() -> None:
 
     import snakemake_executor_plugin_tigerflow
     import tigerflow.engine.snakemake
-    import tigerflow.workflow
+
+    # What Snakefiles import; it is on a floor above this one.
+    importlib.import_module("tigerflow.workflow")
 
     # Not before: Snakemake's modules import each other, and only in one order.
     import snakemake.storage  # isort: skip

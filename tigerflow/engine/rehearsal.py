@@ -19,12 +19,12 @@ from tigerflow.compiler.directory import write_workers
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import SILENT, Submitter
 from tigerflow.errors import RehearsalError
-from tigerflow.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE, mailboxes
 from tigerflow.pipeline.document import read_document
 from tigerflow.pipeline.schema import SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline
+from tigerflow.rundir.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE, mailboxes
 from tigerflow.workers.client import runtime_directory
-from tigerflow.workers.scheduler import JobEvent, SubmitError
+from tigerflow.workers.dispatch.scheduler import JobEvent, SubmitError
 
 #: Ends with an error in any case. What it notes goes to files of the job's name, with
 #: which the comment ends.

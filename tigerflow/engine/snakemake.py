@@ -18,7 +18,8 @@ from snakemake.settings.types import (
     SchedulingSettings,
 )
 
-from tigerflow import executor, workflow
+from tigerflow.engine import executor
+from tigerflow.engine import snakefile as workflow
 from tigerflow.engine.home import make_up_for_home
 from tigerflow.engine.window import WindowExit, exit_of
 

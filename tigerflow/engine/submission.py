@@ -26,9 +26,9 @@ from tigerflow.engine.forks import (
     until_parent_ends,
     write_to,
 )
-from tigerflow.layout import job_end, mailboxes
+from tigerflow.rundir.layout import job_end, mailboxes
 from tigerflow.shortage import in_thread, start_thread
-from tigerflow.workers.scheduler import JobEvent, SubmitError
+from tigerflow.workers.dispatch.scheduler import JobEvent, SubmitError
 
 #: What is said of a Snakemake that has said nothing.
 SILENT = "Snakemake has ended without a word on its job"

@@ -17,7 +17,7 @@ from tigerflow.engine.forks import Forks, kill, until_parent_ends, write_to
 from tigerflow.files import discard
 from tigerflow.naming import printable
 from tigerflow.shortage import is_shortage, start_thread
-from tigerflow.workers.link import log_tail
+from tigerflow.workers.dispatch.link import log_tail
 
 #: Where Snakemake marks outputs that are being made.
 _INCOMPLETE = Path(".snakemake") / "incomplete"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tigerflow.errors import OptionError, TaskDefinitionError
 from tigerflow.pipeline.schema import SlurmTaskSpec, split_commands
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
-from tigerflow.staging import Staging
+from tigerflow.pipeline.staging import Staging
 from tigerflow.tasks.base import Task, TaskKind
 from tigerflow.tasks.params import ParamText
 

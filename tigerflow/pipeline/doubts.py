@@ -11,8 +11,8 @@ from tigerflow.pipeline.schema import SlurmTaskSpec, TaskSpec
 from tigerflow.pipeline.software import is_environment_file
 from tigerflow.pipeline.spec import PipelineTask
 from tigerflow.settings import Settings
-from tigerflow.tasks.commands import Look, find_doubts, look_at
-from tigerflow.tasks.environment import (
+from tigerflow.tasks.shell.commands import Look, find_doubts, look_at
+from tigerflow.tasks.shell.environment import (
     look_at_conda,
     look_at_container,
     look_at_modules,

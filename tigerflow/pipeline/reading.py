@@ -20,7 +20,7 @@ from tigerflow.pipeline.schema import (
     WorkerResources,
     unknown_key,
 )
-from tigerflow.staging import STEPS, Staging
+from tigerflow.pipeline.staging import STEPS, Staging
 from tigerflow.tasks.base import TaskKind
 
 _KINDS = tuple(kind.value for kind in TaskKind)

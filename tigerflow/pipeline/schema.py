@@ -16,7 +16,7 @@ from pydantic import (
 from tigerflow.naming import check_extension, check_task_name
 from tigerflow.pipeline import resources
 from tigerflow.tasks.base import TaskKind
-from tigerflow.tasks.commands import check_syntax
+from tigerflow.tasks.shell.commands import check_syntax
 
 # A construct over several lines, of which no line makes sense alone.
 _MANY_LINES = re.compile(

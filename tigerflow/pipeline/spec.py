@@ -19,14 +19,14 @@ from tigerflow.pipeline.software import (
     is_environment_file,
     located,
 )
+from tigerflow.pipeline.staging import Staging
 from tigerflow.pipeline.tree import check_tree
-from tigerflow.staging import Staging
 from tigerflow.tasks.describe import TaskDescription
-from tigerflow.tasks.environment import activate_conda, load_modules
 from tigerflow.tasks.inquiry import Surroundings, ask_task
 from tigerflow.tasks.loader import Reference
 from tigerflow.tasks.params import ParamText
 from tigerflow.tasks.registry import find_registered, rivals_of
+from tigerflow.tasks.shell.environment import activate_conda, load_modules
 
 #: Keys at the top that begin so are the user's own: they hold what YAML anchors name.
 ANCHORS = "x-"

@@ -17,9 +17,9 @@ from typing import Any
 
 from tigerflow.errors import TaskLoadError
 from tigerflow.tasks.describe import TaskDescription
-from tigerflow.tasks.environment import container_options, in_container
-from tigerflow.tasks.launch import launch_environment, setup_script
 from tigerflow.tasks.params import FieldDescription, ParamText
+from tigerflow.tasks.shell.environment import container_options, in_container
+from tigerflow.tasks.shell.launch import launch_environment, setup_script
 
 #: A module that takes longer than this to import is taken for one that hangs.
 TIMEOUT_S = 60

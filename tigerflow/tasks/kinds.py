@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from tigerflow.context import SetupContext
 from tigerflow.tasks.base import Task, TaskKind
+from tigerflow.tasks.context import SetupContext
 from tigerflow.tasks.execution import Pairs
 
 #: What `run_batch` returns.

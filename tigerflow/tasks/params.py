@@ -20,8 +20,8 @@ import typer
 import typer.main
 from typer.models import ArgumentInfo, OptionInfo
 
-from tigerflow.context import RESERVED_ATTRIBUTES
 from tigerflow.errors import ParamError, ReservedParamError, did_you_mean
+from tigerflow.tasks.context import RESERVED_ATTRIBUTES
 
 #: A value as the pipeline file has it: the text of one scalar, of several, or null.
 ParamText = str | Sequence[str] | None

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
-from tigerflow.context import SetupContext
 from tigerflow.errors import StorageError
 from tigerflow.log import logger
 from tigerflow.shortage import in_thread
 from tigerflow.tasks.base import Task, TaskKind, has_method
 from tigerflow.tasks.children import TaskCall, TaskSteps
+from tigerflow.tasks.context import SetupContext
 from tigerflow.tasks.execution import (
     Attempt,
     Batch,

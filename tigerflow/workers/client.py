@@ -37,7 +37,7 @@ _LONGEST_PLACE = 40
 BACKLOG = 1024
 
 #: The module that is a host, which this starts; words for it may follow.
-HOST = ("tigerflow.workers.host",)
+HOST = ("tigerflow.workers.dispatch.host",)
 
 #: In a scheduler's job: the process that it lasts for, a Snakemake.
 JOB = "TIGERFLOW_JOB"

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tigerflow.files import append_to, see_anew, write_over
-from tigerflow.layout import (
+from tigerflow.log import logger
+from tigerflow.rundir.layout import (
     MAILBOX_EXIT,
     MAILBOX_INBOX,
     MAILBOX_LOG,
@@ -27,7 +28,6 @@ from tigerflow.layout import (
     exit_text,
     job_begun,
 )
-from tigerflow.log import logger
 from tigerflow.workers.protocol import Message, decode, encode
 from tigerflow.workers.pulse import Pulse
 
@@ -109,7 +109,7 @@ def make_mailbox(path: Path) -> None:
         (path / name).touch(mode=0o600)
         # Whatever the umask leaves of it.
         (path / name).chmod(0o600)
-    # Whoever waits for it must not wait for a name: see `tigerflow.requests`.
+    # Whoever waits for it must not wait for a name: see `tigerflow.rundir.requests`.
     write_over(path / MAILBOX_EXIT, exit_text(""))
     Pulse(path / MAILBOX_PULSE).beat()
 

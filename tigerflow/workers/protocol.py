@@ -11,52 +11,16 @@ not end, nor do they tell who died. So there, `Stop` ends what the worker is sen
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import signal
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, get_args
 
-from tigerflow.tasks.params import ParamText
+from tigerflow.tasks.worker_task import WorkerTask
 
-
-@dataclass(frozen=True)
-class WorkerTask:
-    """What the workers of a task are told; `tasks/<name>.json` of a workflow has it."""
-
-    name: str
-    #: Absolute path of a file or import path, with `:Class`.
-    module: str
-    #: Directory of the pipeline file; import paths may start there.
-    directory: str
-    #: By field name: the texts of the pipeline file.
-    params: Mapping[str, ParamText]
-    setup_commands: Sequence[str]
-    output_ext: str
-    #: Up to how many worker processes, and how many calls at once in each.
-    workers: int
-    concurrency_limit: int
-    #: Cores of each worker, for the libraries that ask; 0 leaves it to them.
-    threads: int
-    #: For how many seconds `run` may take; None is for ever.
-    timeout: float | None = None
-    #: Whether the workers are jobs of a scheduler, on other hosts.
-    remote: bool = False
-    #: For how many seconds such a job may run.
-    wall_time: float | None = None
-    #: How many of the workers share one job.
-    workers_per_job: int = 1
-    #: Options and image of `apptainer exec`, for a task whose workers run in one.
-    container: Sequence[str] = ()
-    #: Up to how many files there are in one call.
-    batch_size: int = 1
-    #: Where setup commands and the task start, and relative paths among the params;
-    #: None: in `directory`.
-    working_dir: str | None = None
-
-    @property
-    def home(self) -> str:
-        """The directory where setup commands and the task start."""
-        return self.working_dir or self.directory
+#: How Grid Engine warns all processes of a job (`qsub -notify`) before it kills them,
+#: and before it suspends them, which is no reason to end.
+WARNS, SUSPENDS = signal.SIGUSR2, signal.SIGUSR1
 
 
 @dataclass(frozen=True)

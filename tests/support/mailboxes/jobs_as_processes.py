@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 
-from tigerflow.layout import mailboxes
-from tigerflow.workers.scheduler import JobEvent
+from tigerflow.rundir.layout import mailboxes
+from tigerflow.workers.dispatch.scheduler import JobEvent
 
 #: The words that have a command run on a second host.
 SECOND_HOST = "TEST_SECOND_HOST"
@@ -25,7 +25,7 @@ class Submission:
 
     async def _run(self, job):
         there = json.loads(os.environ.get(SECOND_HOST, "[]"))
-        words = ("-P", "-m", "tigerflow.workers.job", str(self._places[job]))
+        words = ("-P", "-m", "tigerflow.workers.process.job", str(self._places[job]))
         process = await asyncio.create_subprocess_exec(*there, sys.executable, *words)
         self._processes[job] = process
         self._events.put_nowait(JobEvent(job, "submitted", str(process.pid)))

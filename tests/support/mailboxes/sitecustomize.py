@@ -24,15 +24,15 @@ if "TEST_SECOND_HOST" in os.environ and _is_service():
 
     submission.Submitter = Submitter
 
-if sys.orig_argv[-2:-1] == ["tigerflow.workers.host"]:
+if sys.orig_argv[-2:-1] == ["tigerflow.workers.dispatch.host"]:
     from jobs_as_processes import Submission
 
     from tigerflow.settings import Settings
-    from tigerflow.workers import local
-    from tigerflow.workers.earlier import see_off_earlier
-    from tigerflow.workers.jobs import JobLauncher, JobService
-    from tigerflow.workers.postman import Postman
-    from tigerflow.workers.status import TaskStatus
+    from tigerflow.workers.dispatch import local
+    from tigerflow.workers.dispatch.earlier import see_off_earlier
+    from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
+    from tigerflow.workers.dispatch.postman import Postman
+    from tigerflow.workers.dispatch.status import TaskStatus
 
     class Launcher(JobLauncher):
         """Starts workers as such jobs."""

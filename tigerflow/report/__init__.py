@@ -1,0 +1,1 @@
+"""What stands in an output directory, for people to read."""

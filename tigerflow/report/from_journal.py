@@ -1,0 +1,105 @@
+"""What a journal alone tells of a run whose plan cannot be read.
+
+The tasks are those of the last run, and a file is as far as their last tries say; of
+failures, the `.err` files tell. What plain Snakemake has done is missing.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tigerflow.errors import PlanError
+from tigerflow.naming import ERROR_EXT
+from tigerflow.report.run_report import (
+    Journaled,
+    RunReport,
+    build_report,
+    read_journal,
+    times_in,
+)
+from tigerflow.rundir.journal import Event
+from tigerflow.rundir.layout import JOURNAL, STATE, error_directory
+from tigerflow.rundir.lock import find_running
+from tigerflow.rundir.plan import Plan, PlannedTask
+from tigerflow.rundir.progress import Listed
+
+
+def salvage(output_dir: Path, problem: PlanError) -> tuple[RunReport, Plan]:
+    """Return the report of a run, with `problem` as its first note, and its tasks.
+
+    Raises:
+        PlanError: `problem`, when the journal does not name the tasks.
+    """
+    place = Path(os.path.abspath(output_dir))  # noqa: PTH100 -- resolve() follows links
+    holder = find_running(place / STATE)
+    noted = _Noted()
+    journaled, notes = read_journal(
+        place / JOURNAL, noted.take, is_written=bool(holder)
+    )
+    if not noted.tasks:
+        raise problem
+    tried = set().union(*journaled.timings.values())
+    plan = Plan(_input_ext(noted.names, tried), noted.tasks)
+    listed = _list_files(place, plan, noted.names, journaled)
+    report = build_report(place, plan, listed, journaled, holder)
+    return replace(report, notes=(f"{problem}.", *notes)), plan
+
+
+@dataclass
+class _Noted:
+    """What a journal says of tasks and of input files."""
+
+    tasks: tuple[PlannedTask, ...] = ()
+    names: set[str] = field(default_factory=set)
+
+    def take(self, event: Event) -> None:
+        match event:
+            case {"event": "run_started", "tasks": dict(parents)}:
+                self.tasks = tuple(
+                    # Its extension is known to the plan only.
+                    PlannedTask(
+                        name,
+                        parent if parent in list(parents)[:place] else None,
+                        "",
+                        keep_output=True,
+                    )
+                    for place, (name, parent) in enumerate(parents.items())
+                )
+            case {"event": "staged", "files": [*names]}:
+                self.names.update(map(str, names))
+            case _:
+                pass
+
+
+def _input_ext(names: Collection[str], stems: Collection[str]) -> str:
+    """Return what most names have behind a stem that was tried; "" if none was."""
+    found = Counter(
+        name[place:]
+        for name in names
+        for place, letter in enumerate(name)
+        if letter == "." and name[:place] in stems
+    )
+    return found.most_common(1)[0][0] if found else ""
+
+
+def _list_files(
+    place: Path, plan: Plan, names: Collection[str], journaled: Journaled
+) -> Listed:
+    """Return files as they would be listed, all of one age."""
+    return Listed(
+        inputs={name.removesuffix(plan.input_ext): 0 for name in names},
+        outputs={
+            task.name: {
+                stem: 0
+                for stem, timing in journaled.timings.get(task.name, {}).items()
+                if timing.succeeded
+            }
+            for task in plan.tasks
+        },
+        errors={
+            task.name: times_in(place / error_directory(task.name), ERROR_EXT)
+            for task in plan.tasks
+        },
+    )

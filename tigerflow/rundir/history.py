@@ -1,0 +1,74 @@
+"""What earlier runs left in the journal that the file system does not tell.
+
+A fold over the journal: of which content the results are that are there, and which of
+them a task made before its code or its params changed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+from tigerflow.rundir.journal import Event
+
+
+@dataclass
+class History:
+    """What a run has to know of those before it."""
+
+    #: Name of an input file -> (size, mtime in ns) when it was last taken up: results
+    #: that are there now are of no other content.
+    taken: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Task -> stems of the files that it last processed in another version.
+    outdated: MutableMapping[str, set[str]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+
+    def outdated_tasks(self, stem: str) -> list[str]:
+        """Return the tasks that have changed since they processed a file."""
+        return [task for task, stems in self.outdated.items() if stem in stems]
+
+    def forget(self, stem: str) -> None:
+        """Take all that was made of a file for outdated no more."""
+        for stems in self.outdated.values():
+            stems.discard(stem)
+
+
+def read_history(events: Iterable[Event], versions: Mapping[str, str]) -> History:
+    """Fold a journal's events, given the version of each task as it is now.
+
+    A journal without versions, and results that plain Snakemake made, are taken for
+    those of now: nothing is known of them.
+    """
+    found = History()
+    before: Mapping[str, str] = {}
+    for event in events:
+        match event:
+            case {"event": "run_started"}:
+                before = event.get("versions", {})
+            case {
+                "event": "task_done" | "task_failed",
+                "task": str(task),
+                "file": str(stem),
+            }:
+                if before.get(task, versions.get(task)) == versions.get(task):
+                    found.outdated[task].discard(stem)
+                else:
+                    found.outdated[task].add(stem)
+            case {
+                "event": "staged" | "found",
+                "files": [*names],
+                "signatures": [*signatures],
+            }:
+                # Also when a crash came before its end.
+                pairs = zip(names, map(tuple, signatures), strict=False)
+                found.taken.update(pairs)
+            case {
+                "event": "file_done" | "file_failed",
+                "file": str(name),
+                "size": int(size),
+                "mtime_ns": int(mtime_ns),
+            }:
+                found.taken[name] = (size, mtime_ns)
+            case _:
+                pass
+    return found

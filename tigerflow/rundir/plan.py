@@ -1,0 +1,95 @@
+"""What a pipeline makes of each file, for those who read a run directory later.
+
+`compile` writes it to OUT/.tigerflow/pipeline.json, also when the workflow itself goes
+elsewhere; so a run directory can be understood without the pipeline file, and after
+plain Snakemake alone. One JSON object::
+
+    {"input_ext": ".txt",
+     "tasks": [{"name": "embed", "depends_on": null,
+                "output_ext": ".npy", "keep_output": true}]}
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from tigerflow.errors import NoRunError, PlanError
+from tigerflow.files import read_regular
+from tigerflow.rundir.layout import PLAN
+
+#: More bytes than any plan has.
+PLAN_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """One task: what it starts from, and the form of its outputs."""
+
+    name: str
+    #: Another task, or None for the input directory.
+    depends_on: str | None
+    output_ext: str
+    keep_output: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tasks of a pipeline, each after the one it depends on."""
+
+    input_ext: str
+    tasks: tuple[PlannedTask, ...]
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The tasks whose outputs stay: those of leaves, and those that are kept."""
+        parents = {task.depends_on for task in self.tasks}
+        return frozenset(
+            task.name
+            for task in self.tasks
+            if task.keep_output or task.name not in parents
+        )
+
+    def reach(self, tasks: Iterable[str]) -> frozenset[str]:
+        """Return these tasks, and all that depend on them."""
+        found = set(tasks)
+        for task in self.tasks:
+            if task.depends_on in found:
+                found.add(task.name)
+        return frozenset(found)
+
+    def input_ext_of(self, task: PlannedTask) -> str:
+        """Return the extension of the files that a task starts from."""
+        before = {each.name: each.output_ext for each in self.tasks}
+        return before.get(task.depends_on or "", self.input_ext)
+
+    @property
+    def text(self) -> str:
+        """The plan as `read_plan` understands it."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def read_plan(output_dir: Path) -> Plan:
+    """Return the plan of a run directory.
+
+    Raises:
+        NoRunError: the directory has none: no pipeline was compiled for it.
+        PlanError: it has one that cannot be understood.
+    """
+    known = [field.name for field in fields(PlannedTask)]
+    try:
+        value = json.loads(read_regular(output_dir / PLAN, PLAN_LIMIT)[0])
+        # A newer version may have noted more.
+        tasks = tuple(PlannedTask(*(t[key] for key in known)) for t in value["tasks"])
+        return Plan(value["input_ext"], tasks)
+    except OSError as error:
+        if os.path.lexists(output_dir / PLAN):
+            raise PlanError(output_dir / PLAN, error.strerror or str(error)) from error
+        raise NoRunError(output_dir) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = (
+            "it is damaged, or of a newer TigerFlow; update this one, or start the "
+            "pipeline again, which writes the plan anew"
+        )
+        raise PlanError(output_dir / PLAN, reason) from error

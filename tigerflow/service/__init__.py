@@ -1,0 +1,1 @@
+"""What serves an output directory: arrivals in, windows of Snakemake, results out."""

@@ -1,0 +1,162 @@
+"""Which of the files that are there are to be processed, for the inbox to ask.
+
+At the start the directories say what is finished: by a service that crashed, or by
+plain Snakemake. The journal of earlier runs adds what they cannot tell.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from tigerflow.log import logger
+from tigerflow.rundir.history import History
+from tigerflow.service.file_results import Results
+from tigerflow.service.inbox import Arrival
+from tigerflow.service.ledger import Ledger
+from tigerflow.service.options import RunnerOptions
+from tigerflow.service.targets import Assessment, Mtime, Status
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that an earlier run has settled."""
+
+    arrival: Arrival
+    assessment: Assessment
+    #: Whether the journal has another signature of it, or none.
+    is_unrecorded: bool
+
+
+class Screening:
+    """Lets files pass that are new, changed, or not finished.
+
+    `wanted` and `take_found` are for the inbox's thread.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        results: Results,
+        options: RunnerOptions,
+        read_history: Callable[[], History],
+    ) -> None:
+        """Screen by what `ledger` knows, `results` show and the history tells."""
+        self._ledger = ledger
+        self._results = results
+        self._options = options
+        self._read_history = read_history
+        self._history = History()
+        #: While the files that were there at the start are looked at.
+        self._listed: Mtime | None = None
+        self._found: list[Found] = []
+        #: By name: what an earlier run has done of files that are still to be finished.
+        self._begun: dict[str, tuple[str, ...]] = {}
+        #: By task: stems that it processed before it changed.
+        self._outdated: dict[str, set[str]] = defaultdict(set)
+
+    def begin(self) -> None:
+        """Read the history and list the results, for the first look at all files."""
+        self._history = self._read_history()
+        self._listed = self._results.listed()
+
+    def end_start(self) -> None:
+        """Note that all files that were there at the start are known."""
+        self._listed = None
+
+    def wanted(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
+        """Leave out files that are in hand, settled, or finished by an earlier run."""
+        for arrival in self._ledger.unknown(arrivals):
+            listed = self._listed
+            if listed is None or self._has_changed(arrival):
+                # It may still be arriving: see `review`.
+                yield arrival
+            elif not self._is_settled(arrival, self._results.assess(arrival, listed)):
+                yield arrival
+
+    def review(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
+        """Leave out files that have arrived again as they were; for the inbox's thread.
+
+        Results of another content go, also when their dates are later than the file's:
+        copies keep dates. This must come before the journal has the new signature.
+        """
+        return [each for each in arrivals if not self._is_unchanged(each)]
+
+    def _is_unchanged(self, arrival: Arrival) -> bool:
+        has_changed = self._has_changed(arrival)
+        if not has_changed and not self._results.are_older(arrival):
+            return False
+        if not (self._results.are_of(arrival) and self._results.redate(arrival)):
+            # Where all is older than the file, Snakemake could see nothing to do.
+            self._results.discard(self._results.stem(arrival))
+            return False
+        is_settled = self._is_settled(arrival, self._results.assess(arrival))
+        self.record([arrival])
+        return is_settled
+
+    def _is_settled(self, arrival: Arrival, found: Assessment) -> bool:
+        """Note how far a file is; tell whether it is not to be taken up."""
+        is_outdated = self._is_outdated(arrival)
+        if is_outdated or self._is_unfinished(found):
+            self._begun[arrival.name] = () if is_outdated else found.done
+            return False
+        self._found.append(Found(arrival, found, not self.is_proven(arrival)))
+        return True
+
+    def record(self, arrivals: Iterable[Arrival]) -> None:
+        """Note of which content the results of files are, or will be."""
+        taken = self._history.taken
+        taken.update((each.name, each.signature[1:]) for each in arrivals)
+
+    def take_found(self) -> list[Found]:
+        """Return the files that earlier runs have settled, each once."""
+        found, self._found = self._found, []
+        return found
+
+    def take_begun(self, name: str) -> tuple[str, ...]:
+        """Return the tasks that an earlier run has done for a file that passed."""
+        return self._begun.pop(name, ())
+
+    def _has_changed(self, arrival: Arrival) -> bool:
+        """Tell whether the file was last taken up with another signature."""
+        before = self._history.taken.get(arrival.name)
+        return before is not None and before != arrival.signature[1:]
+
+    def is_proven(self, arrival: Arrival) -> bool:
+        """Tell whether an earlier run had this content."""
+        return self._history.taken.get(arrival.name) == arrival.signature[1:]
+
+    def is_retried(self, found: Assessment) -> bool:
+        """Tell whether a file is to go again though it has failed."""
+        return found.status is Status.FAILED and self._options.retry_failed
+
+    def take_outdated(self, stem: str) -> list[str]:
+        """Return the tasks that are to process a file again; once."""
+        tasks = self._history.outdated_tasks(stem)
+        self._history.forget(stem)
+        return tasks
+
+    def report_outdated(self) -> None:
+        """Tell how many files tasks processed before they changed."""
+        again = "they are processed again"
+        hint = "--rerun-changed processes them again"
+        for task, stems in sorted(self._outdated.items()):
+            logger.warning(
+                "[{}] has changed since it processed {} {}: {}",
+                task,
+                len(stems),
+                "file" if len(stems) == 1 else "files",
+                again if self._options.rerun_changed else hint,
+            )
+
+    def _is_unfinished(self, found: Assessment) -> bool:
+        to_delete = self._options.delete_input and found.status is Status.DONE
+        is_undone = found.status is Status.UNDONE
+        return is_undone or to_delete or self.is_retried(found)
+
+    def _is_outdated(self, arrival: Arrival) -> bool:
+        """Tell whether a task that has changed is to process the file again."""
+        stem = self._results.stem(arrival)
+        tasks = self._history.outdated_tasks(stem)
+        for task in tasks:
+            self._outdated[task].add(stem)
+        return bool(tasks) and self._options.rerun_changed

@@ -1,0 +1,267 @@
+"""A Slurm task by itself: the files of its directory go to jobs of workers."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from tigerflow.compiler.directory import write_workers
+from tigerflow.compiler.texts import worker_text
+from tigerflow.engine.forks import Forks
+from tigerflow.engine.submission import Submitter
+from tigerflow.errors import (
+    InternalError,
+    OutputDirectoryError,
+    RunningError,
+    TigerflowError,
+)
+from tigerflow.faults import begin, end_on_faults
+from tigerflow.log import logger
+from tigerflow.pipeline.spec import Pipeline
+from tigerflow.rundir.layout import STATE, WORKERS_PROFILE, WORKERS_SNAKEFILE, RunLayout
+from tigerflow.rundir.lock import RunLock
+from tigerflow.service.directory import DirectorySource, Outcome
+from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
+from tigerflow.tasks.execution import FileJob
+from tigerflow.tasks.serving import Lifecycle
+from tigerflow.tasks.worker_task import WorkerTask
+from tigerflow.workers import client
+from tigerflow.workers.dispatch.earlier import see_off_earlier
+from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
+from tigerflow.workers.dispatch.lookout import Lookout
+from tigerflow.workers.dispatch.pool import TaskPool
+from tigerflow.workers.dispatch.postman import Postman
+from tigerflow.workers.dispatch.status import CANCELLED, FAILED, TaskStatus
+from tigerflow.workers.mailbox import remove_empty_mailboxes
+from tigerflow.workers.protocol import Answer, Fate
+
+
+class SlurmServer:
+    """The service of one Slurm task."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        output_dir: Path,
+        settings: Settings,
+        workers_profile: Path | None = None,
+    ) -> None:
+        """Serve the only task of `pipeline`, with results directly in `output_dir`.
+
+        Its workers are submitted as `workers_profile` says, or the one that comes with
+        this package.
+        """
+        self._pipeline = pipeline
+        self._output_dir = output_dir
+        self._settings = settings
+        self._profile = workers_profile
+        self._clean_up: tuple[Callable[[], None], ...] = ()
+
+    def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
+        """Have the source's files processed until it has no more, then end all jobs.
+
+        Raises:
+            RunningError: somebody else is at work in the output directory.
+            OutputDirectoryError: it cannot be written.
+        """
+        told = self._worker_task()
+        try:
+            (self._output_dir / STATE / "logs").mkdir(parents=True, exist_ok=True)
+            os.chdir(self._output_dir)
+            scratch = Path(f"{client.socket_path()}.forks")
+            with RunLock(STATE, "Task") as lock, Forks(scratch) as forks:
+                asyncio.run(self._serve(told, forks, lock, _Desk(source, lifecycle)))
+        except client.HostError as error:
+            raise RunningError(str(error)) from error
+        except OSError as error:
+            raise OutputDirectoryError(self._output_dir, error) from error
+
+    def kill(self) -> None:
+        """Leave nothing behind, for this process ends at once; from any thread.
+
+        The child that has submitted the jobs sees that end, and cancels them.
+        """
+        for clean_up in self._clean_up:
+            with contextlib.suppress(OSError):
+                clean_up()
+
+    def _worker_task(self) -> WorkerTask:
+        [task] = self._pipeline.tasks
+        # Its inputs matter to a container alone, which it has not.
+        text = worker_text(self._pipeline, task, self._output_dir, self._output_dir)
+        told = WorkerTask(**json.loads(text))
+        # There, setup commands and the task start, and relative paths among params.
+        return replace(told, working_dir=str(Path.cwd()))
+
+    async def _serve(
+        self, told: WorkerTask, forks: Forks, lock: RunLock, desk: "_Desk"
+    ) -> None:
+        end_on_faults(desk.fail)
+        run_dir, lookout = self._output_dir, Lookout()
+        status = TaskStatus(queue=lookout.queue)
+        async with _postman(self._settings) as postman:
+            submit = self._submitter(forks).submit
+            see_off = see_off_earlier(run_dir, self._settings)
+            earlier = begin(see_off)
+            service = JobService(postman, submit, earlier, lookout)
+            launcher = JobLauncher(told, run_dir, self._settings, service, status)
+            retries = self._settings.worker_attempts - 1
+            pool = TaskPool(told, run_dir, self._settings, launcher, retries)
+            empty = partial(remove_empty_mailboxes, run_dir)
+            self._clean_up = (forks.abandon, lock.release, empty)
+            looking = begin(lock.look_after())
+            try:
+                await desk.serve(pool, self._settings.task_poll_interval)
+            finally:
+                await desk.close(pool)
+                await lookout.close()
+                # Not before: till then, other hosts see that it lives, and are heard.
+                looking.cancel()
+                status.end(desk.reason)
+
+    def _submitter(self, forks: Forks) -> Submitter:
+        run_dir = self._output_dir
+        workflow = write_workers(self._pipeline, run_dir)
+        return Submitter(
+            workflow / WORKERS_SNAKEFILE,
+            run_dir,
+            self._profile or workflow / WORKERS_PROFILE,
+            RunLayout(run_dir).jobs_log,
+            forks,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _postman(settings: Settings) -> AsyncIterator[Postman]:
+    postman = Postman.for_run(Path.cwd(), settings)
+    try:
+        yield postman
+    finally:
+        await in_thread(postman.stop)
+
+
+class _Desk:
+    """Where files come in, and what became of them is handed back."""
+
+    def __init__(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
+        self._source = source
+        self._lifecycle = lifecycle
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._told_done = self._told_failed = 0
+        #: Why the task ends; None when it has simply nothing left to do.
+        self.reason: str | None = None
+
+    async def serve(self, pool: TaskPool, interval_s: float) -> None:
+        """Pass files on until there are no more, or it is stopped."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            # A signal may come when all is over.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stopping.set)
+
+        self._source.on_stop(stop)
+        feeding = asyncio.create_task(self._feed(pool))
+        stopped = asyncio.create_task(stopping.wait())
+        counting = begin(self._count(interval_s))
+        await asyncio.wait({feeding, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        counting.cancel()
+        stopped.cancel()
+        feeding.cancel()
+        if pool.failure is not None:
+            self.reason = FAILED
+        elif stopping.is_set():
+            self.reason = CANCELLED
+        with contextlib.suppress(asyncio.CancelledError):
+            await feeding
+
+    def fail(self, error: Exception) -> None:
+        """End because of what nobody expected."""
+        if self._source.error is None:
+            logger.opt(exception=error).error("Internal error")
+        self._source.stop_for(InternalError(error))
+
+    async def close(self, pool: TaskPool) -> None:
+        """Give files in hand the grace time, then end all workers."""
+        self._lifecycle.shutting_down()
+        pool.drain()
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=self._source.patience_s())
+        await pool.stop()
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+        self._tell_counts()
+        for problem in pool.problems:
+            self._source.stop_for(TigerflowError(problem))
+
+    async def _feed(self, pool: TaskPool) -> None:
+        # Enough for all workers there may be, and not more: a file that waits here may
+        # change or go.
+        slots = asyncio.Semaphore(pool.most_in_hand)
+
+        def release(task: asyncio.Task[None]) -> None:
+            self._in_flight.discard(task)
+            slots.release()
+
+        while True:
+            await slots.acquire()
+            job = await in_thread(self._source.next)
+            if job is None:
+                break
+            task = begin(self._process(pool, job))
+            self._in_flight.add(task)
+            task.add_done_callback(release)
+        while self._in_flight:
+            await asyncio.wait(self._in_flight)
+
+    async def _process(self, pool: TaskPool, job: FileJob) -> None:
+        # Results are named as seen from the run directory, on all hosts.
+        there = FileJob(job.input, Path(job.output.name), Path(job.error.name))
+        answer = await pool.process(there)
+        match answer.fate:
+            case Fate.DONE | Fate.FAILED:
+                if answer.fate is Fate.FAILED and not answer.started:
+                    # No worker was left to tell it.
+                    logger.error("{}", answer.message)
+                self._source.settle(job, _outcome(answer))
+            case Fate.BLOCKED:
+                error = TigerflowError(answer.message)
+                self._source.blocked(job, error, is_outage=answer.is_outage)
+            case Fate.UNDONE:
+                self._source.give_back(job)
+        if pool.failure is not None:
+            text = f"{pool.failure}\n{pool.failure_traceback}".rstrip()
+            self._source.stop_for(TigerflowError(text))
+
+    async def _count(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            self._tell_counts()
+
+    def _tell_counts(self) -> None:
+        """Log how many files are done and failed since the last time."""
+        done = self._source.succeeded - self._told_done
+        failed = self._source.failed - self._told_failed
+        if done:
+            logger.info("{} processed files", done)
+        if failed:
+            logger.error("{} failed files", failed)
+        self._told_done += done
+        self._told_failed += failed
+
+
+def _outcome(answer: Answer) -> Outcome:
+    failure = answer.message if answer.fate is Fate.FAILED else None
+    if not answer.started:
+        # Its worker died: nobody knows when.
+        return Outcome(None, None, failure)
+    started = datetime.fromisoformat(answer.started)
+    finished = started + timedelta(seconds=answer.seconds)
+    return Outcome(started.isoformat(), finished.isoformat(), failure)

@@ -1,0 +1,126 @@
+"""How far a running service is, at one moment: for those who show it.
+
+Cheap, however many files there are: everything is counted already. For the thread of
+the service's loop.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tigerflow.naming import stem_of
+from tigerflow.service.loop import Runner
+from tigerflow.workers.dispatch.host import Host
+from tigerflow.workers.dispatch.pool import Load
+
+#: As many of the files that failed are named.
+ERRORS_NAMED = 3
+
+
+class Phase(StrEnum):
+    """What the service is about."""
+
+    #: Not all files that were there at the start are known yet.
+    SCANNING = "scanning"
+    SERVING = "serving"
+    #: It finishes what is in hand.
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True)
+class TaskSnapshot:
+    """One task; counts are of files."""
+
+    name: str
+    done: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    #: Worker processes, those that set up included.
+    workers: int = 0
+    ready: int = 0
+    busy: int = 0
+    #: Whether it cannot run.
+    is_stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All files and tasks."""
+
+    phase: Phase
+    known: int
+    done: int
+    failed: int
+    #: Files that workers have in hand.
+    in_flight: int
+    #: Files that only wait for tasks that cannot run.
+    held_up: int
+    tasks: tuple[TaskSnapshot, ...]
+    #: Why nothing can be stored, while that is so.
+    trouble: str | None = None
+    #: Where the first errors are; a file's name, if no task is to blame.
+    errors: tuple[str, ...] = ()
+
+    @property
+    def settled(self) -> int:
+        """How many files are done or failed."""
+        return self.done + self.failed
+
+    @property
+    def to_do(self) -> int:
+        """How many files can still be processed."""
+        return max(0, self.known - self.settled - self.held_up)
+
+    @property
+    def waiting(self) -> int:
+        """How many of those no worker has in hand."""
+        return max(0, self.to_do - self.in_flight)
+
+
+def take_snapshot(runner: Runner, host: Host) -> Snapshot:
+    """Return how far it is now."""
+    ledger, tally, loads = runner.ledger, runner.tally, host.loads
+    in_flight = {stem for load in loads.values() for stem in load.in_flight}
+    return Snapshot(
+        phase=_phase(runner),
+        known=len(ledger.waiting) + len(ledger.staged) + len(ledger.settled),
+        done=tally.done,
+        failed=tally.failed,
+        in_flight=len(in_flight),
+        held_up=len(ledger.stuck),
+        tasks=tuple(
+            _task(runner, name, loads.get(name, Load()), is_stopped=name in host.stuck)
+            for name in runner.parts.targets.parents
+        ),
+        trouble=runner.storage.trouble,
+        errors=tuple(_errors(runner)),
+    )
+
+
+def _phase(runner: Runner) -> Phase:
+    if runner.is_stopping:
+        return Phase.STOPPING
+    return Phase.SERVING if runner.has_scanned else Phase.SCANNING
+
+
+def _task(runner: Runner, name: str, load: Load, *, is_stopped: bool) -> TaskSnapshot:
+    done, failed = runner.tally.of_task(name)
+    return TaskSnapshot(
+        name,
+        done,
+        failed,
+        len(load.in_flight),
+        load.workers,
+        load.ready,
+        load.busy,
+        is_stopped,
+    )
+
+
+def _errors(runner: Runner) -> list[str]:
+    targets = runner.parts.targets
+    return [
+        name
+        if task is None
+        else str(targets.error_path(task, stem_of(name, targets.input_ext)))
+        for name, task in runner.tally.first_failed(ERRORS_NAMED)
+    ]

@@ -1,0 +1,75 @@
+"""Whether inputs can be read and results stored: what prevents that is no file's fault.
+
+A disk may be full or read-only, and a file server may not answer. While that is so,
+nothing is started; every now and then, it is tried.
+"""
+
+import time
+from pathlib import Path
+
+from tigerflow.errors import (
+    START_AGAIN,
+    InputDirectoryError,
+    OutputDirectoryError,
+    StorageError,
+)
+from tigerflow.files import listing_problem, storage_problem
+from tigerflow.log import logger
+from tigerflow.rundir.journal import Journal
+from tigerflow.rundir.layout import STATE
+
+#: How long nothing is started when results cannot be stored, before the next try.
+STORAGE_PAUSE_S = 2.0
+
+
+class Storage:
+    """The directories of a run, as far as they can be used."""
+
+    def __init__(self, run_dir: Path, input_dir: Path, journal: Journal) -> None:
+        """Look after `run_dir` with its journal, and after `input_dir`."""
+        self._run_dir = run_dir
+        self._input_dir = input_dir
+        self._journal = journal
+        self._paused_until = 0.0
+        #: Why nothing can be read or stored, while that is so.
+        self.trouble: str | None = None
+
+    def pause(self, reason: str) -> None:
+        """Start nothing for a while; the first of several reasons is told."""
+        if self.trouble is None:
+            logger.error("{}; waiting for that", reason.removesuffix(START_AGAIN))
+        self.trouble = reason
+        self._paused_until = time.monotonic() + STORAGE_PAUSE_S
+
+    def recover(self) -> None:
+        """Note that inputs have been read, and results stored."""
+        if self.trouble is not None:
+            logger.info("Inputs can be read and results stored again")
+        self.trouble = None
+
+    def is_open(self) -> bool:
+        """Tell whether it makes sense to start anything."""
+        if time.monotonic() < self._paused_until:
+            return False
+        problem = self._journal.flush()
+        if problem is None and self.trouble is not None:
+            return self.probe()
+        if problem is not None:
+            self.pause(str(OutputDirectoryError(self._run_dir, problem)))
+        return problem is None
+
+    def probe(self) -> bool:
+        """Try to read and to store; tell whether that went, and pause if not."""
+        problem = self._problem()
+        if problem is not None:
+            self.pause(str(problem))
+        return problem is None
+
+    def _problem(self) -> StorageError | None:
+        problem = storage_problem(self._run_dir / STATE)
+        if problem is not None:
+            return OutputDirectoryError(self._run_dir, problem)
+        problem = listing_problem(self._input_dir)
+        if problem is not None:
+            return InputDirectoryError(self._input_dir, problem)
+        return None

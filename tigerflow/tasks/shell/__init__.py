@@ -1,0 +1,1 @@
+"""What stands before a task's process: setup commands, environments, containers."""

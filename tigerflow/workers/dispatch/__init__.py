@@ -1,0 +1,1 @@
+"""The end that has the files: hosts, pools, and how they start and reach workers."""

@@ -1,0 +1,234 @@
+"""What becomes of the files of a worker that has ended, and of its task.
+
+A file under which a worker died is tried again, alone on a worker, so that one that
+kills its worker takes no others with it. After the retries it fails, with an `.err`
+that names the signal or exit code. What the scheduler does is not held against it: a
+file whose worker's job was cancelled or preempted is tried again many times. When there
+were several files in one call, each has one for itself first, and only what happens
+then is held against it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tigerflow.errors import OutputDirectoryError
+from tigerflow.log import logger
+from tigerflow.naming import printable
+from tigerflow.settings import Settings
+from tigerflow.tasks.execution import ErrorRecord, write_error
+from tigerflow.tasks.serving import timeout_message
+from tigerflow.tasks.shell.launch import SETUP_COMMAND_FAILED
+from tigerflow.tasks.worker_task import WorkerTask
+from tigerflow.workers.dispatch.link import Ending, log_tail
+from tigerflow.workers.dispatch.members import PoolFile, PoolWorker
+from tigerflow.workers.dispatch.starts import MOST_EVICTIONS, Cause, FailedStart
+from tigerflow.workers.protocol import Answer, Fate, Reason
+
+#: How often a file is begun whose worker's wall time is over before it is done.
+MOST_CUTS = 3
+
+#: The share of a worker's time that a file must have had for the time to be too short.
+MOST_OF_IT = 0.8
+
+GIVEN_UP = "given up: the run has ended"
+
+
+class Aftermath:
+    """Judges how the workers of one task have ended."""
+
+    def __init__(
+        self,
+        task: WorkerTask,
+        run_dir: Path,
+        settings: Settings,
+        retries: int,
+        put_back: Callable[[PoolFile], None],
+    ) -> None:
+        """Try files again up to `retries` times: `put_back` gets them."""
+        self._task = task
+        self._run_dir = run_dir
+        self._settings = settings
+        self._retries = retries
+        self._put_back = put_back
+
+    def failed_start(self, worker: PoolWorker, ending: Ending) -> FailedStart | None:
+        """Return why a worker was never ready; None if there can be none just now.
+
+        It ended in the setup commands, or died in setup, or its job never ran.
+        """
+        if ending.is_outage:
+            return None
+        node = worker.node or ending.node
+        if worker.left and worker.left.why is Reason.WALL_TIME:
+            what = "its setup was not done when the wall time of its worker was over"
+            return FailedStart(what, "", node=node)
+        cause = Cause.REFUSED
+        if _is_evicted(worker, ending):
+            cause = Cause.EVICTED
+        elif ending.is_killed or worker.left:
+            cause = Cause.CHANCE
+        elif ending.was_taken:
+            cause = Cause.UNBORN
+        if not ending.has_started:
+            return FailedStart("its worker could not start", ending.how, cause, node)
+        *before, last = _last_lines(worker) or [""]
+        if last.startswith(SETUP_COMMAND_FAILED):
+            output = f"; last output: {before[-1]}" if before else ""
+            what, _, why = f"its {last}{output}".partition(": ")
+            return FailedStart(what, why, cause, node)
+        what = f"its worker {_how(worker, ending)} before it was ready"
+        return FailedStart(what, last, cause, node)
+
+    def settle_files(self, worker: PoolWorker, ending: Ending) -> None:
+        """Settle or put back the files that a worker had in hand when it ended."""
+        in_flight = list(worker.in_flight.values())
+        for directory in {self._run_dir / each.job.output.parent for each in in_flight}:
+            worker.link.remove_temporaries(directory)
+        # Also when that file was done after all: those behind it go on elsewhere.
+        late = worker.is_late
+        for file in reversed(in_flight):
+            file.stop_timer()
+            begun = self._is_shared or file.call == in_flight[0].call
+            if file.is_late:
+                self._see_late(worker, file)
+            elif late or not (begun or worker.leaving):
+                # It was only in the company of the one that was worked on.
+                self._put_back(file)
+            else:
+                self._see_interrupted(worker, file, ending)
+        why = "run_batch took too long" if late else f"the worker {ending.how}"
+        self._tell_of_singles(in_flight, why)
+
+    def _tell_of_singles(self, files: Sequence[PoolFile], why: str) -> None:
+        count = sum(file.is_single and file.call_size > 1 for file in files)
+        if count:
+            many = f"{count} files are tried again, one by one"
+            logger.warning("[{}] {}; {}", self._task.name, why, many)
+
+    def _single_out(self, file: PoolFile) -> None:
+        """Have a file tried again by itself that was in one call with others."""
+        file.is_single, file.is_late = True, False
+        file.cuts, file.cut_s = 0, 0.0
+        self._put_back(file)
+
+    def _see_late(self, worker: PoolWorker, file: PoolFile) -> None:
+        if file.call_size > 1:
+            self._single_out(file)
+            return
+        message = timeout_message(self._task.timeout)
+        self._blame(worker, file, "TimeoutError", message)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._task.concurrency_limit > 1
+
+    def _see_interrupted(
+        self, worker: PoolWorker, file: PoolFile, ending: Ending
+    ) -> None:
+        if worker.leaving:
+            file.settle(Answer(0, Fate.UNDONE, GIVEN_UP))
+        elif _is_evicted(worker, ending):
+            self._see_eviction(worker, file, ending)
+        elif worker.left is None:
+            self._see_death(worker, file, ending)
+        elif worker.left.why is Reason.WALL_TIME:
+            self._see_cut(worker, file)
+        else:
+            self._put_back(file)
+
+    def _see_cut(self, worker: PoolWorker, file: PoolFile) -> None:
+        """Try a file again that a worker gave up at the end of its time."""
+        ran_s = time.time() - worker.began
+        file.cuts += 1
+        file.cut_s = max(file.cut_s, ran_s)
+        ends_at = worker.ends_at or time.time()
+        had_s = ends_at - self._settings.worker_wall_time_grace - worker.ready_at
+        name = printable(file.job.input.name)
+        if ran_s < MOST_OF_IT * had_s and file.cuts < MOST_CUTS:
+            logger.info("[{}] {} goes to a fresh worker", self._task.name, name)
+            self._put_back(file)
+            return
+        if file.call_size > 1:
+            self._single_out(file)
+            return
+        message = (
+            f"{name} was not done when the wall time of its worker was over, "
+            f"{file.cut_s:.0f} s after it was begun; give the task's worker_resources "
+            "more time"
+        )
+        self._blame(worker, file, "WallTimeOver", message)
+
+    def _see_eviction(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
+        """Try a file again under which the scheduler ended the worker's job."""
+        name, how = printable(file.job.input.name), _how(worker, ending)
+        message = f"the worker {how} while processing {name}"
+        file.evictions += 1
+        if file.evictions < MOST_EVICTIONS:
+            logger.warning("[{}] {}; it is tried again", self._task.name, message)
+            self._put_back(file)
+            return
+        if file.call_size > 1:
+            self._single_out(file)
+            return
+        message += f"; its scheduler has ended {file.evictions} jobs under this file"
+        self._blame(worker, file, "WorkerEvicted", message)
+
+    def _see_death(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
+        if file.call_size > 1:
+            self._single_out(file)
+            return
+        name = printable(file.job.input.name)
+        # Those that were handed over ahead were not even begun.
+        others = len(worker.in_flight) - 1 if self._is_shared else 0
+        company = f" and {others} other files" if others else ""
+        message = f"the worker {ending.how} while processing {name}{company}"
+        file.deaths += 1
+        if file.deaths > self._retries:
+            self._blame(worker, file, "WorkerDied", message)
+            return
+        logger.warning("[{}] {}; it is tried again", self._task.name, message)
+        self._put_back(file)
+
+    def _blame(
+        self, worker: PoolWorker, file: PoolFile, exception_type: str, message: str
+    ) -> None:
+        job = file.job
+        record = ErrorRecord(
+            file=job.input.name,
+            timestamp=datetime.now(UTC).isoformat(),
+            exception_type=exception_type,
+            message=message,
+            traceback="",
+            task=self._task.name,
+            printed=log_tail(worker.link.log, worker.log_start),
+        )
+        try:
+            write_error(job, record, self._run_dir)
+        except OutputDirectoryError as error:
+            answer = Answer(0, Fate.BLOCKED, str(error), is_outage=error.is_outage)
+            file.settle(answer)
+            return
+        if exception_type == "TimeoutError":
+            message = f"{printable(job.input.name)} failed: {exception_type}: {message}"
+        message = f"{message} (see {job.error})"
+        file.settle(Answer(0, Fate.FAILED, message))
+
+
+def _is_evicted(worker: PoolWorker, ending: Ending) -> bool:
+    """Tell whether the scheduler has ended a worker's job, by what either says."""
+    was_told = worker.left is not None and worker.left.why is Reason.ENDED
+    return was_told or ending.is_evicted
+
+
+def _how(worker: PoolWorker, ending: Ending) -> str:
+    """Return how a worker ended; goes on "the worker "."""
+    if worker.left is not None and worker.left.why is Reason.ENDED:
+        # With exit code 0, which says nothing.
+        return "was told to end, as when its job is cancelled, preempted or requeued,"
+    return ending.how
+
+
+def _last_lines(worker: PoolWorker) -> list[str]:
+    return log_tail(worker.link.log, worker.log_start).strip().splitlines()

@@ -1,0 +1,200 @@
+"""Workers on this host: child processes, each at the other end of a socket pair."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tigerflow.errors import OutputDirectoryError, is_outage
+from tigerflow.files import append_to, remove_temporaries_of
+from tigerflow.log import logger
+from tigerflow.rundir.layout import RunLayout
+from tigerflow.shortage import PAUSE_S, is_shortage, pauses
+from tigerflow.tasks.shell.environment import in_container
+from tigerflow.tasks.shell.launch import (
+    launch_environment,
+    setup_script,
+    starting_directory,
+)
+from tigerflow.tasks.worker_task import WorkerTask
+from tigerflow.workers.dispatch.link import Ending, LaunchError, NoRoomError, ending_of
+from tigerflow.workers.protocol import Message, decode, encode
+
+#: Messages are short, but a path may have 4,096 bytes, each escaped.
+LINE_LIMIT = 2**20
+
+#: How long a dead worker's last words are waited for: they are there already, but the
+#: end of them is not when something that it started has left its process group.
+LAST_WORDS_S = 1
+
+
+class LocalLauncher:
+    """Starts workers of one task in one run directory, on this host."""
+
+    def __init__(self, task: WorkerTask, run_dir: Path, alive: Path) -> None:
+        """Start workers of `task` in `run_dir`.
+
+        They hold a shared lock on the file `alive` for as long as they live.
+        """
+        self._task = task
+        self._run_dir = run_dir
+        self._alive = alive
+        self._closing = asyncio.Event()
+        self._log = RunLayout(run_dir).task_log(task.name)
+
+    async def launch(self) -> "ProcessLink":
+        """Start one under the task's setup commands, and tell it what it is to do.
+
+        When the system is short of processes for a moment, it is tried again.
+
+        Raises:
+            LaunchError: it cannot be started, or the launcher is closing.
+        """
+        for pause_s in pauses():
+            try:
+                return await self._launch()
+            except (OSError, RuntimeError) as error:
+                if isinstance(error, OSError) and is_outage(error):
+                    raise NoRoomError(OutputDirectoryError(Path(), error)) from error
+                if not is_shortage(error):
+                    raise LaunchError(str(error)) from error
+                if pause_s == PAUSE_S:
+                    logger.warning(
+                        "[{}] no worker can be started just now: {}; it is tried again",
+                        *(self._task.name, error),
+                    )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), pause_s)
+            if self._closing.is_set():
+                break
+        msg = "the run has ended"
+        raise LaunchError(msg)
+
+    async def _launch(self) -> "ProcessLink":
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with append_to(self._log) as log:
+            log_start = log.tell()
+            process, connection = await self._start(log)
+        streams = await asyncio.open_connection(sock=connection, limit=LINE_LIMIT)
+        link = ProcessLink(process, *streams, self._log, log_start)
+        link.send(self._task)
+        return link
+
+    def avoid(self, node: str) -> None:
+        """Do nothing: there is only this host."""
+
+    async def close(self) -> None:
+        """Try no more; nothing is left of a process that has ended."""
+        self._closing.set()
+
+    async def _start(
+        self, log: BinaryIO
+    ) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                return await self._spawn(log, theirs.fileno()), ours
+            except (OSError, RuntimeError):
+                ours.close()
+                raise
+
+    async def _spawn(
+        self,
+        log: BinaryIO,
+        descriptor: int,
+    ) -> asyncio.subprocess.Process:
+        commands, python = self._task.setup_commands, sys.executable
+        container = [*self._task.container]
+        if commands or container:
+            # That of the environment they activate, and ours when they activate none.
+            python = "python"
+        module = ["-P", "-m", "tigerflow.workers.process.worker"]
+        program = [python, *module, str(descriptor), str(self._alive)]
+        program.append(str(self._run_dir))
+        if container:
+            container = ["--bind", str(self._alive.parent), *container]
+        program = in_container(container, program)
+        return await asyncio.create_subprocess_exec(
+            *setup_script(commands, program),
+            # Not the messages: setup commands may read and print what they like.
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[descriptor],
+            cwd=starting_directory(self._task.home, self._run_dir),
+            env=launch_environment(),
+            start_new_session=True,
+        )
+
+
+class ProcessLink:
+    """A worker process on this host; see `Link`."""
+
+    notice_s = 0.0
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        answers: asyncio.StreamReader,
+        requests: asyncio.StreamWriter,
+        log: Path,
+        log_start: int,
+    ) -> None:
+        """Talk to `process` by the two streams; its prints go to the end of `log`."""
+        self._process = process
+        self._answers = answers
+        self._requests = requests
+        self._heard = asyncio.Event()
+        self.log = log
+        self.log_start = log_start
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, message: Message) -> None:
+        """Send a message; nobody listening any more is no error."""
+        self._requests.write(encode(message))
+
+    async def receive(self) -> AsyncIterator[Message]:
+        """Yield what the worker says, until it can say no more."""
+        try:
+            # It is reset when the worker dies with requests unread.
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                async for line in self._answers:
+                    yield decode(line)
+        finally:
+            self._heard.set()
+
+    def close(self) -> None:
+        """End its input: it gives up what it has in hand, tears down and ends."""
+        with contextlib.suppress(OSError):
+            self._requests.write_eof()
+
+    def kill(self) -> None:
+        """Kill it and all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def wait(self) -> Ending:
+        """Return when the process has ended and all it said was received."""
+        code = await self._process.wait()
+        # What the task started and did not end goes with it.
+        self.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), LAST_WORDS_S)
+        self._requests.close()
+        return ending_of(code)
+
+    async def gone(self) -> None:
+        """Return: a process that has ended takes no place."""
+
+    def remove_temporaries(self, directory: Path) -> None:
+        """Remove what it left half written, once it has ended."""
+        remove_temporaries_of(directory, self._process.pid)

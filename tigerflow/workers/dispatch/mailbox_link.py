@@ -1,0 +1,259 @@
+"""A worker in a job, as its pool sees it: reached through a mailbox."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from tigerflow.faults import begin
+from tigerflow.files import remove_temporaries_of
+from tigerflow.rundir.layout import MAILBOX_LOG
+from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
+from tigerflow.workers.dispatch.link import Ending, ending_of
+from tigerflow.workers.dispatch.postman import Delivery, Postman, Round
+from tigerflow.workers.dispatch.scheduler import JobEvent
+from tigerflow.workers.mailbox import keep_prints
+from tigerflow.workers.protocol import (
+    WARNS,
+    Answer,
+    FileRequest,
+    HandedBack,
+    Message,
+    Ready,
+    SetupFailed,
+    Started,
+    Stop,
+)
+
+#: How long a job may still be in the queue after its workers have ended.
+QUEUE_S = 3.0
+
+#: How long a worker on another host may take to learn that its time is over.
+NOTICE_S = 5.0
+
+#: How long the first word of a worker may take to be seen whose job has ended.
+FIRST_WORD_S = 1.0
+
+
+class Allocation(Protocol):
+    """The job that a worker is in."""
+
+    @property
+    def log(self) -> Path:
+        """Where the prints of the task's workers are collected."""
+
+    @property
+    def number(self) -> str | None:
+        """The scheduler's number, once it has taken the job."""
+
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set when it is in the queue no more."""
+
+    def worker_started(self) -> None:
+        """Note that a worker in it runs."""
+
+    def worker_ended(self, *, has_started: bool) -> None:
+        """Note that a worker in it has ended, or never comes."""
+
+    def hurry(self) -> None:
+        """Have the scheduler asked about it soon."""
+
+    def cancel(self) -> None:
+        """Cancel it, unless it has ended."""
+
+    def cancel_unneeded(self) -> None:
+        """Cancel it when it has not begun, and nobody wants its workers any more."""
+
+
+class MailboxLink:
+    """A worker in a job; see `Link`."""
+
+    pid = None
+    log_start = 0
+    notice_s = NOTICE_S
+
+    def __init__(
+        self, mailbox: Path, job: Allocation, postman: Postman, settings: Settings
+    ) -> None:
+        """Talk through `mailbox`, which is there."""
+        self.mailbox = mailbox
+        self.log = mailbox / MAILBOX_LOG
+        self.is_closed = False
+        #: Whether its pulse has stood still for so long that it may be dead.
+        self.is_quiet = False
+        self._job = job
+        self._postman = postman
+        self._settings = settings
+        self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
+        self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._started: Started | None = None
+        #: How it ended, by what is said of its job; itself it may still say more.
+        self._lost: Ending | None = None
+        #: Set when it has ended, and its prints are in the task's log.
+        self.collected = asyncio.Event()
+        self._collecting: asyncio.Task[None] | None = None
+        #: Answers that are waited for, that to its start included.
+        self._awaited = 0
+        self._round = Round(
+            mailbox,
+            self._deliver,
+            lambda: self._awaited > 0,
+            settings.worker_lost_timeout,
+        )
+        postman.add(self._round)
+
+    def send(self, message: Message) -> None:
+        """Send a message; nobody listening any more is no error."""
+        self._awaited += isinstance(message, FileRequest)
+        self._round.post(message)
+        self._postman.hurry()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether its process has started."""
+        return self._started is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its process has not started, or has ended."""
+        return not self.has_started or self.ending.done()
+
+    async def receive(self) -> AsyncIterator[Message]:
+        """Yield what the worker says, until it can say no more."""
+        while (message := await self._messages.get()) is not None:
+            yield message
+
+    def close(self) -> None:
+        """Send no more: it gives up what it has in hand, tears down and ends."""
+        self.is_closed = True
+        self.send(Stop())
+        self._job.cancel_unneeded()
+
+    def kill(self) -> None:
+        """Cancel its job, and with it the others in that."""
+        self.is_closed = True
+        self.send(Stop())
+        self._job.cancel()
+
+    async def wait(self) -> Ending:
+        """Return when the process has ended and all it said was received."""
+        return await self.ending
+
+    async def gone(self) -> None:
+        """Return when its job is in the queue no more, as far as that is known."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._job.gone.wait(), QUEUE_S)
+
+    def remove_temporaries(self, directory: Path) -> None:
+        """Remove what it left half written, once it has ended."""
+        if self._started is not None:
+            remove_temporaries_of(directory, self._started.pid, self._started.host)
+
+    def forget(self) -> None:
+        """Look into its mailbox no more."""
+        self._postman.remove(self._round)
+
+    def job_ended(self, event: JobEvent) -> None:
+        """Note that the job is no more.
+
+        What its worker said last may be on its way. And the worker may live: on a node
+        that has lost touch with the others, or tearing down.
+        """
+        text = f" ({event.text})" if event.text else ""
+        self._lost = Ending(
+            f"was lost{text}", is_killed=event.is_killed, is_evicted=event.is_evicted
+        )
+        if self.has_started:
+            self.send(Stop())
+            return
+        ending = Ending(
+            event.text or "its job ended at once",
+            is_killed=event.is_killed,
+            is_outage=event.is_outage,
+            is_evicted=event.is_evicted,
+            was_taken=self._job.number is not None and not event.is_stuck,
+            node=event.node,
+            has_started=False,
+        )
+        asyncio.get_running_loop().call_later(FIRST_WORD_S, self._end_unborn, ending)
+
+    def _end_unborn(self, ending: Ending) -> None:
+        if not self.has_started:
+            # Slurm may have taken the job all the same: its worker leaves at once.
+            self.send(Stop())
+            self._end(ending)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        for message in delivery.messages:
+            match message:
+                case Started():
+                    self._started = message
+                    self._awaited += 1
+                    self._job.worker_started()
+                case Answer() | Ready() | SetupFailed():
+                    self._awaited -= 1
+                case HandedBack(ids):
+                    self._awaited -= len(ids)
+                case _:
+                    pass
+            self._messages.put_nowait(message)
+        self._note_pulse(delivery)
+        if delivery.fault is not None:
+            self._give_up(delivery.fault)
+        elif delivery.exit_code is not None:
+            ending = ending_of(delivery.exit_code)
+            # By it, a scheduler ends what did not listen, as a setup command.
+            is_evicted = delivery.exit_code in {-signal.SIGTERM, -WARNS}
+            self._end(replace(ending, is_evicted=is_evicted))
+        elif self.has_started and delivery.still_s > self._patience_s:
+            timeout_s = self._settings.worker_lost_timeout
+            how = f"has shown no sign of life for {timeout_s} s"
+            # If it lives all the same, it must not go on beside another.
+            self.kill()
+            self._end(self._lost or Ending(how, is_killed=True))
+
+    def _give_up(self, fault: Exception) -> None:
+        """End it because nothing can be heard of it any more."""
+        self.kill()
+        how = f"cannot be reached: internal error: {fault!r}"
+        ending = Ending(how, is_killed=True, is_evicted=True)
+        self._end(replace(ending, has_started=self.has_started))
+
+    def _note_pulse(self, delivery: Delivery) -> None:
+        """Have the scheduler asked while the worker may still be taken for alive."""
+        was_quiet = self.is_quiet
+        limit_s = self._settings.worker_lost_timeout / 2
+        self.is_quiet = self.has_started and delivery.still_s > limit_s
+        if self.is_quiet and not was_quiet:
+            self._job.hurry()
+
+    @property
+    def _patience_s(self) -> float:
+        """How long its pulse may stand still."""
+        timeout_s = self._settings.worker_lost_timeout
+        return timeout_s if self._lost is None else timeout_s / 2
+
+    def _end(self, ending: Ending) -> None:
+        if self.ending.done():
+            return
+        self.forget()
+        self._messages.put_nowait(None)
+        # Not before what it said has been taken.
+        asyncio.get_running_loop().call_soon(self._settle, ending)
+
+    async def _collect(self) -> None:
+        try:
+            await in_thread(keep_prints, self.mailbox, self._job.log)
+        finally:
+            self.collected.set()
+
+    def _settle(self, ending: Ending) -> None:
+        if not self.ending.done():
+            self.ending.set_result(ending)
+            self._collecting = begin(self._collect())
+            self._job.worker_ended(has_started=self.has_started)

@@ -1,0 +1,148 @@
+"""What a pool knows of its workers, and of the files that they have or wait for."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tigerflow.tasks.execution import FileJob
+from tigerflow.workers.dispatch.link import Link
+from tigerflow.workers.protocol import Answer, Left
+
+
+class WorkerState(StrEnum):
+    """What becomes of a worker, in this order; it may end at any time."""
+
+    #: Its process is started, or its job submitted.
+    LAUNCHED = "launched"
+    #: Of one in a job: the job runs. The note names its host.
+    STARTED = "started"
+    #: It has set up.
+    READY = "ready"
+    #: The note says how.
+    ENDED = "ended"
+
+
+#: Told of a task, the number of one of its workers, what becomes of that, and a note.
+WorkerListener = Callable[[str, int, WorkerState, str], None]
+
+
+@dataclass(eq=False)
+class PoolFile:
+    """A file that somebody waits for."""
+
+    job: FileJob
+    answer: asyncio.Future[Answer]
+    #: Its place among those that wait.
+    place: int
+    #: How many wait for the answer.
+    waiters: int = 0
+    #: How many workers have died under it.
+    deaths: int = 0
+    #: How often a worker's wall time was over under it, and how long it ran then.
+    cuts: int = 0
+    cut_s: float = 0.0
+    #: How often the scheduler has ended a worker's job under it.
+    evictions: int = 0
+    #: The call that a worker has it for, and how many files are in that.
+    call: int = 0
+    call_size: int = 1
+    #: Whether it has a call of its own: something went wrong with one for several.
+    is_single: bool = False
+    #: Runs while a worker has it, when the task has a timeout.
+    timer: asyncio.TimerHandle | None = None
+    is_late: bool = False
+
+    @property
+    def goes_alone(self) -> bool:
+        """Whether no other may be in the same call."""
+        return self.is_single or self.deaths > 0
+
+    def settle(self, answer: Answer) -> None:
+        """Give the answer, unless nobody waits for it any more."""
+        self.stop_timer()
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def stop_timer(self) -> None:
+        """Count its time no more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+@dataclass(eq=False)
+class PoolWorker:
+    """A worker from its launch to its end."""
+
+    link: Link
+    #: From 1 on, in the order in which they are launched.
+    number: int
+    #: How long its log was when it began what it has in hand.
+    log_start: int
+    started: bool = False
+    #: The host that it has started on, when that is another one.
+    node: str = ""
+    ready: bool = False
+    #: Whether its start has failed; it ends by itself.
+    has_failed: bool = False
+    #: Asked to end; gets no more files.
+    leaving: bool = False
+    #: Ended because a file took too long.
+    is_late: bool = False
+    #: Its last word, when it ends of its own accord.
+    left: Left | None = None
+    #: When it must have ended, in seconds since the epoch; None is never.
+    ends_at: float | None = None
+    #: How many files it has finished.
+    finished: int = 0
+    #: Seconds since the epoch: when it was ready, and when it began the file in hand.
+    ready_at: float = 0.0
+    began: float = 0.0
+    in_flight: dict[int, PoolFile] = field(default_factory=dict)
+    #: Runs while it has no file, then while it tears down.
+    timer: asyncio.TimerHandle | None = None
+    #: Runs while it has calls that it has not begun.
+    ahead_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def calls(self) -> int:
+        """How many calls it has in hand."""
+        return len({file.call for file in self.in_flight.values()})
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes files, if it has room."""
+        return self.ready and not (self.leaving or self.left)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether its end is that of a start that fails."""
+        return not (self.ready or self.leaving or self.has_failed)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its process runs, as far as that is told."""
+        return self.started or self.link.pid is not None
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it is expected to be ready."""
+        return self.is_early and self.left is None
+
+    def dismiss(self, grace_s: int) -> None:
+        """End its input: it gives up what it has in hand, tears down and ends."""
+        if self.leaving:
+            return
+        self.leaving = True
+        self.stop_timer()
+        loop = asyncio.get_running_loop()
+        patience_s = grace_s + self.link.notice_s
+        self.timer = loop.call_later(patience_s, self.link.kill)
+        self.link.close()
+
+    def stop_timer(self) -> None:
+        """Let it stay for as long as it likes."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

@@ -1,0 +1,354 @@
+"""All that is asked of Slurm directly: which jobs there are, and how those ended.
+
+The executor plugin follows the jobs. But it does not understand all that Slurm says,
+and never hears of a job that was taken while `sbatch` said otherwise. So the queue is
+asked about jobs that show no sign of life: rarely, and about all of them at once.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tigerflow.shortage import in_thread
+from tigerflow.workers.dispatch.scheduler import JobEvent
+
+#: States of jobs that are over: squeue(1), "job state codes".
+ENDED = frozenset(
+    {
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
+    }
+)
+
+#: Those of them in which the job was ended from outside.
+KILLED = ENDED - {"COMPLETED", "FAILED"}
+
+#: Those of them in which the scheduler, or whoever runs it, has ended the job.
+EVICTED = frozenset({"BOOT_FAIL", "CANCELLED", "NODE_FAIL", "PREEMPTED", "REVOKED"})
+
+#: States of jobs that wait, which one that has begun enters only by a requeue.
+REQUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
+
+#: How often the queue is asked about a job.
+LOOK_S = 15.0
+
+#: How soon it is asked when something must have changed.
+SOON_S = 2.0
+
+#: How many looks in a row must miss a job that nothing else tells of.
+MISSES = 2
+
+#: How long Slurm may take to answer; its own patience with its controller is shorter.
+ANSWER_S = 30.0
+
+#: How long it is not asked again after it has not answered.
+NO_ANSWER_S = 5.0
+
+#: Which columns of the queue are asked for: a comment may have any character.
+_FORMAT, _COLUMNS = "%A|%i|%T|%N|%r|%k", 6
+
+#: A field of `scontrol show job`; those of interest may have blanks in their values.
+_FIELD = re.compile(r"(?:^| )(\w+)=(.*?)(?= [\w:/]+=|$)", re.MULTILINE)
+
+#: How much of a log's last line is told.
+_LONGEST = 300
+
+#: What Slurm calls the exit of a job whose log or directory its node cannot open; since
+#: 24.11 at the latest, only the log that is missing says so.
+_NO_FILES = "0:53"
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job, as Slurm has it."""
+
+    number: str
+    state: str
+    node: str = ""
+    #: Why it waits.
+    reason: str = ""
+    #: Our name of it is in there.
+    comment: str = ""
+    exit_code: str = ""
+    #: What it has printed last.
+    said: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in ENDED
+
+    def is_any_of(self, names: Iterable[str]) -> bool:
+        """Tell whether it is one of those of our names."""
+        return any(name in self.comment for name in names)
+
+    def end(self, job: str) -> JobEvent:
+        """Return what is to be told of its end, by our name of it."""
+        if self.state == "COMPLETED":
+            return JobEvent(job, "finished", "")
+        text = f"Slurm job {self.number} is {self.state or 'no more in the queue'}"
+        return JobEvent(
+            job,
+            "failed",
+            f"{text}{self.hint}",
+            is_killed=self.state in KILLED,
+            is_evicted=self.state in EVICTED,
+            node=self.node,
+        )
+
+    @property
+    def hint(self) -> str:
+        """Return what its node has to say, if that is known; goes on a sentence."""
+        if self.exit_code == _NO_FILES:
+            return "; its node cannot open the output directory, which it may not see"
+        return f"; its log ends with: {self.said}" if self.said else ""
+
+
+class Queue:
+    """The jobs of this user in Slurm."""
+
+    def __init__(self) -> None:
+        """Ask nothing yet."""
+        self._asking = asyncio.Lock()
+        self._found: Mapping[str, QueuedJob] | None = None
+        #: When the last look began, and when it ended.
+        self._began = self._ended = float("-inf")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether there is a Slurm to be asked."""
+        return shutil.which("squeue") is not None
+
+    async def look(self, max_age_s: float = 0.0) -> Mapping[str, QueuedJob] | None:
+        """Return all jobs of this user that Slurm still has, by their numbers.
+
+        None if it does not answer. Those who ask at the same time share the answer; one
+        that is not older than `max_age_s` is returned again.
+        """
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - max_age_s
+        async with self._asking:
+            if self._found is not None:
+                is_fresh = self._began >= oldest
+            else:
+                is_fresh = loop.time() - self._ended < NO_ANSWER_S
+            if not is_fresh:
+                self._began = loop.time()
+                self._found = await self._ask()
+                self._ended = loop.time()
+            return self._found
+
+    async def _ask(self) -> Mapping[str, QueuedJob] | None:
+        said = await _run(
+            *("squeue", "--noheader", "--states=all", f"--user={os.getuid()}"),
+            f"--format={_FORMAT}",
+        )
+        if said is None:
+            return None
+        found = {}
+        for line in said.splitlines():
+            words = line.split("|", 5)
+            if len(words) == _COLUMNS:
+                number, name, state, *more = words
+                found[number] = QueuedJob(number, _word(state), *more)
+                # That of a part of an array, by which others call it.
+                found[name] = found[number]
+        return found
+
+    async def find(self, name: str) -> QueuedJob | None:
+        """Return the live job of that name of ours, if Slurm has it."""
+        jobs = await self.look() or {}
+        live = [job for job in jobs.values() if not job.has_ended]
+        return next((job for job in live if job.is_any_of([name])), None)
+
+    async def ended(self, numbers: Iterable[str]) -> Mapping[str, QueuedJob]:
+        """Return those of some jobs that are over, as the database has them."""
+        wanted = ",".join(numbers)
+        if not wanted or shutil.which("sacct") is None:
+            return {}
+        said = await _run(
+            *("sacct", "--noheader", "--parsable2", "--allocations"),
+            *("--format=JobID,State,NodeList,ExitCode", f"--jobs={wanted}"),
+        )
+        found = {}
+        for line in (said or "").splitlines():
+            number, state, node, code, *_ = [*line.split("|"), "", "", ""]
+            job = QueuedJob(number, _word(state), _node(node), exit_code=code)
+            if job.has_ended:
+                found[number] = job
+        return found
+
+    async def explain(self, number: str) -> QueuedJob | None:
+        """Return what Slurm has of a job that is over, and what that says in its log.
+
+        None if it has forgotten the job.
+        """
+        if not (number.isdigit() and self.is_here):
+            return None
+        said = await _run("scontrol", "--oneliner", "show", "job", number) or ""
+        told = {name: value.strip() for name, value in _FIELD.findall(said)}
+        if _word(told.get("JobState", "")) not in ENDED:
+            return (await self.ended([number])).get(number)
+        state, code, log = _word(told["JobState"]), told.get("ExitCode", ""), None
+        if path := told.get("StdOut", "").replace("%j", number):
+            log = await in_thread(_last_line, Path(path))
+            if log is None and state == "FAILED":
+                code = _NO_FILES
+        node = _node(told.get("NodeList", ""))
+        return QueuedJob(number, state, node, exit_code=code, said=log or "")
+
+
+def _word(state: str) -> str:
+    """Return a state without what is said of it: `CANCELLED by 1000`, `FAILED+`."""
+    return (state.split() or [""])[0].rstrip("+")
+
+
+def _node(names: str) -> str:
+    """Return where a job was; "" for one that was nowhere."""
+    return "" if names.startswith(("None", "(null)")) else names
+
+
+def _last_line(log: Path) -> str | None:
+    """Return the last line of a job's log that Slurm has not written about its end.
+
+    None if there is no such file.
+    """
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip() and "error: ***" not in line]
+    return said[-1][:_LONGEST] if said else ""
+
+
+async def cancel(numbers: Sequence[str]) -> None:
+    """Cancel jobs, if that is possible."""
+    if numbers and shutil.which("scancel") is not None:
+        await _run("scancel", *numbers)
+
+
+async def _run(*words: str) -> str | None:
+    """Return what a program of Slurm's has printed, or None when it fails."""
+    # What a user has set for tables to look at would leave jobs out.
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SQUEUE_", "SACCT_", "SCANCEL_"))
+    }
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=variables,
+        )
+    except OSError:
+        # No process can be made just now, perhaps.
+        return None
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), ANSWER_S)
+    except TimeoutError:
+        return None
+    finally:
+        # It may wait long for a controller that is down.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return None if process.returncode else said.decode(errors="replace")
+
+
+class Follower:
+    """Judges, look by look, whether a job is over."""
+
+    def __init__(self, number: str, *, was_seen: bool) -> None:
+        """Follow a job by its number; `was_seen` in the queue for sure, or not yet."""
+        self.number = number
+        self._was_seen = was_seen
+        self._misses = 0
+
+    def judge(
+        self, queue: Mapping[str, QueuedJob], ended: Mapping[str, QueuedJob]
+    ) -> QueuedJob | None:
+        """Return how the job ended; None if it goes on, as far as anybody knows.
+
+        Args:
+            queue: what a look brought.
+            ended: what the database has of jobs that are not in there.
+        """
+        job = queue.get(self.number) or ended.get(self.number)
+        if job is not None:
+            self._was_seen, self._misses = True, 0
+            return job if job.has_ended else None
+        # A number of which this Slurm has never heard may be another scheduler's.
+        self._misses += self._was_seen
+        return QueuedJob(self.number, "") if self._misses >= MISSES else None
+
+
+class AdoptedJob:
+    """A job that Slurm took although its submission failed; see `Submission`."""
+
+    def __init__(self, queue: Queue, name: str, number: str) -> None:
+        """Follow a job by its number; `name` is ours."""
+        self._queue = queue
+        self._name = name
+        self._number = number
+        self._hurry = asyncio.Event()
+        self._cancelling: set[asyncio.Task[None]] = set()
+        self._is_over = False
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        """Yield what happens to the job, until it has ended; last is `ended`."""
+        yield JobEvent(self._name, "submitted", self._number)
+        follower, pause_s = Follower(self._number, was_seen=True), LOOK_S
+        while not self._is_over:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), pause_s)
+            if self._hurry.is_set():
+                # It was cancelled, and is over soon.
+                self._hurry.clear()
+                pause_s = SOON_S
+            queue = await self._queue.look()
+            if queue is None:
+                continue
+            missing = [] if self._number in queue else [self._number]
+            told = follower.judge(queue, await self._queue.ended(missing))
+            if told is not None:
+                yield told.end(self._name)
+                break
+        yield JobEvent("", "ended", "it is followed no more", is_killed=True)
+
+    def cancel(self, jobs: Sequence[str] = ()) -> None:
+        """Cancel the job, unless it has ended."""
+        del jobs
+        task = asyncio.create_task(self._cancel())
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
+
+    async def _cancel(self) -> None:
+        await cancel([self._number])
+        self._hurry.set()
+
+    def end(self, job: str, state: str) -> None:
+        """Do nothing: it is this that knows."""
+
+    def kill(self) -> None:
+        """Follow it no more; it stays."""
+        self._is_over = True
+        self._hurry.set()
