@@ -87,14 +87,15 @@ def test_a_run_is_shown_below_its_log_and_its_end_stays(flow):
 
         check_intact(flow, shown)
         errors = ["  head/bad.err", "  left/left.err"]
-        assert shown.lines[-7:-2] == [
+        assert shown.lines[-8:-3] == [
             "2 of 4 files done, 2 failed",
             f"  head   {'━' * 40}  3 of 4  1 failed",
             f"  left   {'━' * 30}{'─' * 10}  2 of 4  1 failed",
             f"  right  {'━' * 30}{'─' * 10}  3 of 4",
-            "Errors: tigerflow report out",
+            "Failed:",
         ]
-        assert sorted(shown.lines[-2:]) == errors
+        assert sorted(shown.lines[-3:-1]) == errors
+        assert shown.lines[-1] == "See why: tigerflow report out"
         assert "\x1b[32m━" in shown.raw
 
 
@@ -107,7 +108,7 @@ def test_files_of_an_earlier_run_are_counted(flow):
     with on_terminal(flow, "--once") as shown:
         assert shown.ended() == 1
 
-        assert shown.lines[-6:-3] == [
+        assert shown.lines[-7:-4] == [
             f"  head   {'━' * 40}  2 of 3  1 failed",
             f"  left   {'━' * 26}{'─' * 14}  1 of 3  1 failed",
             f"  right  {'━' * 26}{'─' * 14}  2 of 3",
@@ -118,7 +119,7 @@ def test_second_ctrl_c_leaves_the_last_state_and_an_intact_terminal(flow):
     wait_for_files(flow)
 
     with on_terminal(flow) as shown:
-        shown.until_shown("0 of 3 files done, 1 failed, 2 in flight")
+        shown.until_shown("0 of 3 files done, 1 failed, 2 running")
         shown.press(b"\x03")
         shown.until_shown("finishing what is in hand; once more gives it up")
         shown.press(b"\x03")
@@ -126,11 +127,12 @@ def test_second_ctrl_c_leaves_the_last_state_and_an_intact_terminal(flow):
         assert shown.ended() == 128 + signal.SIGINT
 
         check_intact(flow, shown, killed=True)
-        assert shown.lines[-4:] == [
+        assert shown.lines[-5:] == [
             "0 of 3 files done, 1 failed, 2 not done",
             f"  work  {'━' * 13}{'─' * 27}  0 of 3  1 failed",
-            "Errors: tigerflow report out",
+            "Failed:",
             "  work/bad.err",
+            "See why: tigerflow report out work/bad.err",
         ]
     flow.until_nothing_is_left()
 
@@ -139,13 +141,13 @@ def test_forced_stop_leaves_the_last_state_and_an_intact_terminal(flow):
     wait_for_files(flow)
 
     with on_terminal(flow) as shown:
-        shown.until_shown("1 failed, 2 in flight")
+        shown.until_shown("1 failed, 2 running")
         assert flow.command("stop", flow.out, "--force").wait(DEADLINE_S) == 0
 
         assert shown.ended() in {128 + signal.SIGINT, 128 + signal.SIGTERM}
 
         check_intact(flow, shown, killed=True)
-        assert shown.lines[-4].startswith("0 of 3 files done")
+        assert shown.lines[-5].startswith("0 of 3 files done")
     flow.until_nothing_is_left()
 
 
@@ -153,7 +155,7 @@ def test_it_fits_the_terminal_also_after_that_is_resized(flow):
     wait_for_files(flow)
 
     with on_terminal(flow, columns=80) as shown:
-        shown.until_shown("0 of 3 files done, 1 failed, 2 in flight")
+        shown.until_shown("0 of 3 files done, 1 failed, 2 running")
         shown.screen.columns = 40
         shown.resize(40)
         shown.until_ends(" work ━━━──────── 0/3 1 failed 2/3 busy")
@@ -197,7 +199,7 @@ def test_what_a_step_prints_appears_above(flow):
     flow.write(WORK, steps=[{"kind": "callable", "function": "steps:choose"}])
 
     with on_terminal(flow) as shown:
-        shown.until_shown("1 failed, 2 in flight")
+        shown.until_shown("1 failed, 2 running")
         found = shown.until_shown("chosen 3", "to stderr")
         assert found.index("chosen 3") < found.index("to stderr") < len(found) - 2
         end(flow, shown)
@@ -232,7 +234,7 @@ def test_closing_the_terminal_lets_the_file_in_hand_finish(flow):
     wait_for_files(flow)
 
     with on_terminal(flow) as shown:
-        shown.until_shown("1 failed, 2 in flight")
+        shown.until_shown("1 failed, 2 running")
         shown.hang_up()
         wait_until(lambda: any("Received signal 1" in line for line in run_log(flow)))
         (flow.root / "go").touch()

@@ -1,9 +1,12 @@
 """`run.log`: what the service logs, whatever the terminal shows."""
 
+import os
 import shlex
+import subprocess
+import sys
 
 import pytest
-from runs import lines, wait_until
+from runs import DEADLINE_S, lines, wait_until
 
 pytestmark = pytest.mark.snakemake
 
@@ -32,7 +35,7 @@ def test_run_log_has_every_line_of_every_run(flow):
     flow.add_inputs("b")
     assert flow.once() == 0
 
-    assert run_log(flow) == flow.said.splitlines()
+    assert run_log(flow) == [line for line in flow.said.splitlines() if "|" in line]
     messages = [line.split(" | ")[-1] for line in run_log(flow)]
     assert (
         messages
@@ -45,6 +48,47 @@ def test_run_log_has_every_line_of_every_run(flow):
         ]
         * 2
     )
+
+
+def staged(flow):
+    messages = [line.split(" | ")[-1] for line in run_log(flow)]
+    return [each for each in messages if each.startswith("Staged")]
+
+
+def test_files_that_only_a_new_task_has_to_process_are_not_called_new(flow):
+    flow.add_inputs("a", "b")
+    flow.once()
+    more = {"module": "tasks.py:Work", "depends_on": "work", "input_ext": ".out"}
+    flow.write(WORK, {"name": "more", **more}, {"name": "most", **more})
+    flow.add_inputs("c")
+
+    flow.once()
+
+    assert sorted(staged(flow)) == [
+        "Staged 1 new file",
+        "Staged 2 files; only more, most have work to do",
+        "Staged 2 new files",
+    ]
+
+
+def test_files_that_are_tried_again_are_not_called_new(flow):
+    (flow.inputs / "b.txt").write_bytes(b"\xff")
+    flow.once()
+
+    flow.once("--retry-failed")
+
+    assert staged(flow) == ["Staged 1 new file", "Staged 1 file again"]
+
+
+def test_a_failed_file_is_logged_with_the_command_that_tells_its_story(flow):
+    flow.add_inputs("a", "b")
+    (flow.inputs / "b.txt").write_bytes(b"\xff")
+
+    assert flow.once() == 1
+
+    out = shlex.quote(str(flow.out))
+    command = f"tigerflow report {out} b.txt"
+    assert f"| 1 failed file; `{command}` shows why" in flow.said
 
 
 def test_a_start_that_finds_all_done_says_so(flow):
@@ -109,3 +153,56 @@ def test_the_journal_tells_whether_a_run_ended_of_itself(flow):
 
     ends = [event["reason"] for event in flow.events("run_stopped")]
     assert ends == ["finished", "stopped"]
+
+
+# What it prints beside the log
+
+
+def serve(flow, *options, **more):
+    words = [sys.executable, "-m", "tigerflow", "watch", "--once", *options]
+    paths = [flow.pipeline, flow.inputs, flow.out]
+    return subprocess.run(
+        [*words, *map(str, paths)],
+        env=flow.environment,
+        cwd=flow.root,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+        **more,
+    )
+
+
+def test_the_summary_is_on_standard_output_and_the_log_on_standard_error(flow):
+    flow.add_inputs("a", "b")
+    (flow.inputs / "b.txt").write_bytes(b"\xff")
+
+    done = serve(flow, capture_output=True)
+
+    assert done.returncode == 1
+    out = shlex.quote(str(flow.out))
+    assert done.stdout.splitlines() == [
+        "1 of 2 files done, 1 failed",
+        f"  work  {'━' * 20}{'x' * 20}  1 of 2  1 failed",
+        "Failed:",
+        "  work/b.err",
+        f"See why: tigerflow report {out} work/b.err",
+    ]
+    assert done.stderr.splitlines() == run_log(flow)
+
+
+def test_a_summary_that_nobody_reads_changes_no_exit_code(flow):
+    flow.add_inputs("a")
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = serve(flow, stdout=writer, stderr=subprocess.PIPE)
+
+    os.close(writer)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == run_log(flow)
+
+
+def test_a_service_that_does_not_start_prints_no_summary(flow):
+    done = serve(flow, "--workers-profile=nowhere", capture_output=True)
+
+    assert (done.returncode, done.stdout) == (1, "")

@@ -16,7 +16,7 @@ BUSY = Snapshot(
     known=1000,
     done=512,
     failed=3,
-    in_flight=33,
+    running=33,
     held_up=0,
     tasks=(
         TaskSnapshot("transcribe", 650, 3, 3, workers=4, ready=4, busy=3),
@@ -29,7 +29,7 @@ EIGHT = Snapshot(
     known=100_000,
     done=0,
     failed=0,
-    in_flight=1,
+    running=1,
     held_up=7,
     tasks=tuple(
         TaskSnapshot(
@@ -91,10 +91,10 @@ def test_two_tasks_on_80_columns():
     assert (
         drawn(BUSY, 80, 3.21)
         == """\
-512 of 1000 files done, 3 failed, 33 in flight, 452 waiting, 3.2 files/s,
+512 of 1000 files done, 3 failed, 33 running, 452 queued, 3.2 files/s,
 about 3 min left
-  transcribe  ━━━━━━━━━━━━━━━━━━───────────  650 of 1000  3 failed      3/4 busy
-  embed       ━━━━━━━━━━━━━━───────────────  512 of 1000            30 in flight
+  transcribe  ━━━━━━━━━━━━━━━━━━━━───────────  650 of 1000  3 failed    3/4 busy
+  embed       ━━━━━━━━━━━━━━━────────────────  512 of 1000            30 running
 """
     )
 
@@ -104,7 +104,7 @@ def test_two_tasks_on_40_columns():
         drawn(BUSY, 40, 3.21)
         == """\
 512 of 1000 files done, 3 failed,
-33 in flight, 452 waiting, 3.2 files/s,
+33 running, 452 queued, 3.2 files/s,
 about 3 min left
  transcribe ━━━━━━──── 650/1000 3 failed
  embed      ━━━━━───── 512/1000
@@ -115,11 +115,11 @@ about 3 min left
 def test_two_tasks_on_200_columns():
     assert drawn(BUSY, 200, 3.21).splitlines() == [
         (
-            "512 of 1000 files done, 3 failed, 33 in flight, 452 waiting, "
+            "512 of 1000 files done, 3 failed, 33 running, 452 queued, "
             "3.2 files/s, about 3 min left"
         ),
-        f"  transcribe  {'━' * 26}{'─' * 14}  650 of 1000  3 failed      3/4 busy",
-        f"  embed       {'━' * 20}{'─' * 20}  512 of 1000            30 in flight",
+        f"  transcribe  {'━' * 26}{'─' * 14}  650 of 1000  3 failed    3/4 busy",
+        f"  embed       {'━' * 20}{'─' * 20}  512 of 1000            30 running",
     ]
 
 
@@ -127,10 +127,10 @@ def test_two_tasks_in_ascii():
     assert (
         drawn(BUSY, 80, 30, "ascii")
         == """\
-512 of 1000 files done, 3 failed, 33 in flight, 452 waiting, 30 files/s,
+512 of 1000 files done, 3 failed, 33 running, 452 queued, 30 files/s,
 about 16 s left
-  transcribe  #################x...........  650 of 1000  3 failed      3/4 busy
-  embed       ##############...............  512 of 1000            30 in flight
+  transcribe  ###################x...........  650 of 1000  3 failed    3/4 busy
+  embed       ###############................  512 of 1000            30 running
 """
     )
 
@@ -139,7 +139,7 @@ def test_eight_tasks_with_long_names_on_80_columns():
     assert (
         drawn(EIGHT, 80)
         == """\
-0 of 100000 files done, 1 in flight, 99992 waiting, 7 held up
+0 of 100000 files done, 1 running, 99992 queued, 7 held up
   a_long_name_of_step_0  ━━━━━━━━━━━━━─────────────  50000 of 100000
   a_long_name_of_step_1  ━━━━━━────────────────────  25000 of 100000  setting up
   a_long_name_of_step_2  ━━━━──────────────────────  16666 of 100000    0/1 busy
@@ -156,8 +156,8 @@ def test_eight_tasks_with_long_names_on_40_columns():
     assert (
         drawn(EIGHT, 40)
         == """\
-0 of 100000 files done, 1 in flight,
-99992 waiting, 7 held up
+0 of 100000 files done, 1 running,
+99992 queued, 7 held up
  a_long_name_… ━━━━━━────── 50000/100000
  a_long_name_… ━━━───────── 25000/100000
  a_long_name_… ━─────────── 16666/100000
@@ -186,7 +186,7 @@ def test_no_line_is_wider_than_the_console(snapshot, width):
             "finishing what is in hand; once more gives it up",
         ),
         ({"trouble": "No space left"}, "waiting until results can be stored"),
-        ({"done": 997, "in_flight": 0}, "waiting for files"),
+        ({"done": 997, "running": 0}, "waiting for files"),
     ],
 )
 def test_a_line_says_when_no_files_are_processed(change, note):
@@ -205,10 +205,11 @@ def test_the_end_says_what_failed_and_where_to_look():
 512 of 1000 files done, 3 failed, 485 not done
   transcribe  ━━━━━━━━━━━━━━━━━━━━━━━━━━──────────────  650 of 1000  3 failed
   embed       ━━━━━━━━━━━━━━━━━━━━────────────────────  512 of 1000
-Errors: tigerflow report 'my results'
+Failed:
   transcribe/a b.err
   transcribe/c.err
   and 1 more
+See why: tigerflow report 'my results'
 """
     )
 

@@ -724,6 +724,27 @@ async def test_short_files_are_sent_ahead_and_come_back_when_the_worker_dies(ben
 
 
 @in_loop
+async def test_only_the_file_that_a_worker_is_at_is_running(bench):
+    await bench.ask(*(f"f{number:02}" for number in range(40)))
+    assert bench.pool.load.running == {}
+    await bench.links[0].start()
+    await bench.links[0].finish(seconds=0.1)
+    assert len(bench.links[0].sent) == 20
+    assert bench.pool.load.running == {"f01": 1}
+
+
+@in_loop
+async def test_all_files_of_the_calls_that_a_worker_is_at_are_running(bench):
+    told = {"batch_size": 2, "concurrency_limit": 2}
+    bench = Bench(bench.directory, **told)
+    await bench.ask(*(f"f{number:02}" for number in range(40)))
+    await bench.links[0].start()
+    await bench.links[0].finish_call(seconds=0.01)
+    assert len(bench.links[0].calls) > 2
+    assert [*bench.pool.load.running] == ["f02", "f03", "f04", "f05"]
+
+
+@in_loop
 async def test_what_waits_behind_a_long_file_goes_to_an_idle_worker(bench):
     bench = Bench(bench.directory, batch_size=2, workers=2)
     await bench.ask(*stems(3))

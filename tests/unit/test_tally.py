@@ -137,3 +137,16 @@ def has_failed(done, failed):
     below = {"head": {"left", "right", "end"}, "right": {"end"}}
     blocked = set().union(*(below.get(task, set()) for task in failed))
     return bool(failed) and done | failed | blocked == set(ALL)
+
+
+def test_tasks_with_work_left_are_told_of_files_with_results_only(tally):
+    tally.judge("new", (), ("head",))
+    tally.judge("begun", ("head", "left"), ())
+    tally.judge("done", ALL, ())
+
+    assert [tally.left_of(name) for name in ("other", "new", "begun", "done")] == [
+        None,
+        None,
+        ("right", "end"),
+        (),
+    ]

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,12 +79,13 @@ class View:
             parts.append((f"{undone} not done", YELLOW))
         lines = [*self._wrapped(parts), *self._bars(shown, with_workers=False)]
         if shown.failed:
-            command = f"tigerflow report {shlex.quote(printable(str(output_dir)))}"
-            lines.append(_whole(("Errors: ", "bold"), (command, "")))
+            lines.append(_whole(("Failed:", "bold")))
             lines += [_whole((f"  {printable(each)}", RED)) for each in shown.errors]
             more = shown.failed - len(shown.errors)
-            if more:
+            if more > 0:
                 lines.append(self._line((f"  and {more} more", RED)))
+            command = report_command_line(output_dir, shown.errors, shown.failed)
+            lines.append(_whole(("See why: ", "bold"), (command, "")))
         return lines
 
     def _bars(self, shown: Snapshot, *, with_workers: bool) -> Iterator[Text]:
@@ -140,6 +141,15 @@ class View:
         return Text.assemble(*parts, no_wrap=True, overflow=self.signs.overflow)
 
 
+def report_command_line(
+    output_dir: Path, failed: Sequence[str], count: int | None = None
+) -> str:
+    """Return the command that shows why files failed; of one alone, its whole story."""
+    only = failed[0] if len(failed) == (count or len(failed)) == 1 else None
+    words = [str(output_dir), *([only] if only else [])]
+    return " ".join(["tigerflow report", *(shlex.quote(printable(w)) for w in words)])
+
+
 def _whole(*parts: _Part) -> Text:
     """Return a line that goes on below: it may be copied."""
     return Text.assemble(*parts, overflow="fold")
@@ -149,10 +159,10 @@ def _counts(shown: Snapshot, *, with_open: bool = True) -> list[_Part]:
     parts = [(f"{shown.done} of {shown.known} files done", "bold")]
     if shown.failed:
         parts.append((f"{shown.failed} failed", RED))
-    if with_open and shown.in_flight:
-        parts.append((f"{shown.in_flight} in flight", CYAN))
-    if with_open and shown.waiting:
-        parts.append((f"{shown.waiting} waiting", ""))
+    if with_open and shown.running:
+        parts.append((f"{shown.running} running", CYAN))
+    if with_open and shown.queued:
+        parts.append((f"{shown.queued} queued", ""))
     if with_open and shown.held_up:
         parts.append((f"{shown.held_up} held up", YELLOW))
     return parts
@@ -180,8 +190,8 @@ def _workers(task: TaskSnapshot) -> _Part:
         return "stopped", RED
     if not task.workers:
         return "", ""
-    if task.in_flight > task.busy:
-        return f"{task.in_flight} in flight", GREEN
+    if task.running > task.busy:
+        return f"{task.running} running", GREEN
     if not task.ready:
         return "setting up", YELLOW
     return f"{task.busy}/{task.workers} busy", GREEN if task.busy else "dim"

@@ -1,6 +1,5 @@
 """`tigerflow report`."""
 
-import io
 import itertools
 import json
 import sys
@@ -15,6 +14,7 @@ from rich.live import Live
 
 from tigerflow.cli._completion import complete_sections
 from tigerflow.cli._errors import report_errors
+from tigerflow.cli._output import output_console
 from tigerflow.cli._screen import Screen
 from tigerflow.errors import PlanError, TigerflowError, did_you_mean
 from tigerflow.report.from_journal import salvage
@@ -71,7 +71,7 @@ def report_command(
         _print_json(output_dir, sections)
         return
     with report_errors():
-        console = _console()
+        console = output_console()
         if watch:
             _watch(output_dir, sections, console)
             return
@@ -113,13 +113,6 @@ def _print_json(output_dir: Path, sections: tuple[str, ...]) -> None:
     while part := "".join(itertools.islice(pieces, 10_000)):
         typer.echo(part, nl=False)
     typer.echo()
-
-
-def _console() -> Console:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Where the encoding has no such characters, a file's name still comes out.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    return Console(highlight=False)
 
 
 def _watch(output_dir: Path, sections: tuple[str, ...], console: Console) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,11 @@ from tigerflow.cli._background import detach
 from tigerflow.cli._completion import complete_pipeline
 from tigerflow.cli._display import Display, display_on_terminal
 from tigerflow.cli._errors import report_errors
+from tigerflow.cli._output import output_console, print_whole
 from tigerflow.cli._profile import WorkersProfile, check_profile
+from tigerflow.cli._progress import View
 from tigerflow.cli._settings import load_settings
+from tigerflow.cli._signs import signs_for
 from tigerflow.compiler.directory import compile_workflow
 from tigerflow.compiler.environments import check_environments
 from tigerflow.errors import (
@@ -211,6 +215,20 @@ class _Session:
         if self._display is not None:
             self._display.close()
 
+    def summarize(self, output_dir: Path) -> None:
+        """Print what became of all files, where no terminal shows that already."""
+        if self._controls is None or _has_terminal():
+            return
+        console = output_console()
+        view = View(console.width, signs_for(console))
+        print_whole(console, view.ended(self._controls.snapshot(), output_dir))
+
+
+def _has_terminal() -> bool:
+    """Tell whether standard output is shown where the log is."""
+    streams = (sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in streams)
+
 
 def _serve(output_dir: Path, load: Callable[[], Service], *, background: bool) -> None:
     on_up = detach() if background else lambda: None
@@ -225,6 +243,7 @@ def _serve(output_dir: Path, load: Callable[[], Service], *, background: bool) -
             with report_errors():
                 code = load().run(session.ready)
         finally:
+            session.summarize(output_dir)
             if signals.received is not None:
                 # Also when an error came of it: a Ctrl-C reaches the helpers too.
                 raise typer.Exit(128 + signals.received)

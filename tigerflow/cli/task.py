@@ -13,6 +13,7 @@ import typer
 
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._help import with_plain_help
+from tigerflow.cli._output import flush_output
 from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._settings import load_settings
 from tigerflow.errors import ExitCode
@@ -252,7 +253,7 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
             remove_abandoned_temporaries(directories.output_dir)
         # Outside: what the task's own code raises is shown with its traceback.
         code = _serve(server, directories, settings, task=name, once=once)
-        _flush_prints()
+        flush_output()
         sys.exit(code)
 
     return run
@@ -352,18 +353,3 @@ def _serve_until_stopped(
     finally:
         progress.clear()
     return signals.received
-
-
-def _flush_prints() -> None:
-    """Keep the exit code when nobody reads the prints any more.
-
-    Python would flush them at its very end, and exit with 120 if that failed.
-    """
-    if sys.stdout is None:
-        return
-    try:
-        # A task may have closed it.
-        with contextlib.suppress(ValueError):
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

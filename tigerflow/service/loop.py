@@ -402,16 +402,20 @@ class Runner:
         chosen = self.parts.select(waiting, self.ledger.counts())
         if not chosen:
             return
+        counts: Counter[str] = Counter()
         for arrival in chosen:
             del self.ledger.waiting[arrival.name]
             stem = stem_of(arrival.name, self.parts.targets.input_ext)
             proven = self.screening.is_proven(arrival)
+            left = self.tally.left_of(arrival.name)
+            counts[_staged_as(left, is_known=proven)] += 1
             self._places += 1
             staged = StagedFile(arrival, stem, self._places, proven=proven)
             self.ledger.staged[arrival.name] = staged
             self._ready.append(staged)
         self._record("staged", list(chosen))
-        logger.info("Staged {} new {}", len(chosen), _files(len(chosen)))
+        for sentence, count in counts.items():
+            logger.info(sentence, count=count, files=_files(count))
 
     def _start_windows(self) -> None:
         while self._may_start():
@@ -516,22 +520,31 @@ class Runner:
             for file in window.files
             if not results.has_input(file.arrival.name)
         }
-        done = failed = 0
+        done = 0
+        failed: list[str] = []
         is_broken = code not in _UNDERSTOOD
         for file in window.files:
             file.proven = True
             status = self._judge(file, gone, is_broken=is_broken)
             done += status is Status.DONE
-            failed += status is Status.FAILED
+            if status is Status.FAILED:
+                failed.append(file.arrival.name)
             self._blocked.discard(file.stem)
         if done:
             self.storage.recover()
             logger.info("Completed processing {} {}", done, _files(done))
         if failed:
-            logger.error("{} failed {}", failed, _files(failed))
+            self._report_failed(failed)
         if self._doubtful:
             self._trials.doubt()
         self._event.set()
+
+    def _report_failed(self, names: list[str]) -> None:
+        """Say where to read why files failed: of one alone, its whole story."""
+        words = [self.parts.run_dir, *(names if len(names) == 1 else ())]
+        command = " ".join(shlex.quote(printable(str(word))) for word in words)
+        hint = f"`tigerflow report {command}` shows why"
+        logger.error("{} failed {}; {}", len(names), _files(len(names)), hint)
 
     def _trial_ended(self, went_well: bool) -> None:  # noqa: FBT001 -- a callback
         """Blame the files of windows that broke, if Snakemake can run without them."""
@@ -612,6 +625,17 @@ class Runner:
             pass
         except OSError as error:
             logger.warning("Cannot remove {}: {}", printable(arrival.name), error)
+
+
+def _staged_as(left: tuple[str, ...] | None, *, is_known: bool) -> str:
+    """Return what to log of files that are staged; `left` are tasks with work to do."""
+    if left is None:
+        again = "Staged {count} {files} again"
+        return again if is_known else "Staged {count} new {files}"
+    if not left:
+        return "Staged {count} {files} whose results are there"
+    has = "has" if len(left) == 1 else "have"
+    return f"Staged {{count}} {{files}}; only {', '.join(left)} {has} work to do"
 
 
 def _files(count: int) -> str:

@@ -33,7 +33,7 @@ class TaskSnapshot:
     name: str
     done: int = 0
     failed: int = 0
-    in_flight: int = 0
+    running: int = 0
     #: Worker processes, those that set up included.
     workers: int = 0
     ready: int = 0
@@ -50,8 +50,8 @@ class Snapshot:
     known: int
     done: int
     failed: int
-    #: Files that workers have in hand.
-    in_flight: int
+    #: Files that workers process.
+    running: int
     #: Files that only wait for tasks that cannot run.
     held_up: int
     tasks: tuple[TaskSnapshot, ...]
@@ -71,21 +71,21 @@ class Snapshot:
         return max(0, self.known - self.settled - self.held_up)
 
     @property
-    def waiting(self) -> int:
-        """How many of those no worker has in hand."""
-        return max(0, self.to_do - self.in_flight)
+    def queued(self) -> int:
+        """How many of those no worker processes yet."""
+        return max(0, self.to_do - self.running)
 
 
 def take_snapshot(runner: Runner, host: Host) -> Snapshot:
     """Return how far it is now."""
     ledger, tally, loads = runner.ledger, runner.tally, host.loads
-    in_flight = {stem for load in loads.values() for stem in load.in_flight}
+    running = {stem for load in loads.values() for stem in load.running}
     return Snapshot(
         phase=_phase(runner),
         known=len(ledger.waiting) + len(ledger.staged) + len(ledger.settled),
         done=tally.done,
         failed=tally.failed,
-        in_flight=len(in_flight),
+        running=len(running),
         held_up=len(ledger.stuck),
         tasks=tuple(
             _task(runner, name, loads.get(name, Load()), is_stopped=name in host.stuck)
@@ -108,7 +108,7 @@ def _task(runner: Runner, name: str, load: Load, *, is_stopped: bool) -> TaskSna
         name,
         done,
         failed,
-        len(load.in_flight),
+        len(load.running),
         load.workers,
         load.ready,
         load.busy,

@@ -42,6 +42,13 @@ class Tally:
         place = self._tasks.index(task)
         return self._counts[place], self._counts[place + len(self._tasks)]
 
+    def left_of(self, name: str) -> tuple[str, ...] | None:
+        """Return the tasks that are not done with a file; None if none is done."""
+        done = self._files.get(name, 0) & self._all
+        if not done:
+            return None
+        return tuple(task for task, bit in self._bits.items() if not done & bit)
+
     def first_failed(self, count: int) -> Iterator[tuple[str, str | None]]:
         """Return some failed files, each with a task that failed; None: it was none."""
         for name in itertools.islice(self._failed, count):

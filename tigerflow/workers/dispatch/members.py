@@ -1,7 +1,7 @@
 """What a pool knows of its workers, and of the files that they have or wait for."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -109,6 +109,18 @@ class PoolWorker:
     def calls(self) -> int:
         """How many calls it has in hand."""
         return len({file.call for file in self.in_flight.values()})
+
+    def at_work(self, limit: int) -> Iterator["PoolFile"]:
+        """Yield the files it works on; it has up to `limit` calls at once.
+
+        Those of later calls are with it already, and wait.
+        """
+        calls: set[int] = set()
+        for file in self.in_flight.values():
+            calls.add(file.call)
+            if len(calls) > limit:
+                return
+            yield file
 
     @property
     def is_open(self) -> bool:

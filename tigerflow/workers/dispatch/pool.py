@@ -4,7 +4,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tigerflow.files import see_anew, see_gone
@@ -53,8 +54,8 @@ class Load:
     workers: int = 0
     ready: int = 0
     busy: int = 0
-    #: Stems of files.
-    in_flight: frozenset[str] = frozenset()
+    #: Stems of the files that they work on, with the number of the worker.
+    running: Mapping[str, int] = field(default_factory=dict)
 
 
 def _nobody(_task: str, _worker: int, _state: WorkerState, _note: str) -> None:
@@ -186,11 +187,11 @@ class TaskPool:
             workers=len(workers),
             ready=sum(worker.ready for worker in workers),
             busy=sum(bool(worker.in_flight) for worker in workers),
-            in_flight=frozenset(
-                file.job.output.name.removesuffix(ending)
+            running={
+                file.job.output.name.removesuffix(ending): worker.number
                 for worker in workers
-                for file in worker.in_flight.values()
-            ),
+                for file in worker.at_work(self._task.concurrency_limit)
+            },
         )
 
     @property
