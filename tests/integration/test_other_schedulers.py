@@ -16,7 +16,10 @@ class Flow(SlurmFlow):
         return f"--workers-profile={generic_profile(self.root, partition)}"
 
     def until_quiet(self):
-        until(lambda: not self.leftovers(), f"left: {self.leftovers()} {self.said}")
+        until(
+            lambda: not self.leftovers(),
+            lambda: f"left: {self.leftovers()} {self.said}",
+        )
 
 
 @pytest.fixture

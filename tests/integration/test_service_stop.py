@@ -93,3 +93,46 @@ def test_task_that_ignores_all_requests_is_killed_with_its_children(world, how):
     # No fresh worker has taken up the file.
     assert flow.noted("run") == ["run"]
     assert "it is tried again" not in flow.said
+
+
+#: Has the service wait where it starts a worker, and go on only while it ends.
+WAITING = """
+import asyncio, os, pathlib, sys, time
+
+if "watch" in sys.orig_argv:
+    here, end = pathlib.Path(__file__).parent, os._exit
+    go_on = asyncio.{step}
+
+    async def wait(*words, **more):
+        (here / "waits").touch()
+        while not (here / "ends").exists():
+            await asyncio.sleep(0.01)
+        return await go_on(*words, **more)
+
+    def end_slowly(code):
+        (here / "ends").touch()
+        time.sleep(1)
+        end(code)
+
+    asyncio.{step}, os._exit = wait, end_slowly
+"""
+
+
+@pytest.mark.parametrize("step", ["create_subprocess_exec", "open_connection"])
+def test_second_request_while_a_worker_starts_leaves_nothing(flow, step):
+    place = flow.root / "waiting"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(WAITING.format(step=step))
+    flow.environment["PYTHONPATH"] = str(place)
+    flow.add_module(TREE)
+    # Nobody but the service ends this one: it never comes to hear of the end.
+    flow.write(HEAD | {"setup_commands": ["sleep 1000"]})
+    flow.add_inputs("a")
+    process = flow.watch()
+    wait_until((place / "waits").exists, lambda: f"it waits: {flow.said}")
+    is_there = step == "open_connection"
+    wait_until(lambda: bool(flow.world.processes("sleep 1000")) == is_there)
+    process.terminate()
+    flow.until_said("initiating shutdown")
+    assert flow.stop(process) == 130, flow.said
+    flow.until_nothing_is_left()

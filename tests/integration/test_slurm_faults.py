@@ -303,7 +303,7 @@ class Work(SlurmTask):
     flow.serve(code, max_workers=2, resources={"cpus": 16})
     flow.add_inputs("a", "b")
     process = flow.watch("--once")
-    until(lambda: len(flow.in_order("run")) == 2, f"both run: {flow.said}")
+    until(lambda: len(flow.in_order("run")) == 2, lambda: f"both run: {flow.said}")
     flow.go()
     assert flow.ended(process) == 0, flow.said
     assert "its setup failed on n2: OSError: read-only file system" in flow.said
@@ -333,7 +333,7 @@ def test_node_without_the_shared_directory_is_avoided(flow, slurm):
     flow.add_inputs(*stems)
     with slurm.hidden("n4", flow.root):
         process = flow.watch("--once")
-        until(lambda: len(flow.in_order("run")) == 3, f"three run: {flow.said}")
+        until(lambda: len(flow.in_order("run")) == 3, lambda: f"three run: {flow.said}")
         flow.until_said("its worker could not start on n4: ")
         flow.go()
         assert flow.ended(process) == 0, flow.said
@@ -527,7 +527,7 @@ def test_service_is_killed_again_and_again(flow):
 
     def kill_when(condition, what):
         process = flow.watch()
-        until(condition, f"{what}: {flow.said}")
+        until(condition, lambda: f"{what}: {flow.said}")
         process.kill()
         process.wait()
 
@@ -647,7 +647,7 @@ def test_worker_that_hangs_does_not_outlive_its_service_for_long(
     flow.serve(HANGING, setup_commands=[command])
     flow.add_inputs("a")
     process = flow.watch()
-    until(lambda: flow.in_order(until_noted), f"it hangs: {flow.said}")
+    until(lambda: flow.in_order(until_noted), lambda: f"it hangs: {flow.said}")
     flow.lose(process)
     until(lambda: not slurm.jobs(), "the workers have left")
     del flow.environment["HANGS"]

@@ -132,7 +132,7 @@ def test_jobs_that_still_wait_when_nothing_is_left_to_do_are_cancelled(flow, slu
     flow.add_inputs("a", "b", "c", "second")
     process = flow.watch()
     flow.until("work/a.out", "work/b.out", "work/c.out", "work/second.out")
-    until(lambda: len(slurm.jobs()) == 4, f"all of ours have gone: {flow.said}")
+    until(lambda: len(slurm.jobs()) == 4, lambda: f"all of ours have gone: {flow.said}")
     assert flow.stop(process) == 130
     slurm.call("scancel", *slurm.jobs())
     flow.check("a", "b", "c", "second")

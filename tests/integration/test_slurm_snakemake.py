@@ -80,7 +80,10 @@ class Flow(SlurmFlow):
         self.compile(self.task(**task))
 
     def until_quiet(self):
-        until(lambda: not self.leftovers(), f"left: {self.leftovers()} {self.host_log}")
+        until(
+            lambda: not self.leftovers(),
+            lambda: f"left: {self.leftovers()} {self.host_log}",
+        )
 
     @property
     def host_log(self):

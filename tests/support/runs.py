@@ -28,15 +28,20 @@ _STOP = "from tigerflow.workers import client; print(*client.stop(), sep='\\n')"
 
 def wait_until(
     condition: Callable[[], Any],
-    what: str = "",
+    what: str | Callable[[], str] = "",
     *,
     pause_s: float = 0.01,
     deadline_s: float = DEADLINE_S,
 ) -> Any:
-    """Return the condition's value once it is true; look again after each pause."""
+    """Return the condition's value once it is true; look again after each pause.
+
+    `what` is said of one that does not become true; a function says how it is then.
+    """
     end = time.monotonic() + deadline_s
     while not (value := condition()):
-        assert time.monotonic() < end, f"still not true: {what or condition}"
+        is_late = time.monotonic() >= end
+        said = what() if is_late and callable(what) else what
+        assert not is_late, f"still not true: {said or condition}"
         time.sleep(pause_s)
     return value
 

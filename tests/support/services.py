@@ -112,11 +112,11 @@ class Watched(Flow):
         """Wait until all these are there."""
         wait_until(
             lambda: all((self.out / path).exists() for path in paths),
-            f"{paths} are there; it said: {self.said}",
+            lambda: f"{paths} are there; it said: {self.said}",
         )
 
     def until_said(self, text: str) -> None:
-        wait_until(lambda: text in self.said, f"{text!r} is said: {self.said}")
+        wait_until(lambda: text in self.said, lambda: f"{text!r} is said: {self.said}")
 
     def stop(
         self, process: "subprocess.Popen[str]", number: int = signal.SIGINT
@@ -166,7 +166,9 @@ class Watched(Flow):
         return left
 
     def until_nothing_is_left(self) -> None:
-        wait_until(lambda: not self.leftovers(), f"nothing is left: {self.leftovers()}")
+        wait_until(
+            lambda: not self.leftovers(), lambda: f"nothing is left: {self.leftovers()}"
+        )
 
 
 def kill(pid: int) -> None:

@@ -5,13 +5,12 @@ import json
 import os
 import signal
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from runs import World
+from runs import World, wait_until
 from services import Watched
 from slurm.hosts import ClusterError
 from slurm.throwaway import Cluster
@@ -110,12 +109,12 @@ class SlurmFlow(Watched):
         """Wait until all these are there."""
         until(
             lambda: all((self.out / path).exists() for path in paths),
-            f"{paths} are there; it said: {self.said}",
+            lambda: f"{paths} are there; it said: {self.said}",
         )
 
     def until_said(self, text: str) -> None:
         """Wait until the service has said so."""
-        until(lambda: text in self.said, f"{text!r} is said: {self.said}")
+        until(lambda: text in self.said, lambda: f"{text!r} is said: {self.said}")
 
     def finish(self, *options: str) -> int:
         """Serve what is there; return the exit code."""
@@ -132,7 +131,9 @@ class SlurmFlow(Watched):
 
     def until_running(self, stem: str, times: int = 1) -> tuple[str, int]:
         """Wait until a file is run so often; return the last one's job and process."""
-        until(lambda: len(self.runs(stem)) >= times, f"{stem} runs; {self.said}")
+        until(
+            lambda: len(self.runs(stem)) >= times, lambda: f"{stem} runs; {self.said}"
+        )
         return self.runs(stem)[-1]
 
     def runs(self, stem: str) -> list[tuple[str, int]]:
@@ -207,7 +208,10 @@ class SlurmFlow(Watched):
         ends = Counter(event["file"] for event in self._ends())
         assert not ends or ends.most_common(1)[0][1] == 1, ends
         assert "Traceback" not in self.said, self.said
-        until(lambda: not self.leftovers(), f"left: {self.leftovers()} {self.said}")
+        until(
+            lambda: not self.leftovers(),
+            lambda: f"left: {self.leftovers()} {self.said}",
+        )
 
 
 def generic_profile(directory: Path, partition: str = "main") -> Path:
@@ -231,13 +235,9 @@ latency-wait: 30
 """
 
 
-def until(condition: Any, what: str = "") -> Any:
+def until(condition: Any, what: str | Callable[[], str] = "") -> Any:
     """As `wait_until`, for what takes longer."""
-    end = time.monotonic() + SLURM_DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < end, f"still not true: {what or condition}"
-        time.sleep(0.05)
-    return value
+    return wait_until(condition, what, pause_s=0.05, deadline_s=SLURM_DEADLINE_S)
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ from tigerflow.service.inbox import Arrival, Inbox
 from tigerflow.service.ledger import Counts
 from tigerflow.service.loop import Runner, RunnerParts
 from tigerflow.service.options import RunnerOptions
+from tigerflow.service.signals import hold
 from tigerflow.service.snapshot import Snapshot, take_snapshot
 from tigerflow.service.targets import Targets
 from tigerflow.settings import Settings
@@ -266,6 +267,8 @@ class Controls:
 
         For a thread of its own: the loop may hang. The files in hand stay undone.
         """
+        # Otherwise it might start others, or make again what is removed here.
+        hold(self.loop)
         pids = [*self.windows.kill(), *self.host.kill()]
         _wait_for_ends(pids)
         for directory in self.runner.parts.targets.directories:

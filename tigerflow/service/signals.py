@@ -1,5 +1,7 @@
 """Signals: the first asks to stop, the second stops at once."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +15,27 @@ from tigerflow.tasks.children import OwnHandlers
 from tigerflow.tasks.execution import Interrupted
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: How long a loop is waited for that hangs: it makes nothing meanwhile.
+HOLD_S = 5.0
+
+
+def hold(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a loop do nothing more, for this process ends at once; from another thread.
+
+    What is removed after this stays removed. The loop stops between two callbacks: it
+    holds no lock there, and knows all that it has made.
+    """
+    is_held = threading.Event()
+
+    def wait() -> None:
+        is_held.set()
+        threading.Event().wait()
+
+    # One that is closed makes nothing more.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(wait)
+        is_held.wait(HOLD_S)
 
 
 class StopSignals:

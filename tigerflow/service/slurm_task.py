@@ -26,6 +26,7 @@ from tigerflow.pipeline.spec import Pipeline
 from tigerflow.rundir.layout import STATE, WORKERS_PROFILE, WORKERS_SNAKEFILE, RunLayout
 from tigerflow.rundir.lock import RunLock
 from tigerflow.service.directory import DirectorySource, Outcome
+from tigerflow.service.signals import hold
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
 from tigerflow.tasks.execution import FileJob
@@ -114,7 +115,8 @@ class SlurmServer:
             retries = self._settings.worker_attempts - 1
             pool = TaskPool(told, run_dir, self._settings, launcher, retries)
             empty = partial(remove_empty_mailboxes, run_dir)
-            self._clean_up = (forks.abandon, lock.release, empty)
+            stand_still = partial(hold, asyncio.get_running_loop())
+            self._clean_up = (stand_still, forks.abandon, lock.release, empty)
             looking = begin(lock.look_after())
             try:
                 await desk.serve(pool, self._settings.task_poll_interval)

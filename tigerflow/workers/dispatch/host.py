@@ -37,7 +37,7 @@ from tigerflow.workers.dispatch.address import KEEP_S, Address
 from tigerflow.workers.dispatch.earlier import see_off_earlier
 from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
 from tigerflow.workers.dispatch.link import Launcher
-from tigerflow.workers.dispatch.local import LocalLauncher
+from tigerflow.workers.dispatch.local import LocalLauncher, kill_unknown
 from tigerflow.workers.dispatch.lookout import Lookout
 from tigerflow.workers.dispatch.members import WorkerListener
 from tigerflow.workers.dispatch.pool import Load, TaskPool
@@ -184,7 +184,8 @@ class Host:
     def kill(self) -> list[int]:
         """Kill all workers at once, without teardown; return their process ids."""
         pools = list(self._pools.values())
-        return [pid for pool in pools for pid in pool.kill()]
+        pids = [pid for pool in pools for pid in pool.kill()]
+        return pids + kill_unknown(pids)
 
     def drain(self) -> None:
         """Take no more files; those in hand are finished."""

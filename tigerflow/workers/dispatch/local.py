@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +31,10 @@ LINE_LIMIT = 2**20
 #: How long a dead worker's last words are waited for: they are there already, but the
 #: end of them is not when something that it started has left its process group.
 LAST_WORDS_S = 1
+
+
+#: What workers run, and the program by which a process is known as one.
+_WORKER = "tigerflow.workers.process.worker"
 
 
 class LocalLauncher:
@@ -113,7 +117,7 @@ class LocalLauncher:
         if commands or container:
             # That of the environment they activate, and ours when they activate none.
             python = "python"
-        module = ["-P", "-m", "tigerflow.workers.process.worker"]
+        module = ["-P", "-m", _WORKER]
         program = [python, *module, str(descriptor), str(self._alive)]
         program.append(str(self._run_dir))
         if container:
@@ -198,3 +202,33 @@ class ProcessLink:
     def remove_temporaries(self, directory: Path) -> None:
         """Remove what it left half written, once it has ended."""
         remove_temporaries_of(directory, self._process.pid)
+
+
+def kill_unknown(known: Container[int]) -> list[int]:
+    """Kill the workers that no pool knows of yet; return their process ids.
+
+    A process is there before whoever starts it is told of it.
+    """
+    pids = [pid for pid in _children() if pid not in known and _is_worker(pid)]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    return pids
+
+
+def _children() -> Iterator[int]:
+    """Yield the ids of this process's children."""
+    own = str(os.getpid())
+    for path in Path("/proc").glob("[0-9]*"):
+        # It may have ended; what is no process has no such file.
+        with contextlib.suppress(OSError, IndexError):
+            words = (path / "stat").read_text().rpartition(")")[2].split()
+            if words[1] == own:
+                yield int(path.name)
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        return _WORKER.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
