@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
+# Tests wait most of the time: a processor has some for several.
+JOBS ?= 4
+SIDE_BY_SIDE = --numprocesses $(JOBS) --dist loadgroup
 
-.PHONY: demo test unit lint clean test-slurm test-rest
+.PHONY: demo test unit lint clean
 
 demo: $(VENV)/demo-installed
 	rm -rf $(DEMO)
@@ -16,15 +19,11 @@ test: lint
 	sh tests/system-packages.sh zsh
 	sh tests/system-packages.sh browser
 	sh tests/system-packages.sh software
-	# Both wait most of the time.
-	$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target test-slurm test-rest
-
-test-slurm test-rest: $(VENV)/test-installed
-	$(BIN)/python -m pytest -q --durations=20 -m $(if $(filter %-slurm,$@),slurm,"not slurm")
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --durations=20
 
 # For the work of a minute.
 unit: lint
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/unit
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff format --check .

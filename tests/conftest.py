@@ -6,21 +6,39 @@ from pathlib import Path
 
 import pytest
 from single_task import Bench
-from slurm.throwaway import Cluster, what_is_missing
+from slurm.throwaway import DIRECTORY, Cluster, what_is_missing
+
+#: Which of the processes of pytest-xdist this is, if it is one.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+#: Set up once for all tests that look at it, which one process therefore runs.
+LOOKED_AT = ("browser", "failed", "finished", "made")
 
 
 def pytest_configure():
-    """Let what tests start be interrupted: a script that ends in `&` has it ignored."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let what tests start heed the signals that nohup and a script's `&` ignore.
+
+    A program that is started ignores what its parent ignores, but not what its parent
+    handles.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _ignore)
+
+
+def _ignore(_number, _frame):
+    pass
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the tests that share a Slurm: others can run beside them."""
+    """Mark the tests on Slurm, and those that are to run in one process."""
     for item in items:
         if "slurm_of_session" in item.fixturenames:
             item.add_marker("slurm")
+        for name in LOOKED_AT:
+            if name in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture
@@ -41,13 +59,13 @@ def bench(weird_tmp_path):
 
 @pytest.fixture(scope="session")
 def slurm_of_session():
-    """A Slurm that all tests share: it takes seconds to start.
+    """A Slurm that all tests of a process share: it takes seconds to start.
 
     Where it cannot be had, tests skip; in CI they fail.
     """
     if (missing := what_is_missing()) is not None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
-    with Cluster() as cluster:
+    with Cluster(DIRECTORY.with_name(f"{DIRECTORY.name}{WORKER}")) as cluster:
         yield cluster
 
 

@@ -145,6 +145,7 @@ def test_jobs_run_without_slurmdbd_and_are_accounted_later(slurm, tmp_path):
     until_state(slurm, job, "COMPLETED")
 
 
+@pytest.mark.xdist_group("users of this machine")
 def test_another_user_runs_jobs_too(directory):
     users = Path("/etc/passwd").read_text(), Path("/etc/group").read_text()
     with Cluster(directory) as slurm:

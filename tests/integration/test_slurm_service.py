@@ -223,6 +223,7 @@ def secret(flow, slurm):
     flow.check("wait-for-secret")
 
 
+@pytest.mark.xdist_group("users of this machine")
 def test_another_user_can_neither_read_nor_write_mailboxes(flow, secret):
     [job] = flow.mailboxes()
     mailboxes = flow.out / ".tigerflow" / "mailboxes"
@@ -247,6 +248,7 @@ def test_another_user_can_neither_read_nor_write_mailboxes(flow, secret):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
+@pytest.mark.xdist_group("users of this machine")
 def test_another_user_can_neither_see_nor_use_the_sockets_of_a_service(flow, secret):
     sockets = [path for path in flow.runtime_files() if path.is_socket()]
     assert sockets
@@ -259,6 +261,7 @@ def test_another_user_can_neither_see_nor_use_the_sockets_of_a_service(flow, sec
                 secret(command, *words, host=run)
 
 
+@pytest.mark.xdist_group("users of this machine")
 def test_another_user_sees_no_name_of_a_file_among_jobs_and_processes(secret):
     seen = secret("squeue --format=%all; scontrol show job --all --details")
     assert "rule_work" in seen

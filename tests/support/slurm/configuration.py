@@ -2,8 +2,10 @@
 
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 #: Much more than the machine has: Slurm believes it.
@@ -119,9 +121,9 @@ class Ports:
     nodes: tuple[int, ...]
 
     @classmethod
-    def free(cls) -> "Ports":
-        """Choose free ports, below those of outgoing connections."""
-        ctld, dbd, *nodes = _free_ports(2 + len(NODES))
+    def claim(cls, claims: ExitStack) -> "Ports":
+        """Choose free ports; no other cluster has them until `claims` is closed."""
+        ctld, dbd, *nodes = islice(_free_ports(claims), 2 + len(NODES))
         return cls(ctld, dbd, tuple(nodes))
 
 
@@ -187,14 +189,17 @@ def _gpus(directory: Path) -> str:
     return "".join(lines)
 
 
-def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
-    candidates = list(range(20_000, 32_000))
-    random.shuffle(candidates)
-    for port in candidates:
+def _free_ports(claims: ExitStack) -> Iterator[int]:
+    # Below those of outgoing connections.
+    for port in random.sample(range(20_000, 32_000), 12_000):
+        # A name in the kernel, which goes with the process that has it.
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0slurm of tests, port {port}")
+        except OSError:
+            claim.close()
+            continue
+        claims.enter_context(claim)
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-        if len(found) == count:
-            break
-    return found
+                yield port

@@ -73,6 +73,7 @@ class Cluster:
         self.guest = f"tigerflow-{zlib.crc32(str(directory).encode()):08x}"
         self.head = Host(directory, HEAD)
         self.nodes = {name: Host(directory, name) for name in NODES}
+        self._claims = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self.start()
@@ -123,6 +124,7 @@ class Cluster:
     def stop(self) -> None:
         """Remove it, whatever of it there is."""
         kill_hosts(self.directory)
+        self._claims.close()
         if self._has_guest():
             run("userdel", self.guest)
         if self.directory.exists():
@@ -276,7 +278,7 @@ class Cluster:
         null = Path("/dev/null").stat().st_rdev
         for file in configuration.gpu_files(self.directory):
             os.mknod(file, stat.S_IFCHR | 0o666, null)
-        ports = configuration.Ports.free()
+        ports = configuration.Ports.claim(self._claims)
         configuration.write(self.directory, ports, self._version())
 
     def _start_munge(self) -> None:
