@@ -131,6 +131,7 @@ def test_socket_is_found_in_the_directory_where_it_was_made(places, run):
         first.rmdir()
         assert Path(path).parent == second
         assert client.socket_path() == path
+    Path(path).unlink()
 
 
 def test_host_makes_again_what_a_cleaner_has_taken(world, run):
