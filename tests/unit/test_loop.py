@@ -672,6 +672,18 @@ def test_a_trial_that_fails_for_a_full_disk_is_made_again(scene, monkeypatch):
     assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
 
 
+def test_files_that_wait_for_a_full_disk_hold_up_the_end(scene, monkeypatch):
+    looks = []
+
+    def is_open(_storage):
+        # Full for longer than files are waited for that the steps hold back.
+        looks.append(bool(scene.runner.ledger.waiting))
+        return sum(looks) > 10
+
+    monkeypatch.setattr(storage.Storage, "is_open", is_open)
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)
+
+
 def test_inbox_that_dies_of_anything_ends_the_run_with_the_error(scene, monkeypatch):
     def die(_self, *, wait):
         del wait

@@ -121,7 +121,8 @@ class Runner:
     )
     _running: set[_Window] = field(default_factory=set)
     _event: asyncio.Event = field(default_factory=asyncio.Event)
-    #: When the last window ended, by the loop's clock.
+    #: When the last window ended, or files last waited for the storage, by the loop's
+    #: clock.
     _last_busy: float = 0.0
     _scanned: bool = False
     #: How many files have been staged.
@@ -183,14 +184,22 @@ class Runner:
                 raise SnakemakeError(self._trials.failure)
             if self._retry_asked and self._scanned:
                 await self._take_up()
-            if not self._stopping and self.storage.is_open():
-                self._stage()
-                self._start_windows()
+            if not self._stopping:
+                self._start_more(loop.time())
             if not self._running and self._is_over(loop.time() - self._last_busy):
                 self.end = "finished"
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._event.wait(), STAGING_INTERVAL_S)
+
+    def _start_more(self, now: float) -> None:
+        """Stage files and start windows, unless inputs or results cannot be used."""
+        if self.storage.is_open():
+            self._stage()
+            self._start_windows()
+        elif self.ledger.waiting:
+            # These files wait for the storage: that is not idleness.
+            self._last_busy = now
 
     def fail(self, error: BaseException) -> None:
         """End at once: a part of the service is gone, and it would wait for ever."""
