@@ -40,6 +40,20 @@ def test_stop_at_any_moment_leaves_nothing(flow, moment):
     assert len(runs) == len(set(runs)) == 90, "what was in hand was finished"
 
 
+@pytest.mark.parametrize("moment", START)
+def test_second_request_while_it_starts_leaves_nothing(flow, moment):
+    flow.add_module(TREE)
+    flow.write(HEAD, LEFT, RIGHT)
+    flow.add_inputs(*(f"f{number}" for number in range(30)))
+    life = Life.start(flow)
+    life.until(START[moment], moment)
+    life.process.terminate()
+    life.until(END["knows"], "knows")
+    # Python itself ends at the first, as long as it is importing.
+    assert flow.stop(life.process) in {130, -signal.SIGTERM, 1}, flow.said
+    flow.until_nothing_is_left()
+
+
 @pytest.mark.parametrize("moment", ["knows", "tears down", "says that it is over"])
 def test_second_request_while_it_ends_leaves_nothing(flow, moment):
     flow.add_module(TREE)

@@ -35,7 +35,7 @@ from tigerflow.rundir.lock import find_running
 from tigerflow.rundir.requests import Request, ask
 from tigerflow.service.options import RunnerOptions
 from tigerflow.service.service import Controls, Service
-from tigerflow.service.signals import StopSignals
+from tigerflow.service.signals import Start, StopSignals
 
 #: What follows the options in the help of `run` and `watch`.
 EXIT_CODES = """\
@@ -193,6 +193,11 @@ class _Session:
         self._on_up = on_up
         self._controls: Controls | None = None
         self._is_stopped = False
+        self._start = Start()
+
+    def run(self, service: Service) -> int:
+        self._start.begin()
+        return service.run(self.ready)
 
     def ready(self, controls: Controls) -> None:
         self._controls = controls
@@ -201,6 +206,7 @@ class _Session:
         if self._display is not None:
             self._display.follow(controls.loop, controls.snapshot)
         self._on_up()
+        self._start.end()
 
     def stop(self, number: int) -> None:
         logger.warning("Received signal {}, initiating shutdown", number)
@@ -210,6 +216,7 @@ class _Session:
 
     def stop_at_once(self, number: int) -> None:
         logger.warning("Received signal {} again, stopping at once", number)
+        self._start.wait()
         if self._controls is not None:
             self._controls.kill()
         if self._display is not None:
@@ -241,7 +248,7 @@ def _serve(output_dir: Path, load: Callable[[], Service], *, background: bool) -
         configure()
         try:
             with report_errors():
-                code = load().run(session.ready)
+                code = session.run(load())
         finally:
             session.summarize(output_dir)
             if signals.received is not None:

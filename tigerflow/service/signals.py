@@ -20,6 +20,33 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HOLD_S = 5.0
 
 
+#: How long a service that starts is waited for: only when it is up is it known what it
+#: has made. It may take longer, when it waits for others.
+START_S = 5.0
+
+
+class Start:
+    """The start of a service, as seen by the thread that ends it at once."""
+
+    def __init__(self) -> None:
+        """Nothing is made yet."""
+        self._has_begun = False
+        self._is_over = threading.Event()
+
+    def begin(self) -> None:
+        """Note that from now on things are made."""
+        self._has_begun = True
+
+    def end(self) -> None:
+        """Note that what was made can be removed by others."""
+        self._is_over.set()
+
+    def wait(self) -> None:
+        """Let a start that has begun come to its end."""
+        if self._has_begun:
+            self._is_over.wait(START_S)
+
+
 def hold(loop: asyncio.AbstractEventLoop) -> None:
     """Have a loop do nothing more, for this process ends at once; from another thread.
 

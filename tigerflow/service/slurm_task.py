@@ -26,7 +26,7 @@ from tigerflow.pipeline.spec import Pipeline
 from tigerflow.rundir.layout import STATE, WORKERS_PROFILE, WORKERS_SNAKEFILE, RunLayout
 from tigerflow.rundir.lock import RunLock
 from tigerflow.service.directory import DirectorySource, Outcome
-from tigerflow.service.signals import hold
+from tigerflow.service.signals import Start, hold
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
 from tigerflow.tasks.execution import FileJob
@@ -62,6 +62,7 @@ class SlurmServer:
         self._output_dir = output_dir
         self._settings = settings
         self._profile = workers_profile
+        self._start = Start()
         self._clean_up: tuple[Callable[[], None], ...] = ()
 
     def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
@@ -72,6 +73,7 @@ class SlurmServer:
             OutputDirectoryError: it cannot be written.
         """
         told = self._worker_task()
+        self._start.begin()
         try:
             (self._output_dir / STATE / "logs").mkdir(parents=True, exist_ok=True)
             os.chdir(self._output_dir)
@@ -88,6 +90,7 @@ class SlurmServer:
 
         The child that has submitted the jobs sees that end, and cancels them.
         """
+        self._start.wait()
         for clean_up in self._clean_up:
             with contextlib.suppress(OSError):
                 clean_up()
@@ -117,6 +120,7 @@ class SlurmServer:
             empty = partial(remove_empty_mailboxes, run_dir)
             stand_still = partial(hold, asyncio.get_running_loop())
             self._clean_up = (stand_still, forks.abandon, lock.release, empty)
+            self._start.end()
             looking = begin(lock.look_after())
             try:
                 await desk.serve(pool, self._settings.task_poll_interval)
