@@ -106,18 +106,18 @@ def rows(prepared: Path, repeats: int) -> Iterator[Sequence[str]]:
         yield (way, *shown, f"{max(rates.values()) / rates[1]:.1f} x")
 
 
-def one_rate(start: Callable[["Bench"], None], prepared: Path, size: int) -> float:
+def one_rate(start: Callable[["Project"], None], prepared: Path, size: int) -> float:
     """Return files a second, from the end of setup to the last output."""
     with tempfile.TemporaryDirectory() as name:
-        bench = Bench(Path(name), prepared, size)
-        start(bench)
-        bench.world.close()
-        results = [path.stat().st_mtime for path in bench.root.rglob("d*.out")]
-        assert len(results) == sum(1 for _ in (bench.root / "in").iterdir())
-        return len(results) / (max(results) - (bench.root / "ready").stat().st_mtime)
+        project = Project(Path(name), prepared, size)
+        start(project)
+        project.world.close()
+        results = [path.stat().st_mtime for path in project.root.rglob("d*.out")]
+        assert len(results) == sum(1 for _ in (project.root / "in").iterdir())
+        return len(results) / (max(results) - (project.root / "ready").stat().st_mtime)
 
 
-class Bench:
+class Project:
     """Files, the task, and a pipeline of it."""
 
     def __init__(self, root: Path, prepared: Path, size: int) -> None:
@@ -150,27 +150,27 @@ class Bench:
             )
 
 
-def alone(bench: Bench) -> None:
+def alone(project: Project) -> None:
     """Run the task by itself."""
     places = ["--input-dir=in", "--input-ext=.txt", "--output-dir=out"]
-    size = f"--batch-size={bench.size}"
+    size = f"--batch-size={project.size}"
     words = [*places, "--output-ext=.out", "--once", size]
-    bench.call(sys.executable, "digits.py", *words)
+    project.call(sys.executable, "digits.py", *words)
 
 
-def service(bench: Bench) -> None:
+def service(project: Project) -> None:
     """Run the pipeline's service."""
     words = ["watch", "--once", "pipeline.yaml", "in", "out"]
-    bench.call(sys.executable, "-m", "tigerflow", *words)
+    project.call(sys.executable, "-m", "tigerflow", *words)
 
 
-def snakemake(bench: Bench, *options: str) -> None:
+def snakemake(project: Project, *options: str) -> None:
     """Run the compiled workflow."""
     words = ["compile", "pipeline.yaml", "in", "out"]
-    bench.call(sys.executable, "-m", "tigerflow", *words)
+    project.call(sys.executable, "-m", "tigerflow", *words)
     workflow = "out/.tigerflow/workflow"
     profile = ["--profile", f"{workflow}/profiles/local"]
-    bench.call(SNAKEMAKE, "-s", f"{workflow}/Snakefile", "-c2", *profile, *options)
+    project.call(SNAKEMAKE, "-s", f"{workflow}/Snakefile", "-c2", *profile, *options)
 
 
 WAYS = {

@@ -25,7 +25,7 @@ from tigerflow.tasks.strays import Strays
 HEAD = ("one file at a time, median of", "without", "with", "more")
 
 
-class Bench:
+class Comparison:
     """Measurements in one directory."""
 
     def __init__(self, directory: Path, strays: Strays) -> None:
@@ -64,7 +64,7 @@ class Bench:
         return seconds * 1000
 
 
-def rows(bench: Bench, files: int) -> Iterator[list[str]]:
+def rows(comparison: Comparison, files: int) -> Iterator[list[str]]:
     """Yield the rows of the table."""
     for name, size, share in (
         ("1 kB", 10**3, 1),
@@ -72,13 +72,13 @@ def rows(bench: Bench, files: int) -> Iterator[list[str]]:
         ("100 MB", 10**8, 20),
     ):
         content = bytes(size)
-        yield bench.row(
+        yield comparison.row(
             f"a result of {name}",
             files // share,
             lambda output, content=content: output.write_bytes(content),
         )
-    yield bench.row("a result to which nothing is written", files, lambda _: None)
-    yield bench.row("a failure, with its `.err`", files, lambda _: 1 / 0)
+    yield comparison.row("a result to which nothing is written", files, lambda _: None)
+    yield comparison.row("a failure, with its `.err`", files, lambda _: 1 / 0)
 
 
 def main() -> None:
@@ -94,7 +94,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(dir=options.directory) as place,
         Strays() as strays,
     ):
-        print_table(HEAD, rows(Bench(Path(place), strays), options.files))
+        print_table(HEAD, rows(Comparison(Path(place), strays), options.files))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ repeats, each ratio one of medians.
 """
 
 import argparse
-import os
-import random
 import shutil
 import statistics
 import sys
@@ -18,10 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
@@ -32,27 +28,13 @@ from contenders import (
     OURS_SCANNING,
     Contender,
     Trial,
-    install_peer,
     run_naive,
 )
+from contest import HEAD, Contest, Row, median, options_parser, print_load
 from tables import holds, machine, print_table
 from usage import cpu_s, memory_mb, peak_mb
 
 from tigerflow.settings import Settings
-
-HEAD = ("what", "TigerFlow", "compared with", "ratio", "goal", "holds")
-
-
-class Row(NamedTuple):
-    """A line of the table."""
-
-    what: str
-    measured: str
-    others: str = ""
-    ratio: str = ""
-    goal: str = ""
-    holds: str = ""
-
 
 ARRIVALS = 100
 PEER_ARRIVALS = 30
@@ -73,37 +55,16 @@ SETTLE_S = 15
 IDLE_S = 60
 
 
-class Bench:
-    """The measurements; each method that ends in `_rows` makes rows of the table."""
+class ServiceContest(Contest):
+    """The measurements of services."""
 
     def __init__(self, options: argparse.Namespace, directory: Path) -> None:
-        self._repeats: int = options.repeats
+        super().__init__(options, directory)
         self._all: int = options.files
-        self._peer_dir: Path = options.peer
-        self._random = random.Random(options.seed)
-        self._directory = directory
-        self._trials = 0
         self._all_done: Trial | None = None
 
-    @cached_property
-    def _peers(self) -> tuple[Contender, Contender]:
-        return install_peer(self._peer_dir)
-
     def _trial(self, *, tasks: int = 2) -> Trial:
-        self._trials += 1
-        return Trial(self._directory / str(self._trials), tasks=tasks)
-
-    def _in_turn(
-        self, measures: dict[str, Callable[[], list[float]]]
-    ) -> dict[str, list[list[float]]]:
-        """Call all, as often as is asked for; return what each has measured."""
-        found: dict[str, list[list[float]]] = {name: [] for name in measures}
-        for number in range(self._repeats):
-            for name, measure in measures.items():
-                found[name].append(measure())
-                shown = ", ".join(f"{value:.3f}" for value in found[name][-1][:4])
-                print(f"{number + 1}. {name}: {shown}", file=sys.stderr)
-        return found
+        return Trial(self._next_directory(), tasks=tasks)
 
     def latency_rows(self) -> Iterator[Row]:
         """Let single files arrive at a service that is warm."""
@@ -167,7 +128,7 @@ class Bench:
         }
         measures["naive Snakemake"] = self._naive
         taken = self._in_turn(measures)
-        lasts = {name: _median(runs, 1) for name, runs in taken.items()}
+        lasts = {name: median(runs, 1) for name, runs in taken.items()}
         ours = lasts.pop(OURS.name)
         for (name, last), least in zip(lasts.items(), (1.3, 10, 12), strict=True):
             ratio = last / ours
@@ -180,7 +141,7 @@ class Bench:
                 f"≥ {least} x",
                 holds(ratio >= least),
             )
-        firsts = _median(taken[OURS.name], 0), _median(taken[tuned.name], 0)
+        firsts = median(taken[OURS.name], 0), median(taken[tuned.name], 0)
         yield Row(
             "the same, start → last output of the first file",
             f"{firsts[0]:.1f} s",
@@ -196,8 +157,7 @@ class Bench:
         return [done[0] - started, done[-1] - started]
 
     def _naive(self) -> list[float]:
-        self._trials += 1
-        directory = self._directory / str(self._trials)
+        directory = self._next_directory()
         directory.mkdir()
         return [0, run_naive(directory, NAIVE_FILES, MANY)]
 
@@ -210,7 +170,7 @@ class Bench:
                 for contender in (OURS, tuned, default)
             }
         )
-        ours, *others = [_median(runs, 0) for runs in taken.values()]
+        ours, *others = [median(runs, 0) for runs in taken.values()]
         for name, theirs in zip((tuned.name, default.name), others, strict=True):
             yield Row(
                 "cold start → last output of one file, two tasks",
@@ -365,7 +325,7 @@ class Bench:
             }
         )
         (kept, kept_dry), (dropped, dropped_dry) = (
-            (_median(runs, 0), _median(runs, 1)) for runs in taken.values()
+            (median(runs, 0), median(runs, 1)) for runs in taken.values()
         )
         yield Row(
             f"{MANY:,} small files, two tasks, `--once`, metadata kept",
@@ -396,15 +356,15 @@ class _RunOverAll:
 
 #: In the order in which they are measured.
 ROWS = {
-    "latency": Bench.latency_rows,
-    "2k": Bench.many_rows,
-    "cold": Bench.cold_rows,
-    "100k": Bench.all_rows,
-    "restart": Bench.restart_rows,
-    "report": Bench.report_rows,
-    "idle": Bench.idle_rows,
-    "scan": Bench.scan_rows,
-    "metadata": Bench.metadata_rows,
+    "latency": ServiceContest.latency_rows,
+    "2k": ServiceContest.many_rows,
+    "cold": ServiceContest.cold_rows,
+    "100k": ServiceContest.all_rows,
+    "restart": ServiceContest.restart_rows,
+    "report": ServiceContest.report_rows,
+    "idle": ServiceContest.idle_rows,
+    "scan": ServiceContest.scan_rows,
+    "metadata": ServiceContest.metadata_rows,
 }
 
 
@@ -413,38 +373,18 @@ def main() -> None:
     options = _options()
     print(f"{machine()}; medians of {options.repeats}; seed {options.seed}\n")
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        bench = Bench(options, Path(directory))
-        rows = (row for name in options.only for row in ROWS[name](bench))
+        contest = ServiceContest(options, Path(directory))
+        rows = (row for name in options.only for row in ROWS[name](contest))
         print_table(HEAD, rows)
-    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
-    print(f"\nload average at the end: {load}")
+    print_load()
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser = options_parser(__doc__, ROWS, repeats=5)
     parser.add_argument(
         "--files", type=int, default=ALL, help=f"instead of {ALL:,}; for a quick look"
     )
-    parser.add_argument(
-        "--peer",
-        type=Path,
-        default=Path.home() / ".cache" / "tigerflow-benchmarks" / "tigerflow-0.3.1",
-        metavar="DIR",
-        help="its virtual environment; made when it is not there (%(default)s)",
-    )
-    parser.add_argument(
-        "--directory", type=Path, help="where files are made; default: as tempfile's"
-    )
     return parser.parse_args()
-
-
-def _median(runs: list[list[float]], position: int) -> float:
-    return statistics.median(run[position] for run in runs)
 
 
 def _p99(values: list[float]) -> float:

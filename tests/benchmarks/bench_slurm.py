@@ -11,17 +11,15 @@ medians. A second table has what a file costs in the three ways to run a pipelin
 import argparse
 import json
 import os
-import random
 import signal
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
@@ -30,15 +28,14 @@ from contenders import (
     OURS_ONCE,
     Contender,
     Trial,
-    install_peer,
     run_snakemake,
 )
+from contest import HEAD, Contest, Row, median, options_parser, print_load
 from runs import wait_until
 from slurm.throwaway import Cluster, what_is_missing
 from tables import holds, machine, print_table
 from usage import cpu_s, memory_mb
 
-HEAD = ("what", "TigerFlow", "compared with", "ratio", "goal", "holds")
 WAYS_HEAD = ("way", "files", "start → first output", "last", "each further file")
 
 #: Sleeps for as long as the file says, and tells which worker it was.
@@ -83,17 +80,6 @@ WARM_S = 2
 
 #: Files for each way, by how long one takes.
 PLAIN_FILES, EXECUTOR_FILES, SERVICE_FILES = 40, 1_000, 2_000
-
-
-class Row(NamedTuple):
-    """A line of the table."""
-
-    what: str
-    measured: str
-    others: str = ""
-    ratio: str = ""
-    goal: str = ""
-    holds: str = ""
 
 
 class SlurmTrial(Trial):
@@ -185,44 +171,34 @@ def _is_here(pid: int) -> bool:
     return there == Path("/proc/self/ns/pid").readlink()
 
 
-class Bench:
-    """The measurements; each method that ends in `_rows` makes rows of a table."""
+class SlurmContest(Contest):
+    """The measurements of workers in Slurm jobs."""
 
     def __init__(
         self, options: argparse.Namespace, directory: Path, cluster: Cluster
     ) -> None:
-        self._repeats: int = options.repeats
+        super().__init__(options, directory)
         self._busy_s: float = options.busy
-        self._peer_dir: Path = options.peer
-        self._random = random.Random(options.seed)
-        self._directory = directory
         self._cluster = cluster
-        self._trials = 0
 
-    @cached_property
+    @property
     def _contenders(self) -> tuple[Contender, ...]:
-        return (OURS, *install_peer(self._peer_dir))
+        return (OURS, *self._peers)
 
     def _trial(self, **how: float) -> SlurmTrial:
-        self._trials += 1
-        return SlurmTrial(self._directory / str(self._trials), self._cluster, **how)
+        return SlurmTrial(self._next_directory(), self._cluster, **how)
 
-    def _in_turn(
-        self, measure: Callable[[Contender], Sequence[float]]
-    ) -> list[tuple[str, list[Sequence[float]]]]:
+    def _all_in_turn(
+        self, measure: Callable[[Contender], list[float]]
+    ) -> list[tuple[str, list[list[float]]]]:
         """Measure all contenders, as often as is asked for, ours the first."""
-        found: dict[str, list[Sequence[float]]] = {}
-        for number in range(self._repeats):
-            for contender in self._contenders:
-                values = measure(contender)
-                found.setdefault(contender.name, []).append(values)
-                shown = ", ".join(f"{value:.3f}" for value in values[:4])
-                print(f"{number + 1}. {contender.name}: {shown}", file=sys.stderr)
-        return list(found.items())
+        contenders = self._contenders
+        measures = {each.name: partial(measure, each) for each in contenders}
+        return list(self._in_turn(measures).items())
 
     def work_rows(self) -> Iterator[Row]:
         """Start over files that take a while."""
-        (_, ours), *others = self._in_turn(self._work)
+        (_, ours), *others = self._all_in_turn(self._work)
         ideal_s = SETUP_S + WORK_FILES * WORK_S / WORKERS
         what = (
             f"{WORK_FILES} files of {WORK_S} s, setup {SETUP_S} s, {WORKERS} workers "
@@ -232,7 +208,7 @@ class Bench:
         for (part, position, most), (name, theirs) in (
             (part, other) for part in parts for other in others
         ):
-            mine, their = _median(ours, position), _median(theirs, position)
+            mine, their = median(ours, position), median(theirs, position)
             yield Row(
                 what + part,
                 f"{mine:.1f} s",
@@ -251,7 +227,7 @@ class Bench:
 
     def warm_rows(self) -> Iterator[Row]:
         """Let single files arrive at a worker that is warm."""
-        (_, ours), *others = self._in_turn(self._arrivals)
+        (_, ours), *others = self._all_in_turn(self._arrivals)
         mine = statistics.median(chain(*ours))
         for name, theirs in others:
             their = statistics.median(chain(*theirs))
@@ -281,10 +257,10 @@ class Bench:
 
     def empty_rows(self) -> Iterator[Row]:
         """Let many empty files arrive at workers that are warm."""
-        (_, ours), *others = self._in_turn(self._empty)
-        mine = MANY / _median(ours, 0)
+        (_, ours), *others = self._all_in_turn(self._empty)
+        mine = MANY / median(ours, 0)
         for name, theirs in others:
-            their = MANY / _median(theirs, 0)
+            their = MANY / median(theirs, 0)
             yield Row(
                 f"{MANY:,} empty files, {WORKERS} warm workers, arrival → last output",
                 f"{mine:.0f} files/s ({MANY / mine:.1f} s)",
@@ -306,10 +282,10 @@ class Bench:
     def busy_rows(self) -> Iterator[Row]:
         """Keep many workers busy, and look at what the login node does."""
         for file_s in BUSY_FILES_S:
-            (_, ours), *others = self._in_turn(lambda c, s=file_s: self._busy(c, s))
-            share, memory = _median(ours, 0), _median(ours, 1)
+            (_, ours), *others = self._all_in_turn(lambda c, s=file_s: self._busy(c, s))
+            share, memory = median(ours, 0), median(ours, 1)
             for name, theirs in others:
-                their_share, their_memory = _median(theirs, 0), _median(theirs, 1)
+                their_share, their_memory = median(theirs, 0), median(theirs, 1)
                 yield Row(
                     f"login node, {BUSY_WORKERS} busy workers, files of {file_s} s: "
                     "of a core, most memory of all processes",
@@ -357,7 +333,7 @@ class Bench:
                 assert len(done) == files
                 runs.append([done[0] - started, done[-1] - started])
                 print(f"{number + 1}. {name}: {runs[-1]}", file=sys.stderr)
-            first, last = _median(runs, 0), _median(runs, 1)
+            first, last = median(runs, 0), median(runs, 1)
             each = (last - first) / (files - 1)
             shown = f"{each:.2f} s" if each >= 0.1 else f"{each * 1000:.1f} ms"
             yield name, f"{files:,}", f"{first:.1f} s", f"{last:.1f} s", shown
@@ -383,10 +359,10 @@ class Bench:
 
 #: In the order in which they are measured.
 ROWS = {
-    "work": Bench.work_rows,
-    "warm": Bench.warm_rows,
-    "empty": Bench.empty_rows,
-    "busy": Bench.busy_rows,
+    "work": SlurmContest.work_rows,
+    "warm": SlurmContest.warm_rows,
+    "empty": SlurmContest.empty_rows,
+    "busy": SlurmContest.busy_rows,
 }
 WAYS = "ways"
 
@@ -406,25 +382,17 @@ def main() -> None:
     ):
         # For all that is started from here.
         os.environ.update(cluster.environment)
-        bench = Bench(options, Path(directory), cluster)
+        contest = SlurmContest(options, Path(directory), cluster)
         if names := [name for name in options.only if name != WAYS]:
-            print_table(HEAD, (row for name in names for row in ROWS[name](bench)))
-            print()
+            print_table(HEAD, (row for name in names for row in ROWS[name](contest)))
         if WAYS in options.only:
-            print_table(WAYS_HEAD, bench.way_rows())
             print()
-    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
-    print(f"load average at the end: {load}")
+            print_table(WAYS_HEAD, contest.way_rows())
+    print_load()
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    choices = [*ROWS, WAYS]
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=choices, default=choices)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser = options_parser(__doc__, [*ROWS, WAYS], repeats=3)
     parser.add_argument(
         "--busy",
         type=float,
@@ -432,21 +400,7 @@ def _options() -> argparse.Namespace:
         metavar="SECONDS",
         help="how long to look at busy workers (%(default)s)",
     )
-    parser.add_argument(
-        "--peer",
-        type=Path,
-        default=Path.home() / ".cache" / "tigerflow-benchmarks" / "tigerflow-0.3.1",
-        metavar="DIR",
-        help="its virtual environment; made when it is not there (%(default)s)",
-    )
-    parser.add_argument(
-        "--directory", type=Path, help="where files are made; default: as tempfile's"
-    )
     return parser.parse_args()
-
-
-def _median(runs: Sequence[Sequence[float]], position: int) -> float:
-    return statistics.median(run[position] for run in runs)
 
 
 if __name__ == "__main__":

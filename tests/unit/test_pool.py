@@ -174,7 +174,7 @@ async def settle():
         await asyncio.sleep(0)
 
 
-class Bench:
+class PoolBench:
     def __init__(self, directory, settings=SETTINGS, retries=2, **told):
         (directory / "work").mkdir(exist_ok=True)
         self.directory = directory
@@ -245,7 +245,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path):
-    return Bench(tmp_path)
+    return PoolBench(tmp_path)
 
 
 def in_loop(function):
@@ -261,7 +261,7 @@ def in_loop(function):
 
 @in_loop
 async def test_workers_are_as_many_as_files_wait_up_to_the_limit(bench):
-    bench = Bench(bench.directory, workers=3)
+    bench = PoolBench(bench.directory, workers=3)
     await bench.ask("a")
     assert len(bench.links) == 1
     await bench.ask("b", "c", "d", "e")
@@ -270,7 +270,7 @@ async def test_workers_are_as_many_as_files_wait_up_to_the_limit(bench):
 
 @in_loop
 async def test_file_with_an_earlier_place_is_begun_before_those_that_wait(bench):
-    bench = Bench(bench.directory, remote=False)
+    bench = PoolBench(bench.directory, remote=False)
     await bench.ask("a", "b", places=[2, 4])
     await bench.ask("c", "d", "e", places=[3, 1, 4])
     [link] = bench.links
@@ -337,7 +337,7 @@ async def test_evictions_of_a_file_do_not_add_to_its_deaths(bench):
 
 @in_loop
 async def test_batch_under_which_the_job_is_cancelled_stays_one(bench):
-    bench = Bench(bench.directory, batch_size=4)
+    bench = PoolBench(bench.directory, batch_size=4)
     await bench.ask(*stems(3))
     await bench.links[0].start()
     await bench.links[0].leave(Reason.ENDED)
@@ -469,7 +469,7 @@ async def test_file_that_nobody_waits_for_any_more_is_not_tried_again(bench):
 
 @in_loop
 async def test_wall_time_that_leaves_none_for_a_file_stops_the_task_at_once(bench):
-    bench = Bench(bench.directory, wall_time=10)
+    bench = PoolBench(bench.directory, wall_time=10)
     [answer] = await bench.ask("a")
     assert (await answer).fate is Fate.UNDONE
     assert "its workers have 10 s, and leave 10 s (TIGER" in bench.pool.failure
@@ -532,7 +532,7 @@ async def test_setup_that_was_short_of_processes_is_tried_again(bench):
 
 @in_loop
 async def test_failed_setup_lets_those_go_that_are_still_to_start(bench):
-    bench = Bench(bench.directory, workers=3)
+    bench = PoolBench(bench.directory, workers=3)
     await bench.ask("a", "b", "c")
     await bench.links[0].say(SetupFailed("ValueError: no model"))
     assert [link.is_closed for link in bench.links] == [True] * 3
@@ -540,7 +540,7 @@ async def test_failed_setup_lets_those_go_that_are_still_to_start(bench):
 
 @in_loop
 async def test_setup_that_fails_beside_a_ready_worker_counts_against_its_node(bench):
-    bench = Bench(bench.directory, workers=3)
+    bench = PoolBench(bench.directory, workers=3)
     answers = await bench.ask("a", "b", "c", "d")
     bad, good, late = bench.links
     await good.start()
@@ -560,7 +560,7 @@ async def test_setup_that_fails_beside_a_ready_worker_counts_against_its_node(be
 
 @in_loop
 async def test_setup_that_fails_while_others_set_up_does_not_stop_the_task(bench):
-    bench = Bench(bench.directory, workers=2)
+    bench = PoolBench(bench.directory, workers=2)
     await bench.ask("a", "b")
     bad, good = bench.links
     await good.say(Started("n1", 1, "1", None))
@@ -573,7 +573,7 @@ async def test_setup_that_fails_while_others_set_up_does_not_stop_the_task(bench
 
 @in_loop
 async def test_setup_that_fails_everywhere_stops_the_task(bench):
-    bench = Bench(bench.directory, workers=2)
+    bench = PoolBench(bench.directory, workers=2)
     await bench.ask("a", "b")
     for link in bench.links:
         await link.say(Started("n1", 1, "1", None))
@@ -600,7 +600,7 @@ async def test_starts_that_fail_one_after_the_other_stop_a_task_without_workers(
 
 @in_loop
 async def test_starts_that_fail_beside_a_ready_worker_never_stop_the_task(bench):
-    bench = Bench(bench.directory, workers=2)
+    bench = PoolBench(bench.directory, workers=2)
     await bench.ask("a", "b")
     await bench.links[0].start()
     for _ in range(10):
@@ -623,7 +623,7 @@ async def test_job_that_ended_at_once_is_tried_on_other_nodes_first(bench):
 
 @in_loop
 async def test_node_that_is_lost_under_several_setups_counts_once(bench):
-    bench = Bench(bench.directory, workers=3)
+    bench = PoolBench(bench.directory, workers=3)
     await bench.ask("a", "b", "c")
     for link in bench.links[:3]:
         await link.say(Started("n1", 1, "1", None))
@@ -648,7 +648,7 @@ async def test_setups_that_the_scheduler_ends_do_not_stop_the_task(bench):
 @in_loop
 async def test_worker_that_is_dismissed_before_it_started_is_not_expected(bench):
     settings = replace(SETTINGS, worker_idle_timeout=0)
-    bench = Bench(bench.directory, settings, workers=3)
+    bench = PoolBench(bench.directory, settings, workers=3)
     await bench.ask("a", "b")
     await bench.links[0].start()
     await bench.links[0].finish(seconds=10)
@@ -662,7 +662,7 @@ async def test_worker_that_is_dismissed_before_it_started_is_not_expected(bench)
 @in_loop
 async def test_slow_start_stops_the_task(bench):
     settings = replace(SETTINGS, slurm_task_worker_startup_timeout=0)
-    bench = Bench(bench.directory, settings)
+    bench = PoolBench(bench.directory, settings)
     await bench.ask("a")
     await bench.links[0].say(Started("n1", 1, "1", None))
     await settle()
@@ -675,7 +675,7 @@ async def test_slow_start_stops_the_task(bench):
 @in_loop
 async def test_job_that_still_waits_without_need_is_cancelled(bench):
     settings = replace(SETTINGS, worker_idle_timeout=0)
-    bench = Bench(bench.directory, settings, workers=2)
+    bench = PoolBench(bench.directory, settings, workers=2)
     await bench.ask("a", "b", "c")
     await bench.links[0].start()
     await bench.links[0].finish(seconds=10)
@@ -736,7 +736,7 @@ async def test_only_the_file_that_a_worker_is_at_is_running(bench):
 @in_loop
 async def test_all_files_of_the_calls_that_a_worker_is_at_are_running(bench):
     told = {"batch_size": 2, "concurrency_limit": 2}
-    bench = Bench(bench.directory, **told)
+    bench = PoolBench(bench.directory, **told)
     await bench.ask(*(f"f{number:02}" for number in range(40)))
     await bench.links[0].start()
     await bench.links[0].finish_call(seconds=0.01)
@@ -746,7 +746,7 @@ async def test_all_files_of_the_calls_that_a_worker_is_at_are_running(bench):
 
 @in_loop
 async def test_what_waits_behind_a_long_file_goes_to_an_idle_worker(bench):
-    bench = Bench(bench.directory, batch_size=2, workers=2)
+    bench = PoolBench(bench.directory, batch_size=2, workers=2)
     await bench.ask(*stems(3))
     slow, other = bench.links
     await slow.start()
@@ -769,7 +769,7 @@ async def test_what_waits_behind_a_long_file_goes_to_an_idle_worker(bench):
 
 @in_loop
 async def test_what_waits_behind_a_long_file_gets_another_worker(bench):
-    bench = Bench(bench.directory, workers=2)
+    bench = PoolBench(bench.directory, workers=2)
     await bench.ask("a")
     await bench.links[0].start()
     await bench.links[0].finish(seconds=0.01)
@@ -798,7 +798,7 @@ def stems(count):
 
 @in_loop
 async def test_free_worker_gets_what_waits_in_one_call(bench):
-    bench = Bench(bench.directory, batch_size=4)
+    bench = PoolBench(bench.directory, batch_size=4)
     await bench.ask(*stems(10))
     await bench.links[0].start()
     assert bench.links[0].calls == [["f00", "f01", "f02", "f03"]]
@@ -810,7 +810,7 @@ async def test_free_worker_gets_what_waits_in_one_call(bench):
 
 @in_loop
 async def test_no_batch_is_waited_for(bench):
-    bench = Bench(bench.directory, batch_size=4)
+    bench = PoolBench(bench.directory, batch_size=4)
     await bench.ask("a")
     await bench.links[0].start()
     assert bench.links[0].calls == [["a"]]
@@ -823,7 +823,7 @@ async def test_no_batch_is_waited_for(bench):
 
 @in_loop
 async def test_files_that_come_at_once_go_together_to_a_free_worker(bench):
-    bench = Bench(bench.directory, batch_size=4)
+    bench = PoolBench(bench.directory, batch_size=4)
     await bench.ask("a")
     await bench.links[0].start()
     await bench.links[0].finish_call(seconds=9)
@@ -833,7 +833,7 @@ async def test_files_that_come_at_once_go_together_to_a_free_worker(bench):
 
 @in_loop
 async def test_free_workers_share_what_waits(bench):
-    bench = Bench(bench.directory, batch_size=8, workers=2)
+    bench = PoolBench(bench.directory, batch_size=8, workers=2)
     await bench.ask(*stems(9))
     assert len(bench.links) == 2
     for link in bench.links:
@@ -846,14 +846,14 @@ async def test_free_workers_share_what_waits(bench):
 
 @in_loop
 async def test_there_are_no_more_workers_than_batches(bench):
-    bench = Bench(bench.directory, batch_size=4, workers=3)
+    bench = PoolBench(bench.directory, batch_size=4, workers=3)
     await bench.ask(*stems(8))
     assert len(bench.links) == 2
 
 
 @in_loop
 async def test_short_batches_are_sent_ahead_but_few(bench):
-    bench = Bench(bench.directory, batch_size=40)
+    bench = PoolBench(bench.directory, batch_size=40)
     await bench.ask(*stems(200))
     await bench.links[0].start()
     await bench.links[0].finish_call(seconds=0.01)
@@ -863,7 +863,7 @@ async def test_short_batches_are_sent_ahead_but_few(bench):
 @in_loop
 async def test_async_worker_has_as_many_calls_as_its_limit(bench):
     told = {"batch_size": 4, "concurrency_limit": 2, "remote": False}
-    bench = Bench(bench.directory, **told)
+    bench = PoolBench(bench.directory, **told)
     await bench.ask(*stems(20))
     await bench.links[0].start()
     assert list(map(len, bench.links[0].calls)) == [4, 4]
@@ -878,7 +878,7 @@ async def test_async_worker_has_as_many_calls_as_its_limit(bench):
 
 @in_loop
 async def test_worker_that_dies_with_a_batch_has_each_file_tried_alone(bench):
-    bench = Bench(bench.directory, batch_size=4, retries=0)
+    bench = PoolBench(bench.directory, batch_size=4, retries=0)
     answers = await bench.ask("a", "b", "poison", "c", "d")
     await bench.links[0].start()
     await bench.links[0].end(CANCELLED)
@@ -904,7 +904,7 @@ async def test_worker_that_dies_with_a_batch_has_each_file_tried_alone(bench):
 
 @in_loop
 async def test_batch_that_was_only_ahead_stays_one(bench):
-    bench = Bench(bench.directory, batch_size=2)
+    bench = PoolBench(bench.directory, batch_size=2)
     await bench.ask(*stems(6))
     await bench.links[0].start()
     await bench.links[0].finish_call(seconds=0.01)
@@ -916,7 +916,7 @@ async def test_batch_that_was_only_ahead_stays_one(bench):
 
 @in_loop
 async def test_batch_that_meets_the_wall_time_stays_one_if_it_began_late(bench):
-    bench = Bench(bench.directory, batch_size=2)
+    bench = PoolBench(bench.directory, batch_size=2)
     await bench.ask("a", "b")
     await bench.links[0].start(for_s=1000)
     await bench.links[0].leave(Reason.WALL_TIME)
@@ -926,7 +926,7 @@ async def test_batch_that_meets_the_wall_time_stays_one_if_it_began_late(bench):
 
 @in_loop
 async def test_batch_that_had_a_workers_whole_time_is_tried_file_by_file(bench):
-    bench = Bench(bench.directory, batch_size=2)
+    bench = PoolBench(bench.directory, batch_size=2)
     first, second = await bench.ask("a", "b")
     await bench.links[0].start(for_s=10)
     await bench.links[0].leave(Reason.WALL_TIME)
@@ -942,7 +942,7 @@ async def test_batch_that_had_a_workers_whole_time_is_tried_file_by_file(bench):
 
 @in_loop
 async def test_batch_has_the_timeout_for_each_of_its_files(bench):
-    bench = Bench(bench.directory, batch_size=4, timeout=1000.0, remote=False)
+    bench = PoolBench(bench.directory, batch_size=4, timeout=1000.0, remote=False)
     await bench.ask("a", "b", "c", "d")
     await bench.links[0].start()
     assert bench.next_timeout_s() == pytest.approx(4000, abs=60)
@@ -953,7 +953,7 @@ async def test_batch_has_the_timeout_for_each_of_its_files(bench):
 
 @in_loop
 async def test_batch_that_takes_too_long_is_tried_file_by_file(bench):
-    bench = Bench(bench.directory, batch_size=3, timeout=1000.0, remote=False)
+    bench = PoolBench(bench.directory, batch_size=3, timeout=1000.0, remote=False)
     first, second, _ = await bench.ask("a", "b", "c")
     await bench.links[0].start()
     await bench.let_timeout_pass()
@@ -996,7 +996,7 @@ async def test_what_becomes_of_each_worker_is_told_and_answers_name_theirs(bench
 
 @in_loop
 async def test_file_done_just_after_its_timeout_gives_up_no_other(bench):
-    bench = Bench(bench.directory, timeout=1000.0, remote=False)
+    bench = PoolBench(bench.directory, timeout=1000.0, remote=False)
     _, _, last = await bench.ask("a", "b", "c")
     await bench.links[0].start()
     await bench.links[0].finish(seconds=0.001)
