@@ -6,7 +6,6 @@ After a change that is meant, write the files anew and read the difference:
 """
 
 import ast
-import json
 import os
 from io import StringIO
 from pathlib import Path
@@ -29,8 +28,9 @@ from tigerflow.compiler.texts import (
     is_ours,
     profile_text,
     shipped_profile,
-    worker_text,
 )
+from tigerflow.compiler.worker_tasks import build_worker_task
+from tigerflow.tasks.worker_task import WorkerTask
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -97,8 +97,9 @@ def test_jobs_of_batches_hold_no_core_and_are_as_many_as_two_have(
 
     assert [(rule.limit, rule.threads) for rule in rules] == [(2 * 8 * 2, 0)]
     assert "one is run while the next one gathers" in profile_text("local", rules, "/")
-    told = json.loads(worker_text(pipeline, pipeline.tasks[0], tmp_path, tmp_path))
-    assert (told["batch_size"], told["threads"]) == (8, 0)
+    [task] = pipeline.tasks
+    described = build_worker_task(pipeline, task, tmp_path, tmp_path)
+    assert (described.batch_size, described.threads) == (8, 0)
 
 
 @pytest.mark.parametrize("profile", ["local", "slurm", "tigerflow"])
@@ -143,3 +144,15 @@ def test_what_compile_writes_is_known_as_its_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["", "rule all:\n", "{}", '{"name": "a"}', "[1]"])
 def test_what_others_write_is_not_taken_for_its_own(text):
     assert not is_ours(text)
+
+
+@pytest.mark.parametrize("name", ["kinds", "batches", "software"])
+def test_worker_task_survives_the_json_that_compile_writes(name, tmp_path, monkeypatch):
+    pipeline = load_case(CASES[name], tmp_path, monkeypatch)
+
+    for task in pipeline.tasks:
+        built = build_worker_task(pipeline, task, tmp_path, tmp_path)
+        text = built.to_json()
+
+        assert WorkerTask.from_json(text) == built
+        assert is_ours(text)

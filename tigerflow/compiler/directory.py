@@ -13,8 +13,8 @@ from tigerflow.compiler.texts import (
     is_ours,
     profile_text,
     shipped_profile,
-    worker_text,
 )
+from tigerflow.compiler.worker_tasks import build_worker_task
 from tigerflow.errors import (
     DirectoryClashError,
     StaleWorkflowError,
@@ -92,7 +92,9 @@ def compile_workflow(
     _check_directories(pipeline, source, run_dir)
     rules = build_rules(pipeline)
     files = {
-        str(worker_file(task.name)): worker_text(pipeline, task, source, run_dir)
+        str(worker_file(task.name)): build_worker_task(
+            pipeline, task, source, run_dir
+        ).to_json()
         for task in pipeline.tasks
     }
     if any(rule.worker_job for rule in rules):

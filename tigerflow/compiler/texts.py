@@ -2,16 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from tigerflow._assets import asset
-from tigerflow.compiler.environments import container_words, setup_commands
-from tigerflow.compiler.rules import Rule, limit_name, threads_of, workers_of
+from tigerflow.compiler.rules import Rule, limit_name
 from tigerflow.compiler.snakefile import render_limits
-from tigerflow.pipeline.resources import parse_time_minutes
-from tigerflow.pipeline.schema import LocalAsyncTaskSpec, SlurmTaskSpec
-from tigerflow.pipeline.spec import Pipeline, PipelineTask
+from tigerflow.tasks.worker_task import WorkerTask
 
 #: The profile that Snakemake finds by itself, beside the workflow.
 DEFAULT = "default"
@@ -30,9 +25,6 @@ _NO_LIMIT = 1_000_000
 
 #: What Snakefile and profiles say of their origin, in their first lines.
 MARK = "by `tigerflow compile`"
-
-# What a worker file has, and hardly any other JSON file.
-_WORKER_KEYS = frozenset({"name", "module", "setup_commands", "output_ext"})
 
 
 def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
@@ -90,48 +82,6 @@ def shipped_profile(profile: str) -> str:
     return f"# Made {MARK}, which overwrites changes: make them in a copy.\n{text}"
 
 
-def worker_text(
-    pipeline: Pipeline, task: PipelineTask, source: Path, run_dir: Path
-) -> str:
-    """Return what the task's workers are told, as JSON; see `WorkerTask`.
-
-    Files come from `source`, by `run_dir`.
-    """
-    spec = task.spec
-    directory = pipeline.path.resolve().parent
-    limit = spec.concurrency_limit if isinstance(spec, LocalAsyncTaskSpec) else 1
-    told: dict[str, Any] = {
-        "name": spec.name,
-        "module": task.module,
-        "directory": str(directory),
-        "params": task.param_texts,
-        "setup_commands": setup_commands(spec, run_dir),
-        "output_ext": spec.output_ext,
-        "workers": workers_of(spec),
-        "concurrency_limit": limit,
-        # As a program: a library has as many as it likes.
-        "threads": 0,
-    }
-    if spec.container is not None:
-        told["container"] = container_words(task, [run_dir, source, directory])
-    if task.batch_size > 1:
-        told["batch_size"] = task.batch_size
-    if spec.timeout is not None:
-        told["timeout"] = spec.timeout
-    if isinstance(spec, SlurmTaskSpec):
-        told["remote"] = True
-        told["threads"] = threads_of(spec)
-        told["wall_time"] = 60 * parse_time_minutes(spec.worker_resources.time)
-        told["workers_per_job"] = spec.workers_per_job
-    return json.dumps(told, indent=2) + "\n"
-
-
 def is_ours(text: str) -> bool:
     """Tell whether `compile` has written this text, now or in an earlier version."""
-    if MARK in text:
-        return True
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return False
-    return isinstance(value, dict) and value.keys() >= _WORKER_KEYS
+    return MARK in text or WorkerTask.is_json_of_one(text)

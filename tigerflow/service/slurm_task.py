@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from tigerflow.compiler.directory import write_workers
-from tigerflow.compiler.texts import worker_text
+from tigerflow.compiler.worker_tasks import build_worker_task
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
 from tigerflow.errors import (
@@ -98,8 +97,8 @@ class SlurmServer:
     def _worker_task(self) -> WorkerTask:
         [task] = self._pipeline.tasks
         # Its inputs matter to a container alone, which it has not.
-        text = worker_text(self._pipeline, task, self._output_dir, self._output_dir)
-        told = WorkerTask(**json.loads(text))
+        run_dir = self._output_dir
+        told = build_worker_task(self._pipeline, task, run_dir, run_dir)
         # There, setup commands and the task start, and relative paths among params.
         return replace(told, working_dir=str(Path.cwd()))
 

@@ -1,46 +1,81 @@
-"""What the workers of a task are told: all that they need to run it."""
+"""`WorkerTask`: all that a worker process needs to know about its task."""
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from tigerflow.tasks.params import ParamText
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What the workers of a task are told; `tasks/<name>.json` of a workflow has it."""
+    """A task as its workers get it.
+
+    A compiled workflow has it as JSON in `tasks/<name>.json`. A field is a key there,
+    in this order; those with a default may be left out.
+    """
 
     name: str
     #: Absolute path of a file or import path, with `:Class`.
     module: str
     #: Directory of the pipeline file; import paths may start there.
     directory: str
-    #: By field name: the texts of the pipeline file.
+    #: The texts of the pipeline file, by field name.
     params: Mapping[str, ParamText]
     setup_commands: Sequence[str]
     output_ext: str
-    #: Up to how many worker processes, and how many calls at once in each.
+    #: The most worker processes, and the most concurrent calls in each.
     workers: int
     concurrency_limit: int
-    #: Cores of each worker, for the libraries that ask; 0 leaves it to them.
+    #: Cores of each worker, for libraries that start threads; 0 leaves it to them.
     threads: int
-    #: For how many seconds `run` may take; None is for ever.
-    timeout: float | None = None
-    #: Whether the workers are jobs of a scheduler, on other hosts.
-    remote: bool = False
-    #: For how many seconds such a job may run.
-    wall_time: float | None = None
-    #: How many of the workers share one job.
-    workers_per_job: int = 1
-    #: Options and image of `apptainer exec`, for a task whose workers run in one.
+    #: Options and image for `apptainer exec`; empty when no container is used.
     container: Sequence[str] = ()
-    #: Up to how many files there are in one call.
+    #: The most files in one call.
     batch_size: int = 1
-    #: Where setup commands and the task start, and relative paths among the params;
-    #: None: in `directory`.
+    #: Seconds that `run` may take; None means no limit.
+    timeout: float | None = None
+    #: Whether the workers are a scheduler's jobs, on other hosts.
+    remote: bool = False
+    #: Seconds that such a job may run.
+    wall_time: float | None = None
+    #: How many workers share one job.
+    workers_per_job: int = 1
+    #: Where setup commands and the task start, and where relative paths in params
+    #: start; None means `directory`.
     working_dir: str | None = None
 
     @property
     def home(self) -> str:
         """The directory where setup commands and the task start."""
         return self.working_dir or self.directory
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read the text of `tasks/<name>.json`."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Return the text of `tasks/<name>.json`, without fields at their default."""
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        return json.dumps(given, indent=2) + "\n"
+
+    @classmethod
+    def is_json_of_one(cls, text: str) -> bool:
+        """Tell whether a text is the JSON of a `WorkerTask`."""
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return False
+        required = {
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.default is dataclasses.MISSING
+        }
+        return isinstance(value, dict) and value.keys() >= required

@@ -10,7 +10,6 @@ it has been idle for long. Only its owner can talk to it.
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -348,7 +347,7 @@ class Host:
         status = path.stat()
         version = (path, status.st_mtime_ns, status.st_ino)
         if version not in self._told:
-            told = WorkerTask(**json.loads(path.read_text(encoding="utf-8")))
+            told = WorkerTask.from_json(path.read_text(encoding="utf-8"))
             self._told[version] = told
         return self._told[version]
 
