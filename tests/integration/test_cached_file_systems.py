@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from remote import SCANS
 from runs import DEADLINE_S, wait_until
 from services import kill
 from single_task import slurm_task
@@ -48,7 +49,7 @@ def hosts(flow, cache_s):
     flow.write(WORK)
     with two_hosts(flow.root, [flow.inputs, flow.out], cache_s) as (one, two):
         flow.host = one.prefix
-        flow.environment |= jobs_on(two)
+        flow.environment |= SCANS | jobs_on(two)
         yield one, two
 
 

@@ -4,6 +4,7 @@ import errno
 import time
 
 import pytest
+from remote import SCANS
 from runs import wait_until
 from single_task import slurm_task, task
 from two_hosts import jobs_on, two_hosts
@@ -29,6 +30,7 @@ def host(flow):
     flow.write(WORK)
     with two_hosts(flow.root, [flow.inputs, flow.out], 1) as (one, _):
         flow.host = one.prefix
+        flow.environment |= SCANS
         yield one
 
 
@@ -156,7 +158,7 @@ def test_outage_of_both_hosts_is_no_death_of_a_worker(flow, how):
     flow.write(WORK | SLURM)
     with two_hosts(flow.root, [flow.inputs, flow.out], 1) as hosts:
         flow.host = hosts[0].prefix
-        flow.environment |= jobs_on(hosts[1])
+        flow.environment |= SCANS | jobs_on(hosts[1])
         flow.environment["TIGERFLOW_WORKER_LOST_TIMEOUT"] = str(LOST_S)
         process = flow.watch()
         flow.add_inputs("long")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from remote import remote_directory
+from remote import SCANS, remote_directory
 from runs import DEADLINE_S, wait_until
 
 from tigerflow.service.inbox import Inbox
@@ -45,6 +45,7 @@ def inputs_seen(flow, cache_s):
     if cache_s is None:
         yield flow.inputs
         return
+    flow.environment |= SCANS
     there = flow.root / "there"
     there.mkdir()
     with remote_directory(there, flow.inputs, cache_s):

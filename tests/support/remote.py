@@ -29,6 +29,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
+#: Settings of a service whose inputs only scans find: they come more often.
+SCANS = {"TIGERFLOW_PIPELINE_POLL_INTERVAL": "1"}
+
 #: How long the process of a mount may take for an answer.
 PATIENCE_S = 60
 

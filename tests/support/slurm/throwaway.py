@@ -273,7 +273,8 @@ class Cluster:
 
     def _make_directory(self) -> None:
         # Others may pass: guests are users of the cluster too.
-        for part in ("", "etc", "munge", "ctld", "spool", "dev", "log", "database"):
+        parts = ("etc", "munge", "ctld", "spool", "dev", "log", "database", "tmp")
+        for part in ("", *parts):
             (self.directory / part).mkdir()
         null = Path("/dev/null").stat().st_rdev
         for file in configuration.gpu_files(self.directory):
@@ -298,11 +299,15 @@ class Cluster:
         wait_until((munge / "socket").exists, "munged listens")
 
     def _start_database(self) -> None:
-        data = f"--datadir={self.directory}/database"
+        # It names temporary files by its process id: on each head, the same.
+        places = (
+            f"--datadir={self.directory}/database",
+            f"--tmpdir={self.directory}/tmp",
+        )
         self.head.run(
             "mariadb-install-db",
             *_MARIADB,
-            data,
+            *places,
             "--skip-test-db",
             "--skip-name-resolve",
             "--auth-root-authentication-method=normal",
@@ -311,7 +316,7 @@ class Cluster:
         self.head.start_daemon(
             "mariadbd",
             *_MARIADB,
-            data,
+            *places,
             f"--socket={self._database_socket}",
             "--skip-networking",
             env=self.environment,
