@@ -20,7 +20,7 @@ from tigerflow.cli.root import app
 from tigerflow.pipeline import schema
 from tigerflow.pipeline.staging import STEPS
 from tigerflow.settings import Settings, unit_of
-from tigerflow.tasks.execution import ErrorRecord
+from tigerflow.tasks.error_file import ErrorRecord
 
 _MADE = (
     "<!-- Made by docs/reference/generate.py from the code; change that instead. -->\n"

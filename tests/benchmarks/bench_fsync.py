@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from tables import machine, print_table
 
-from tigerflow.tasks.execution import Batch, FileJob
+from tigerflow.tasks.execution import Batch
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.strays import Strays
 
 HEAD = ("one file at a time, median of", "without", "with", "more")

@@ -13,7 +13,8 @@ from runs import DEADLINE_S
 from tigerflow.errors import TaskDefinitionError, TigerflowError
 from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask, execution
 from tigerflow.tasks.base import check_definition
-from tigerflow.tasks.execution import Batch, FileJob, Interrupted
+from tigerflow.tasks.execution import Batch, Interrupted
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.serving import TaskServer
 from tigerflow.tasks.strays import Strays
 

@@ -15,13 +15,9 @@ import pytest
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.naming import TEMP_PREFIX
 from tigerflow.tasks import execution
-from tigerflow.tasks.execution import (
-    PRINTED_TAIL,
-    Batch,
-    FileJob,
-    Interrupted,
-    PrintRecorder,
-)
+from tigerflow.tasks.execution import Batch, Interrupted
+from tigerflow.tasks.file_job import FileJob
+from tigerflow.tasks.printed import PRINTED_TAIL, PrintRecorder
 from tigerflow.tasks.strays import Strays
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tigerflow.errors import OutputDirectoryError
 from tigerflow.settings import Settings
-from tigerflow.tasks.execution import FileJob
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.dispatch.link import Ending, LaunchError, NoRoomError
 from tigerflow.workers.dispatch.pace import REMEMBERED

@@ -24,11 +24,12 @@ from tigerflow.service.directory import Directories, DirectorySource
 from tigerflow.service.signals import StopSignals
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition, has_method
-from tigerflow.tasks.execution import Interrupted, user_frames
+from tigerflow.tasks.execution import Interrupted
 from tigerflow.tasks.loader import refuse_hiding
 from tigerflow.tasks.params import ParamText, Places, build_command, record_texts
 from tigerflow.tasks.serving import Lifecycle, TaskServer
 from tigerflow.tasks.source import remarks
+from tigerflow.tasks.tracebacks import user_frames
 
 
 def _option(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:

@@ -31,7 +31,9 @@ from tigerflow.naming import (
 from tigerflow.rundir.layout import signatures_file
 from tigerflow.rundir.signatures import Entry, Signature, Signatures, signature_of
 from tigerflow.service.inbox import TROUBLE_PAUSE_S, Arrival, Inbox
-from tigerflow.tasks.execution import Attempt, FileJob, is_error_of
+from tigerflow.tasks.error_file import is_error_of
+from tigerflow.tasks.execution import Attempt
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.unmatched import unmatched
 
 #: How long after it has written a file a copying tool may set its date.

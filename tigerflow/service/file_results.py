@@ -27,7 +27,8 @@ from tigerflow.service.targets import (
     mtimes_listed,
     mtimes_on_disk,
 )
-from tigerflow.tasks.execution import ErrorRecord, FileJob, write_error
+from tigerflow.tasks.error_file import ErrorRecord, write_error
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.unmatched import unmatched
 
 

@@ -52,7 +52,7 @@ from tigerflow.service.snapshot import Snapshot, take_snapshot
 from tigerflow.service.targets import Targets
 from tigerflow.settings import Settings
 from tigerflow.tasks.children import TaskCall
-from tigerflow.tasks.execution import FileJob
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers import client
 from tigerflow.workers.dispatch.host import Host, Patron, only_generation

@@ -28,7 +28,7 @@ from tigerflow.service.directory import DirectorySource, Outcome
 from tigerflow.service.signals import Start, hold
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
-from tigerflow.tasks.execution import FileJob
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.serving import Lifecycle
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers import client

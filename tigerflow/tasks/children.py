@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from tigerflow.tasks.execution import user_frames
+from tigerflow.tasks.tracebacks import user_frames
 
 Handler = Callable[[int, FrameType | None], Any]
 

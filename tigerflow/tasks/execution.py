@@ -10,14 +10,11 @@ import contextlib
 import errno
 import os
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any
 
 from tigerflow.errors import (
     BatchResultError,
@@ -34,16 +31,13 @@ from tigerflow.files import (
     date_not_before,
     discard,
     listing_problem,
-    read_object,
     storage_problem,
     sync_file,
-    write_json,
 )
-from tigerflow.naming import ERROR_EXT, printable
+from tigerflow.tasks.error_file import ErrorRecord, is_stale_error, write_error
+from tigerflow.tasks.file_job import FileJob
+from tigerflow.tasks.printed import Printed
 from tigerflow.tasks.strays import Strays
-
-#: How much of what a file's run printed stands in its `.err`, in characters.
-PRINTED_TAIL = 4000
 
 #: The storage may be to blame for these, not the file that happened to be next.
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -61,68 +55,6 @@ class Interrupted(BaseException):
     """The process must stop now: the file in hand is neither done nor failed."""
 
 
-@dataclass(frozen=True)
-class FileJob:
-    """One file to process, and where its result or its error belongs."""
-
-    input: Path
-    output: Path
-    error: Path
-
-    @property
-    def extension(self) -> str:
-        """The whole extension of the output: `.tar.gz`, not `.gz`."""
-        stem = self.error.name.removesuffix(ERROR_EXT)
-        return self.output.name.removeprefix(stem)
-
-
-@dataclass(frozen=True)
-class ErrorRecord:
-    """What an `.err` file holds, as one JSON object with these keys."""
-
-    #: Name of the input file.
-    file: str
-    #: When it failed: UTC, ISO 8601 with offset.
-    timestamp: str
-    #: Class name of the exception.
-    exception_type: str
-    #: What the exception says.
-    message: str
-    #: Where it was raised, in the task's own code; empty if it was not raised there.
-    traceback: str
-    #: Name of the task.
-    task: str
-    #: The last of what `run` printed for this file, `PRINTED_TAIL` characters at most.
-    printed: str
-    #: Name of the output that the file does not have.
-    output: str = ""
-
-    @classmethod
-    def from_exception(
-        cls,
-        task: str,
-        file: str,
-        exception: BaseException,
-        printed: str = "",
-    ) -> "ErrorRecord":
-        """Describe `exception`, also one that cannot describe itself; never raise."""
-        return cls(
-            file=file,
-            timestamp=datetime.now(UTC).isoformat(),
-            exception_type=_class_name(exception),
-            message=_message(exception),
-            traceback=_format(exception),
-            task=task,
-            printed=printed,
-        )
-
-    @property
-    def summary(self) -> str:
-        """`ExceptionType: first line of the message`."""
-        first = self.message.strip().splitlines()[:1]
-        return ": ".join([self.exception_type, *first])
-
-
 @dataclass
 class Attempt:
     """One try at a file; `failure` is None after a success."""
@@ -138,146 +70,6 @@ class Attempt:
     unsynced: OSError | None = None
 
 
-@dataclass
-class _Printed:
-    text: list[str] = field(default_factory=list)
-    size: int = 0
-
-    def add(self, text: str) -> None:
-        self.text.append(text)
-        self.size += len(text)
-        # Cut rarely: a task may print millions of short pieces.
-        if self.size > 4 * PRINTED_TAIL:
-            self.text = [self.tail()]
-            self.size = len(self.text[0])
-
-    def tail(self) -> str:
-        return "".join(self.text)[-PRINTED_TAIL:]
-
-
-_printed: ContextVar[_Printed | None] = ContextVar("_printed", default=None)
-
-
-class PrintRecorder:
-    """Stands in for sys.stdout or sys.stderr: passes on, and remembers a file's tail.
-
-    Files in flight at once are told apart by the context each runs in. A print that
-    nobody can read is no failure of the file, so none of these methods raises for it.
-    One file cannot close the stream for the others.
-    """
-
-    def __init__(self, stream: TextIO | None) -> None:
-        """Pass everything on to `stream`; Python has None for a closed one."""
-        self._stream = stream
-
-    def write(self, text: object) -> int:
-        """Write to the stream and to the record of the file being processed.
-
-        Raises:
-            TypeError: as any stream of text does for what is not text.
-        """
-        if not isinstance(text, str):
-            msg = f"write() argument must be str, not {type(text).__name__}"
-            raise TypeError(msg)
-        current = _printed.get()
-        if current is not None:
-            current.add(text)
-        with _nobody_reading():
-            self._pass_on(text)
-        return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write each line."""
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Flush the stream."""
-        if self._stream is not None:
-            with _nobody_reading():
-                self._stream.flush()
-
-    def close(self) -> None:
-        """Flush the stream."""
-        self.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _pass_on(self, text: str) -> None:
-        if self._stream is None:
-            return
-        try:
-            self._stream.write(text)
-        except UnicodeEncodeError:
-            # A task that prints its file's name must work with every name.
-            encoding = self._stream.encoding
-            readable = text.encode(encoding, "backslashreplace").decode(encoding)
-            self._stream.write(readable)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-@contextlib.contextmanager
-def _nobody_reading() -> Iterator[None]:
-    """Pass over a closed terminal, a pipe whose reader has gone, a closed stream."""
-    with contextlib.suppress(OSError, ValueError):
-        yield
-
-
-def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> None:
-    """Write the `.err` file of a job, whole or not at all; its path is below `run_dir`.
-
-    A name that is too long even for that is the file's own trouble: nothing is written.
-
-    Raises:
-        OutputDirectoryError: the directory cannot take it.
-    """
-    path = run_dir / job.error
-    try:
-        if job.error.parent != job.output.parent:
-            # A directory for errors alone is made with the first of them.
-            path.parent.mkdir(exist_ok=True)
-        write_json(path, asdict(replace(record, output=job.output.name)), sync=True)
-        date_not_before(path, run_dir / job.input)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise OutputDirectoryError(path.parent, error) from error
-
-
-def is_error_of(job: FileJob, task: str) -> bool:
-    """Tell whether the `.err` of a job, which is there, says that this task failed.
-
-    Programs that share an output directory share the names of errors as well. One that
-    does not say whose it is belongs to whoever asks.
-    """
-    named, output = _named_in_error(job)
-    return named in {None, task} and output in {None, job.output.name}
-
-
-def _is_stale_error(job: FileJob, task: str) -> bool:
-    """Tell whether an `.err` goes with the success of this task.
-
-    Also when the task had another name as it failed on this output.
-    """
-    named, output = _named_in_error(job)
-    return named in {None, task} if output is None else output == job.output.name
-
-
-def _named_in_error(job: FileJob) -> tuple[str | None, str | None]:
-    """Return the task and the output that an `.err` names, if it does."""
-    found = read_object(job.error)
-    task, output = found.get("task"), found.get("output")
-    return (
-        task if isinstance(task, str) and task else None,
-        output if isinstance(output, str) and output else None,
-    )
-
-
 class Batch:
     """The files of one call of a task, most often a single one; and one try at them."""
 
@@ -286,7 +78,7 @@ class Batch:
         self._task = task
         self._strays = strays
         self._begun: list[Attempt] = []
-        self._printed = _Printed()
+        self._printed = Printed()
         #: What runs the call, where that is an event loop.
         self._coroutine: asyncio.Task[Any] | None = None
         self.jobs = jobs
@@ -310,18 +102,14 @@ class Batch:
             OutputDirectoryError: nothing can be stored; no file is to blame.
         """
         self._coroutine = _current_task()
-        token = _printed.set(self._printed)
-        try:
-            for job in self.jobs:
-                self._begun.append(self._begin(job))
-            yield [(this.job.input, this.temporary) for this in self._begun]
-            failures = _failures(self.returned, len(self.jobs))
-        except BaseException as exception:  # noqa: BLE001 -- the task may raise anything
-            failures = self._take(exception)
-        finally:
-            # A coroutine may be closed from outside of its context.
-            with contextlib.suppress(ValueError):
-                _printed.reset(token)
+        with self._printed.recording():
+            try:
+                for job in self.jobs:
+                    self._begun.append(self._begin(job))
+                yield [(this.job.input, this.temporary) for this in self._begun]
+                failures = _failures(self.returned, len(self.jobs))
+            except BaseException as exception:  # noqa: BLE001 -- the task may raise anything
+                failures = self._take(exception)
         try:
             for this, failure in zip(self._begun, failures, strict=False):
                 self._settle(this, failure)
@@ -486,7 +274,7 @@ def _keep(this: Attempt, task: str) -> None:
     os.utime(temporary)
     date_not_before(temporary, job.input)
     temporary.replace(job.output)
-    if _is_stale_error(job, task):
+    if is_stale_error(job, task):
         job.error.unlink(missing_ok=True)
 
 
@@ -507,55 +295,3 @@ def _current_task() -> asyncio.Task[Any] | None:
     except RuntimeError:
         # No event loop runs.
         return None
-
-
-def _class_name(exception: BaseException) -> str:
-    # Not by the attribute, for which a metaclass may have a property.
-    return printable(type.__dict__["__name__"].__get__(type(exception)))
-
-
-def _message(exception: BaseException) -> str:
-    try:
-        # As a plain str, whatever else it returns.
-        return str.__str__(str(exception))
-    except BaseException:  # noqa: BLE001 -- an exception may fail to print in any way
-        return f"<unprintable {_class_name(exception)} object>"
-
-
-def _format(exception: BaseException) -> str:
-    trace = None
-    try:
-        trace = user_frames(exception.__traceback__)
-        if trace is None and _reason(exception) is None:
-            return ""
-        return "".join(
-            traceback.format_exception(type(exception), exception, trace),
-        )
-    except BaseException:  # noqa: BLE001 -- see _message
-        return "".join(traceback.format_tb(trace))
-
-
-def _reason(exception: BaseException) -> BaseException | None:
-    # Not `or`, which asks an exception for its truth.
-    cause = exception.__cause__
-    return exception.__context__ if cause is None else cause
-
-
-# The event loop's too, between ours. By file: a task's module may have any name.
-_OWN_DIRECTORIES = tuple(
-    f"{directory}{os.sep}"
-    for directory in (
-        Path(__file__).parent,
-        *(Path(__file__).parents[1] / name for name in ("cli", "workers")),
-        Path(asyncio.__file__).parent,
-    )
-)
-
-
-def user_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out our own frames above the task's code; None if there is no other."""
-    while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(_OWN_DIRECTORIES):
-            return trace
-        trace = trace.tb_next
-    return None

@@ -15,14 +15,10 @@ from tigerflow.shortage import in_thread
 from tigerflow.tasks.base import Task, TaskKind, has_method
 from tigerflow.tasks.children import TaskCall, TaskSteps
 from tigerflow.tasks.context import SetupContext
-from tigerflow.tasks.execution import (
-    Attempt,
-    Batch,
-    ErrorRecord,
-    FileJob,
-    Pairs,
-    PrintRecorder,
-)
+from tigerflow.tasks.error_file import ErrorRecord
+from tigerflow.tasks.execution import Attempt, Batch, Pairs
+from tigerflow.tasks.file_job import FileJob
+from tigerflow.tasks.printed import PrintRecorder
 from tigerflow.tasks.returned import check_has_run, check_is_finished
 from tigerflow.tasks.strays import Strays
 

@@ -29,7 +29,7 @@ from tigerflow.rundir.layout import HOST_LOG, error_directory, worker_file
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
 from tigerflow.tasks.children import heed_interrupts
-from tigerflow.tasks.execution import FileJob
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers import client
 from tigerflow.workers.dispatch.address import KEEP_S, Address

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tigerflow.errors import StorageError
-from tigerflow.tasks.execution import PRINTED_TAIL
+from tigerflow.tasks.printed import PRINTED_TAIL
 from tigerflow.workers.protocol import Message
 
 

@@ -13,7 +13,7 @@ from tigerflow.log import logger
 from tigerflow.rundir.layout import RunLayout
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
-from tigerflow.tasks.execution import FileJob
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.dispatch.aftermath import GIVEN_UP, Aftermath
 from tigerflow.workers.dispatch.link import (

@@ -33,7 +33,9 @@ from tigerflow.settings import Settings
 from tigerflow.shortage import is_shortage, start_thread
 from tigerflow.tasks.base import Task, TaskKind, check_definition
 from tigerflow.tasks.children import OwnHandlers, keep_from_children
-from tigerflow.tasks.execution import Attempt, ErrorRecord, FileJob, Interrupted
+from tigerflow.tasks.error_file import ErrorRecord
+from tigerflow.tasks.execution import Attempt, Interrupted
+from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.loader import Reference, lead_children_to, load_task
 from tigerflow.tasks.params import Places, convert
 from tigerflow.tasks.serving import TaskServer
