@@ -12,7 +12,7 @@ from tigerflow.cli._help import with_plain_help
 from tigerflow.cli.root import app
 from tigerflow.cli.task import _parameters
 from tigerflow.tasks import LocalTask
-from tigerflow.tasks.params import build_command
+from tigerflow.tasks.fields import build_command
 
 ROOT = with_plain_help(typer.main.get_command(app))
 

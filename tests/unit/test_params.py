@@ -11,20 +11,16 @@ import pytest
 import typer
 
 from tigerflow.errors import ParamError, ReservedParamError
-from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask, params
-from tigerflow.tasks.params import (
-    FieldDescription,
-    Places,
-    build_command,
-    describe_fields,
-    read_fields,
-    record_texts,
-)
+from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask, param_values
+from tigerflow.tasks.fields import FieldDescription, build_command, describe_fields
+from tigerflow.tasks.param_values import record_texts
+from tigerflow.tasks.params import read_fields
+from tigerflow.tasks.places import Places
 
 NOTHING = object()
 
 #: With paths as they are written.
-convert = partial(params.convert, places=Places(Path()))
+convert = partial(param_values.convert, places=Places(Path()))
 
 
 class Colour(enum.Enum):

@@ -8,7 +8,8 @@ from pipelines import Typed, ask_here, mistakes_in, write_pipeline
 
 from tigerflow.errors import PipelineError
 from tigerflow.pipeline.spec import load_pipeline
-from tigerflow.tasks.params import Places, convert
+from tigerflow.tasks.param_values import convert
+from tigerflow.tasks.places import Places
 
 
 @pytest.fixture(autouse=True)

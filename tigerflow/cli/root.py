@@ -9,7 +9,7 @@ from tigerflow import __version__
 from tigerflow.cli import check, init, report, retry, run, settings, tasks
 from tigerflow.cli import compile as _compile
 from tigerflow.cli._help import with_plain_help
-from tigerflow.tasks.params import HELP_OPTIONS
+from tigerflow.tasks.fields import HELP_OPTIONS
 
 app = typer.Typer(
     help="A result or a readable error for every file that arrives.",

@@ -25,8 +25,10 @@ from tigerflow.service.signals import StopSignals
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition, has_method
 from tigerflow.tasks.execution import Interrupted
+from tigerflow.tasks.fields import ParamText, build_command
 from tigerflow.tasks.loader import refuse_hiding
-from tigerflow.tasks.params import ParamText, Places, build_command, record_texts
+from tigerflow.tasks.param_values import record_texts
+from tigerflow.tasks.places import Places
 from tigerflow.tasks.serving import Lifecycle, TaskServer
 from tigerflow.tasks.source import remarks
 from tigerflow.tasks.tracebacks import user_frames

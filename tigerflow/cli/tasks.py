@@ -13,8 +13,8 @@ from tigerflow.cli._completion import complete_task
 from tigerflow.cli._errors import report_errors
 from tigerflow.errors import TaskLoadError, UnknownTaskError
 from tigerflow.tasks.describe import TaskDescription
+from tigerflow.tasks.fields import FieldDescription
 from tigerflow.tasks.inquiry import ask_task
-from tigerflow.tasks.params import FieldDescription
 from tigerflow.tasks.registry import (
     RegisteredTask,
     builtin_tasks,

@@ -13,7 +13,7 @@ from tigerflow.pipeline.schema import SlurmTaskSpec, split_commands
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
 from tigerflow.pipeline.staging import Staging
 from tigerflow.tasks.base import Task, TaskKind
-from tigerflow.tasks.params import ParamText
+from tigerflow.tasks.fields import ParamText
 
 #: Options that the command line calls otherwise than a pipeline file.
 _OPTIONS = {

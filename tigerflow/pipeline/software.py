@@ -7,7 +7,7 @@ from typing import Any, TypeGuard, TypeVar
 from tigerflow.pipeline.mistakes import Mistakes
 from tigerflow.pipeline.reading import ReadTask
 from tigerflow.pipeline.schema import TaskDraft, TaskSpec
-from tigerflow.tasks.params import Places
+from tigerflow.tasks.places import Places
 
 _Task = TypeVar("_Task", TaskSpec, TaskDraft)
 

@@ -22,9 +22,9 @@ from tigerflow.pipeline.software import (
 from tigerflow.pipeline.staging import Staging
 from tigerflow.pipeline.tree import check_tree
 from tigerflow.tasks.describe import TaskDescription
+from tigerflow.tasks.fields import ParamText
 from tigerflow.tasks.inquiry import Surroundings, ask_task
 from tigerflow.tasks.loader import Reference
-from tigerflow.tasks.params import ParamText
 from tigerflow.tasks.registry import find_registered, rivals_of
 from tigerflow.tasks.shell.environment import activate_conda, load_modules
 

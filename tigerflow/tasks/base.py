@@ -8,7 +8,8 @@ from types import FrameType, FunctionType, MethodType
 from typing import Any, ClassVar
 
 from tigerflow.errors import TaskDefinitionError
-from tigerflow.tasks.params import Field, read_fields
+from tigerflow.tasks.fields import Field
+from tigerflow.tasks.params import read_fields
 
 
 class TaskKind(StrEnum):

@@ -17,7 +17,7 @@ from typing import Any
 
 from tigerflow.errors import TaskLoadError
 from tigerflow.tasks.describe import TaskDescription
-from tigerflow.tasks.params import FieldDescription, ParamText
+from tigerflow.tasks.fields import FieldDescription, ParamText
 from tigerflow.tasks.shell.environment import container_options, in_container
 from tigerflow.tasks.shell.launch import launch_environment, setup_script
 

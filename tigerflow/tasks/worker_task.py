@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from tigerflow.tasks.params import ParamText
+from tigerflow.tasks.fields import ParamText
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ from tigerflow.tasks.error_file import ErrorRecord
 from tigerflow.tasks.execution import Attempt, Interrupted
 from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.loader import Reference, lead_children_to, load_task
-from tigerflow.tasks.params import Places, convert
+from tigerflow.tasks.param_values import convert
+from tigerflow.tasks.places import Places
 from tigerflow.tasks.serving import TaskServer
 from tigerflow.tasks.shell.launch import default_threads, starting_directory
 from tigerflow.tasks.worker_task import WorkerTask
