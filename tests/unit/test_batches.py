@@ -15,7 +15,7 @@ from tigerflow.tasks import LocalAsyncTask, LocalTask, SlurmTask, execution
 from tigerflow.tasks.base import check_definition
 from tigerflow.tasks.execution import Batch, Interrupted
 from tigerflow.tasks.file_job import FileJob
-from tigerflow.tasks.serving import TaskServer
+from tigerflow.tasks.file_loop import FileLoop
 from tigerflow.tasks.strays import Strays
 
 
@@ -84,7 +84,7 @@ class Desk:
     def serve(self, task, *batches, size=32, timeout_s=None):
         """Serve batches of stems; return the source."""
         source = Source(*([self.job(stem) for stem in batch] for batch in batches))
-        server = TaskServer(task, "work", {}, batch_size=size, timeout_s=timeout_s)
+        server = FileLoop(task, "work", {}, batch_size=size, timeout_s=timeout_s)
         server.serve(source, Silence())
         return source
 
@@ -393,7 +393,7 @@ def test_a_coroutine_that_cancels_the_task_it_runs_in_fails_its_file_alone(desk)
             output.write_text(source.stem)
 
     source = Source([desk.job("a")], [desk.job("b")])
-    TaskServer(Work, "work", {}).serve(source, Silence())
+    FileLoop(Work, "work", {}).serve(source, Silence())
 
     assert source.failed == {"a": "CancelledError"}
     assert desk.results() == {"b.out": "b"}
@@ -408,7 +408,7 @@ def test_a_task_without_run_batch_has_files_that_came_together_one_by_one(desk):
     source = Source([desk.job("a"), desk.job("b")])
     # Whoever hands out files may have been told of another version of the module.
     source.batch = lambda _limit: source._batches.pop() if source._batches else []
-    TaskServer(Work, "work", {}, batch_size=8).serve(source, Silence())
+    FileLoop(Work, "work", {}, batch_size=8).serve(source, Silence())
 
     assert source.done == ["a", "b"]
     assert desk.results() == {"a.out": "a", "b.out": "b"}
@@ -572,4 +572,4 @@ def test_an_async_server_ends_when_it_cannot_answer_for_a_file(desk, calls):
     source = Unanswering([desk.job("a")])
 
     with pytest.raises(LookupError):
-        TaskServer(task, "work", {}).serve(source, Silence())
+        FileLoop(task, "work", {}).serve(source, Silence())

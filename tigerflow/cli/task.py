@@ -26,10 +26,11 @@ from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition, has_method
 from tigerflow.tasks.execution import Interrupted
 from tigerflow.tasks.fields import ParamText, build_command
+from tigerflow.tasks.file_loop import FileLoop
+from tigerflow.tasks.job_source import Lifecycle
 from tigerflow.tasks.loader import refuse_hiding
 from tigerflow.tasks.param_values import record_texts
 from tigerflow.tasks.places import Places
-from tigerflow.tasks.serving import Lifecycle, TaskServer
 from tigerflow.tasks.source import remarks
 from tigerflow.tasks.tracebacks import user_frames
 
@@ -252,7 +253,7 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
                 params = {key: places.locate(each) for key, each in params.items()}
                 limit = options.get("concurrency_limit", 1)
                 size = options.get("batch_size", 1)
-                server = TaskServer(task, name, params, limit, batch_size=size)
+                server = FileLoop(task, name, params, limit, batch_size=size)
             remove_abandoned_temporaries(directories.output_dir)
         # Outside: what the task's own code raises is shown with its traceback.
         code = _serve(server, directories, settings, task=name, once=once)

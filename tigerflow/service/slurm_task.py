@@ -29,7 +29,7 @@ from tigerflow.service.signals import Start, hold
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
 from tigerflow.tasks.file_job import FileJob
-from tigerflow.tasks.serving import Lifecycle
+from tigerflow.tasks.job_source import Lifecycle
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers import client
 from tigerflow.workers.dispatch.earlier import see_off_earlier

@@ -17,8 +17,8 @@ from tigerflow.errors import OutputDirectoryError
 from tigerflow.log import logger
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
+from tigerflow.tasks.async_loop import timeout_message
 from tigerflow.tasks.error_file import ErrorRecord, write_error
-from tigerflow.tasks.serving import timeout_message
 from tigerflow.tasks.shell.launch import SETUP_COMMAND_FAILED
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.dispatch.link import Ending, log_tail

@@ -36,10 +36,10 @@ from tigerflow.tasks.children import OwnHandlers, keep_from_children
 from tigerflow.tasks.error_file import ErrorRecord
 from tigerflow.tasks.execution import Attempt, Interrupted
 from tigerflow.tasks.file_job import FileJob
+from tigerflow.tasks.file_loop import FileLoop
 from tigerflow.tasks.loader import Reference, lead_children_to, load_task
 from tigerflow.tasks.param_values import convert
 from tigerflow.tasks.places import Places
-from tigerflow.tasks.serving import TaskServer
 from tigerflow.tasks.shell.launch import default_threads, starting_directory
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.protocol import (
@@ -359,7 +359,7 @@ def _serve(
 ) -> int:
     source.start(task.kind)
     lifecycle = _ToldLifecycle(source)
-    server = TaskServer(
+    server = FileLoop(
         task,
         told.name,
         params,
