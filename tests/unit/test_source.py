@@ -6,7 +6,9 @@ import traceback
 
 import pytest
 
-from tigerflow.tasks.source import program_class, relative_openings, remarks
+from tigerflow.tasks.openings import relative_openings
+from tigerflow.tasks.remarks import remarks
+from tigerflow.tasks.source import program_class
 
 TASK = """\
 import os

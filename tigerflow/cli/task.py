@@ -31,7 +31,7 @@ from tigerflow.tasks.job_source import Lifecycle
 from tigerflow.tasks.loader import refuse_hiding
 from tigerflow.tasks.param_values import record_texts
 from tigerflow.tasks.places import Places
-from tigerflow.tasks.source import remarks
+from tigerflow.tasks.remarks import remarks
 from tigerflow.tasks.tracebacks import user_frames
 
 

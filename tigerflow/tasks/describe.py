@@ -21,9 +21,10 @@ from tigerflow.tasks import kinds
 from tigerflow.tasks.base import Task, check_definition, has_method
 from tigerflow.tasks.fields import FieldDescription, ParamText, describe_fields
 from tigerflow.tasks.loader import Reference, load_task
+from tigerflow.tasks.openings import relative_openings
 from tigerflow.tasks.param_values import convert
 from tigerflow.tasks.places import Places
-from tigerflow.tasks.source import relative_openings, remarks
+from tigerflow.tasks.remarks import remarks
 
 _KINDS = (kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask)
 

@@ -13,7 +13,8 @@ from tigerflow.tasks import kinds
 from tigerflow.tasks.base import Task
 from tigerflow.tasks.children import TaskCall
 from tigerflow.tasks.registry import find_registered, registered_names
-from tigerflow.tasks.source import hidden_module, program_class
+from tigerflow.tasks.remarks import hidden_module
+from tigerflow.tasks.source import program_class
 
 #: The name that the main module of a program has in its child processes.
 MAIN = "__mp_main__"
