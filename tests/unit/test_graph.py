@@ -1,6 +1,6 @@
 """The tree of tasks."""
 
-from tigerflow.pipeline.graph import find_cycles, leaves, order
+from tigerflow.pipeline.graph import find_cycles, order
 
 
 def test_order_puts_parents_first_and_keeps_the_rest():
@@ -38,7 +38,3 @@ def test_cycles_are_all_found_each_once():
 
 def test_no_cycle_in_a_forest():
     assert find_cycles({"a": None, "b": "a", "c": "a", "d": "c"}) == ()
-
-
-def test_leaves_are_those_without_children():
-    assert leaves({"a": None, "b": "a", "c": "a", "d": "c"}) == ["b", "d"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_targets import pipeline_of
+from test_judgement import plan_of
 
 from tigerflow import shortage
 from tigerflow.engine.forks import ForkError
@@ -19,6 +19,7 @@ from tigerflow.engine.window import WindowExit
 from tigerflow.errors import InternalError, SnakemakeError
 from tigerflow.rundir.history import History
 from tigerflow.rundir.journal import Journal, read
+from tigerflow.rundir.judgement import Listed, Status
 from tigerflow.rundir.signatures import signature_of
 from tigerflow.service import loop as module
 from tigerflow.service import storage, trials
@@ -26,7 +27,6 @@ from tigerflow.service.inbox import Arrival
 from tigerflow.service.ledger import Counts, Ledger
 from tigerflow.service.loop import Runner, RunnerParts
 from tigerflow.service.options import RunnerOptions
-from tigerflow.service.targets import Status, Targets
 
 #: Far more than anything takes here.
 DEADLINE_S = 20
@@ -154,7 +154,7 @@ class Scene:
         async def run():
             with Journal(self.out / ".tigerflow" / "journal.jsonl") as journal:
                 parts = RunnerParts(
-                    targets=Targets(pipeline_of(*self.tasks)),
+                    plan=plan_of(*self.tasks),
                     run_dir=self.out,
                     input_dir=self.inputs,
                     windows=self.windows,
@@ -391,7 +391,7 @@ def test_file_done_by_an_earlier_run_is_not_done_again(scene):
     assert scene.serve(arrivals).done == 1
     scene.windows.windows.clear()
     screening = scene.runner.screening
-    screening._listed = lambda _path: 2**63
+    screening._listed = Listed({}, {"work": {"z": 2**63}}, {"work": {}})
     assert list(screening.wanted(scene.add("z.tar.gz"))) == []
     assert [each.arrival.name for each in screening.take_found()] == ["z.tar.gz"]
 

@@ -2,8 +2,9 @@
 
 import itertools
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,13 +17,20 @@ from tigerflow.report.run_report import (
     as_json,
     build_report,
     digest,
+    list_files,
     read_report,
 )
 from tigerflow.rundir.journal import read
+from tigerflow.rundir.judgement import (
+    FileState,
+    Listed,
+    OnDisk,
+    Status,
+    TaskState,
+    judge,
+)
 from tigerflow.rundir.lock import Holder
 from tigerflow.rundir.plan import Plan, PlannedTask, read_plan
-from tigerflow.rundir.progress import FileState, Judge, Listed, TaskState
-from tigerflow.service.targets import Status, Targets
 
 TREE = Plan(
     ".txt",
@@ -103,55 +111,47 @@ def progress(plan, listing, *events, running=False):
     ],
 )
 def test_each_task_is_as_far_as_its_files_say(listing, head, left, right):
-    judge = Judge(TREE, listed(TREE, "a", **listing))
+    found = judge(TREE, listed(TREE, "a", **listing), "a", 1)
 
-    assert judge.tasks("a") == {"head": head, "left": left, "right": right}
-
-
-def _as_pipeline(plan):
-    tasks = [SimpleNamespace(name=task.name, spec=task) for task in plan.tasks]
-    parents = {task.depends_on for task in plan.tasks}
-    leaves = frozenset(task.name for task in plan.tasks) - parents
-    return SimpleNamespace(input_ext=plan.input_ext, tasks=tasks, leaf_names=leaves)
+    assert found.states == {"head": head, "left": left, "right": right}
 
 
 @pytest.mark.parametrize("plan", [TREE, CHAIN, TWO_ROOTS])
-def test_a_report_judges_each_file_as_the_service_does(plan):
-    targets = Targets(_as_pipeline(plan))
+def test_a_report_judges_each_file_as_the_service_does(plan, tmp_path):
     names = [task.name for task in plan.tasks]
+    for directory in plan.directories:
+        (tmp_path / directory).mkdir(parents=True)
     for times in itertools.product((None, 1, 3), repeat=2 * len(names)):
-        outputs = dict(zip(names, times[: len(names)], strict=True))
-        errors = dict(zip(names, times[len(names) :], strict=True))
-        listing = Listed(
-            inputs={"a": 2},
-            outputs={n: {} if t is None else {"a": t} for n, t in outputs.items()},
-            errors={n: {} if t is None else {"a": t} for n, t in errors.items()},
-        )
-        on_disk = {}
-        for task, each in zip(plan.tasks, targets._tasks, strict=True):
-            on_disk[f"{each.results}/a{task.output_ext}"] = outputs[task.name]
-            on_disk[f"{each.errors}/a.err"] = errors[task.name]
-        judge = Judge(plan, listing)
+        paths = plan.files_of("a")
+        for path, time_ns in zip(paths, times, strict=True):
+            if time_ns is None:
+                (tmp_path / path).unlink(missing_ok=True)
+            else:
+                (tmp_path / path).touch()
+                os.utime(tmp_path / path, ns=(time_ns, time_ns))
 
-        expected = targets.assess("a", 2, on_disk.get)
-        states = judge.tasks("a")
-        found = judge.file(states, in_hand=False)
+        expected = judge(plan, OnDisk(tmp_path), "a", 2)
+        listing = replace(list_files(tmp_path, plan), inputs={"a": 2})
+        found = judge(plan, listing, "a", 2)
 
         as_status = {
             FileState.FINISHED: Status.DONE,
             FileState.ERRORED: Status.FAILED,
         }
-        assert as_status.get(found, Status.UNDONE) is expected.status
-        failed = [name for name in names if states[name] is FAILED]
+        state = found.file_state(in_hand=False)
+        assert as_status.get(state, Status.UNDONE) is expected.status
+        failed = [name for name in names if found.states[name] is FAILED]
         assert tuple(failed) == expected.failed
-        undone = [n for n in plan.targets if states[n] in {STAGED, WAITING}]
+        undone = [n for n in plan.targets if found.states[n] in {STAGED, WAITING}]
         assert sorted(undone) == sorted(expected.undone)
 
 
 def test_an_output_older_than_its_input_does_not_count():
     listing = Listed({"a": 3}, {"one": {"a": 2}, "two": {}}, {"one": {}, "two": {}})
 
-    assert Judge(TWO_ROOTS, listing).tasks("a") == {"one": STAGED, "two": STAGED}
+    found = judge(TWO_ROOTS, listing, "a", 3)
+
+    assert found.states == {"one": STAGED, "two": STAGED}
 
 
 # Counts

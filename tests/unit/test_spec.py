@@ -133,7 +133,7 @@ def test_task_of_each_kind_with_every_key(load):
     assert store.params == {"db-path": "a.db"}
     assert pipeline.tasks[2].param_texts == {"db_path": "a.db"}
     assert pipeline.input_ext == ".tar.gz"
-    assert pipeline.leaf_names == {"store"}
+    assert pipeline.plan.leaves == {"store"}
 
 
 def test_tasks_come_after_those_they_depend_on_whatever_their_order(load):

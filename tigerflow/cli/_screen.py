@@ -8,7 +8,7 @@ from rich.text import Text
 from tigerflow.cli._signs import GREEN, RED, YELLOW, signs_for
 from tigerflow.naming import printable
 from tigerflow.report.run_report import Failure, RunReport
-from tigerflow.rundir.progress import FileState
+from tigerflow.rundir.judgement import FileState
 
 #: As many errors are shown; the others are counted.
 ERRORS_SHOWN = 5

@@ -44,7 +44,7 @@ from tigerflow.rundir.layout import (
     result_directory,
     worker_file,
 )
-from tigerflow.rundir.plan import Plan, PlannedTask
+from tigerflow.rundir.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def compile_workflow(
         workflow_dir=str(target.relative_to(run_dir) if inside else target),
     )
     readers = readers_of(pipeline.path)
-    return Workflow(target, run_dir, source, rules, files, _plan(pipeline), readers)
+    return Workflow(target, run_dir, source, rules, files, pipeline.plan, readers)
 
 
 def _worker_files(
@@ -295,19 +295,6 @@ def _link_input(workflow: Workflow) -> None:
     fresh = link.with_name(temporary_name(link.name))
     fresh.symlink_to(workflow.input_dir)
     fresh.replace(link)
-
-
-def _plan(pipeline: Pipeline) -> Plan:
-    tasks = tuple(
-        PlannedTask(
-            task.name,
-            task.spec.depends_on,
-            task.spec.output_ext,
-            task.spec.keep_output,
-        )
-        for task in pipeline.tasks
-    )
-    return Plan(pipeline.input_ext, tasks)
 
 
 def _write_plan(workflow: Workflow) -> None:

@@ -62,8 +62,9 @@ class WorkerJob:
 def build_rules(pipeline: Pipeline) -> tuple[Rule, ...]:
     """Return a rule for each task, in order of the tasks."""
     by_name = {task.name: task.spec for task in pipeline.tasks}
+    targets = pipeline.plan.targets
     return tuple(
-        _build_rule(task, by_name, is_leaf=task.name in pipeline.leaf_names)
+        _build_rule(task, by_name, is_target=task.name in targets)
         for task in pipeline.tasks
     )
 
@@ -77,7 +78,7 @@ def _build_rule(
     task: PipelineTask,
     by_name: Mapping[str, TaskSpec],
     *,
-    is_leaf: bool,
+    is_target: bool,
 ) -> Rule:
     spec = task.spec
     name = rule_name(spec.name)
@@ -89,8 +90,8 @@ def _build_rule(
         input=source or f"{INPUT_LINK}/{{stem}}{spec.input_ext}",
         output=_output(spec),
         # A leaf's output is the only sign that its file is done: it stays.
-        is_temp=not spec.keep_output and not is_leaf,
-        is_target=spec.keep_output or is_leaf,
+        is_temp=not is_target,
+        is_target=is_target,
         is_local=spec.kind is not TaskKind.SLURM,
         limit=_limit(task),
         batch_size=task.batch_size,

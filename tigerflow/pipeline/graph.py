@@ -1,6 +1,6 @@
 """The tree of tasks: each depends on one other, or on the input directory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 Parents = Mapping[str, str | None]
 
@@ -35,8 +35,3 @@ def find_cycles(parents: Parents) -> tuple[tuple[str, ...], ...]:
         if each in path:
             cycles.append((*path[path.index(each) :], each))
     return tuple(cycles)
-
-
-def leaves(parents: Parents) -> Sequence[str]:
-    """Return the tasks that no other depends on."""
-    return [name for name in parents if name not in parents.values()]

@@ -21,6 +21,7 @@ from tigerflow.pipeline.software import (
 )
 from tigerflow.pipeline.staging import Staging
 from tigerflow.pipeline.tree import check_tree
+from tigerflow.rundir.plan import Plan, PlannedTask
 from tigerflow.tasks.describe import TaskDescription
 from tigerflow.tasks.fields import ParamText
 from tigerflow.tasks.inquiry import Surroundings, ask_task
@@ -84,10 +85,18 @@ class Pipeline:
         return next(t.spec.input_ext for t in self.tasks if t.spec.depends_on is None)
 
     @property
-    def leaf_names(self) -> frozenset[str]:
-        """The tasks that no other depends on."""
-        parents = {task.name: task.spec.depends_on for task in self.tasks}
-        return frozenset(graph.leaves(parents))
+    def plan(self) -> Plan:
+        """What it makes of each file."""
+        tasks = tuple(
+            PlannedTask(
+                task.name,
+                task.spec.depends_on,
+                task.spec.output_ext,
+                task.spec.keep_output,
+            )
+            for task in self.tasks
+        )
+        return Plan(self.input_ext, tasks)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from tigerflow.report.run_report import (
     RunReport,
     build_report,
     read_journal,
-    times_in,
+    readable_times,
 )
 from tigerflow.rundir.journal import Event
-from tigerflow.rundir.layout import JOURNAL, STATE, error_directory
+from tigerflow.rundir.judgement import Listed
+from tigerflow.rundir.layout import JOURNAL, STATE
 from tigerflow.rundir.lock import find_running
 from tigerflow.rundir.plan import Plan, PlannedTask
-from tigerflow.rundir.progress import Listed
 
 
 def salvage(output_dir: Path, problem: PlanError) -> tuple[RunReport, Plan]:
@@ -99,7 +99,7 @@ def _list_files(
             for task in plan.tasks
         },
         errors={
-            task.name: times_in(place / error_directory(task.name), ERROR_EXT)
+            task.name: readable_times(place / task.errors, ERROR_EXT)
             for task in plan.tasks
         },
     )

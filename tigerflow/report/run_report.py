@@ -33,7 +33,6 @@ import contextlib
 import json
 import os
 import re
-import stat
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -45,24 +44,24 @@ from tigerflow import __version__
 from tigerflow.errors import PlanError
 from tigerflow.files import read_regular
 from tigerflow.naming import (
-    ERROR_EXT,
-    error_name,
     is_input_name,
     is_result_name,
     snakemake_problem,
 )
 from tigerflow.rundir.journal import KINDS, Event, read
-from tigerflow.rundir.layout import (
-    INPUT_LINK,
-    JOURNAL,
-    PLAN,
-    STATE,
-    error_directory,
-    result_directory,
+from tigerflow.rundir.judgement import (
+    UNDONE,
+    FileState,
+    Listed,
+    TaskState,
+    Times,
+    judge,
+    list_results,
+    times_in,
 )
+from tigerflow.rundir.layout import INPUT_LINK, JOURNAL, PLAN, STATE
 from tigerflow.rundir.lock import Holder, find_running
 from tigerflow.rundir.plan import Plan, PlannedTask, read_plan
-from tigerflow.rundir.progress import UNDONE, FileState, Judge, Listed, TaskState, Times
 
 #: Bytes of an `.err` that are read, and characters of each of its texts in a report.
 ERROR_LIMIT, SHOWN_LIMIT = 1 << 24, 20_000
@@ -361,13 +360,20 @@ def digest(events: Iterable[Event], found: Journaled | None = None) -> Journaled
 
 def list_files(run_dir: Path, plan: Plan) -> Listed:
     """List the input directory and those of the results; one that is gone is empty."""
-    outputs, errors = {}, {}
-    for task in plan.tasks:
-        results = result_directory(task.name, keep_output=task.keep_output)
-        outputs[task.name] = times_in(run_dir / results, task.output_ext)
-        errors[task.name] = times_in(run_dir / error_directory(task.name), ERROR_EXT)
-    inputs = times_in(run_dir / INPUT_LINK, plan.input_ext, is_input_name)
-    return Listed(inputs, outputs, errors)
+    inputs = readable_times(run_dir / INPUT_LINK, plan.input_ext, is_input_name)
+    return replace(list_results(run_dir, plan, readable_times), inputs=inputs)
+
+
+def readable_times(
+    directory: Path,
+    extension: str,
+    is_one: Callable[[str, str], bool] = is_result_name,
+) -> Times:
+    """Return what `times_in` does; a directory that cannot be listed is empty."""
+    try:
+        return times_in(directory, extension, is_one)
+    except OSError:
+        return {}
 
 
 def build_report(
@@ -424,48 +430,29 @@ class _Sorting:
         #: By task and state.
         self.stems: dict[tuple[str, TaskState], list[str]] = defaultdict(list)
         self._plan = plan
-        self._inputs = listed.inputs
+        self._listed = listed
         self._in_hand = in_hand
         #: The tasks that can run, and none before them cannot.
         self._able = {task.name for task in plan.tasks} - plan.reach(stopped)
-        self._judge = Judge(plan, listed)
 
     def add(self, stem: str) -> None:
         if snakemake_problem(stem) is not None:
             self.files[FileState.ERRORED] += 1
             self.stems[self._plan.tasks[0].name, TaskState.FAILED].append(stem)
             return
-        states = self._judge.tasks(stem)
+        since_ns = self._listed.inputs.get(stem, 0)
+        found = judge(self._plan, self._listed, stem, since_ns)
         in_hand = stem + self._plan.input_ext in self._in_hand and any(
-            states[task] in UNDONE for task in self._able
+            found.states[task] in UNDONE for task in self._able
         )
-        state = self._judge.file(states, in_hand=in_hand)
+        state = found.file_state(in_hand=in_hand)
         unfinished = state in {FileState.STAGED, FileState.IN_PROGRESS}
-        if unfinished and stem not in self._inputs:
+        if unfinished and stem not in self._listed.inputs:
             # Its input is gone: nothing will become of it any more.
             return
         self.files[state] += 1
-        for each in states.items():
+        for each in found.states.items():
             self.stems[each].append(stem)
-
-
-def times_in(
-    directory: Path,
-    extension: str,
-    is_one: Callable[[str, str], bool] = is_result_name,
-) -> Times:
-    """Return the files with an extension; none of a directory that is not there."""
-    times: dict[str, int] = {}
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            if is_one(entry.name, extension):
-                # It may go between listing and stat; a link may lead nowhere.
-                with contextlib.suppress(OSError):
-                    stem = entry.name.removesuffix(extension)
-                    status = entry.stat()
-                    if stat.S_ISREG(status.st_mode):
-                        times[stem] = status.st_mtime_ns
-    return times
 
 
 def _failure(
@@ -473,7 +460,7 @@ def _failure(
 ) -> Failure:
     origin = stem + plan.input_ext
     problem = snakemake_problem(stem)
-    error = place / error_directory(task.name) / error_name(stem)
+    error = place / task.error(stem)
     return Failure(
         stem=stem,
         origin=origin,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tigerflow.log import logger
 from tigerflow.naming import is_input_name, output_name, stem_of
-from tigerflow.rundir.layout import STATE, result_directory
+from tigerflow.rundir.layout import STATE
 from tigerflow.rundir.lock import find_running
 from tigerflow.rundir.plan import Plan, PlannedTask
 
@@ -49,7 +49,7 @@ def adopt(run_dir: Path, plan: Plan) -> None:
 
 
 def _was_without_trace(run_dir: Path, plan: Plan, task: PlannedTask) -> bool:
-    is_leaf = all(each.depends_on != task.name for each in plan.tasks)
+    is_leaf = task.name in plan.leaves
     was_there = (run_dir / STATE / task.name).is_dir()
     return (
         is_leaf and not task.keep_output and was_there and (run_dir / FINISHED).is_dir()
@@ -57,7 +57,7 @@ def _was_without_trace(run_dir: Path, plan: Plan, task: PlannedTask) -> bool:
 
 
 def _mark(run_dir: Path, plan: Plan, task: PlannedTask, name: str) -> None:
-    results = run_dir / result_directory(task.name, keep_output=False)
+    results = run_dir / task.results
     results.mkdir(parents=True, exist_ok=True)
     mark = results / output_name(stem_of(name, plan.input_ext), task.output_ext)
     if not mark.exists():

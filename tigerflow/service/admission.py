@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from tigerflow.log import logger
 from tigerflow.rundir.history import History
+from tigerflow.rundir.judgement import Judgement, Look, Status
 from tigerflow.service.file_results import Results
 from tigerflow.service.inbox import Arrival
 from tigerflow.service.ledger import Ledger
 from tigerflow.service.options import RunnerOptions
-from tigerflow.service.targets import Assessment, Mtime, Status
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Found:
     """A file that an earlier run has settled."""
 
     arrival: Arrival
-    assessment: Assessment
+    judgement: Judgement
     #: Whether the journal has another signature of it, or none.
     is_unrecorded: bool
 
@@ -47,7 +47,7 @@ class Screening:
         self._read_history = read_history
         self._history = History()
         #: While the files that were there at the start are looked at.
-        self._listed: Mtime | None = None
+        self._listed: Look | None = None
         self._found: list[Found] = []
         #: By name: what an earlier run has done of files that are still to be finished.
         self._begun: dict[str, tuple[str, ...]] = {}
@@ -70,7 +70,7 @@ class Screening:
             if listed is None or self._has_changed(arrival):
                 # It may still be arriving: see `review`.
                 yield arrival
-            elif not self._is_settled(arrival, self._results.assess(arrival, listed)):
+            elif not self._is_settled(arrival, self._results.judge(arrival, listed)):
                 yield arrival
 
     def review(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
@@ -89,11 +89,11 @@ class Screening:
             # Where all is older than the file, Snakemake could see nothing to do.
             self._results.discard(self._results.stem(arrival))
             return False
-        is_settled = self._is_settled(arrival, self._results.assess(arrival))
+        is_settled = self._is_settled(arrival, self._results.judge(arrival))
         self.record([arrival])
         return is_settled
 
-    def _is_settled(self, arrival: Arrival, found: Assessment) -> bool:
+    def _is_settled(self, arrival: Arrival, found: Judgement) -> bool:
         """Note how far a file is; tell whether it is not to be taken up."""
         is_outdated = self._is_outdated(arrival)
         if is_outdated or self._is_unfinished(found):
@@ -125,7 +125,7 @@ class Screening:
         """Tell whether an earlier run had this content."""
         return self._history.taken.get(arrival.name) == arrival.signature[1:]
 
-    def is_retried(self, found: Assessment) -> bool:
+    def is_retried(self, found: Judgement) -> bool:
         """Tell whether a file is to go again though it has failed."""
         return found.status is Status.FAILED and self._options.retry_failed
 
@@ -148,7 +148,7 @@ class Screening:
                 again if self._options.rerun_changed else hint,
             )
 
-    def _is_unfinished(self, found: Assessment) -> bool:
+    def _is_unfinished(self, found: Judgement) -> bool:
         to_delete = self._options.delete_input and found.status is Status.DONE
         is_undone = found.status is Status.UNDONE
         return is_undone or to_delete or self.is_retried(found)

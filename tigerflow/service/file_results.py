@@ -16,17 +16,18 @@ from tigerflow.files import (
 )
 from tigerflow.naming import ERROR_EXT, error_name, is_result_name, stem_of
 from tigerflow.rundir.journal import now
-from tigerflow.rundir.layout import INPUT_LINK, error_directory
+from tigerflow.rundir.judgement import (
+    Judgement,
+    Look,
+    OnDisk,
+    WithoutErrors,
+    judge,
+    list_results,
+)
+from tigerflow.rundir.layout import INPUT_LINK
+from tigerflow.rundir.plan import Plan
 from tigerflow.service.inbox import Arrival
 from tigerflow.service.ledger import StagedFile
-from tigerflow.service.targets import (
-    Assessment,
-    Mtime,
-    Reach,
-    Targets,
-    mtimes_listed,
-    mtimes_on_disk,
-)
 from tigerflow.tasks.error_file import ErrorRecord, write_error
 from tigerflow.tasks.file_job import FileJob
 from tigerflow.unmatched import unmatched
@@ -35,35 +36,40 @@ from tigerflow.unmatched import unmatched
 class Results:
     """What the pipeline has made of each input file so far."""
 
-    def __init__(self, targets: Targets, run_dir: Path, input_dir: Path) -> None:
-        """Look at the files of `targets` in `run_dir`."""
-        self.targets = targets
+    def __init__(self, plan: Plan, run_dir: Path, input_dir: Path) -> None:
+        """Look at what the tasks of `plan` have made in `run_dir`."""
+        self._plan = plan
         self._run_dir = run_dir
         self._input_dir = input_dir
-        self._on_disk = mtimes_on_disk(run_dir)
+        self._on_disk = OnDisk(run_dir)
+        self._without_errors = WithoutErrors(self._on_disk)
 
     def stem(self, arrival: Arrival) -> str:
         """Return the stem that the file's results have."""
-        return stem_of(arrival.name, self.targets.input_ext)
+        return stem_of(arrival.name, self._plan.input_ext)
 
-    def listed(self) -> Mtime:
-        """List all results once, for many looks."""
-        return mtimes_listed(self._run_dir, self.targets.directories)
+    def listed(self) -> Look:
+        """List all results once, for many looks.
 
-    def assess(self, arrival: Arrival, look: Mtime | None = None) -> Assessment:
-        """Judge a file, by `look` or by what stands there now."""
-        since_ns = arrival.signature[2]
-        return self.targets.assess(self.stem(arrival), since_ns, look or self._on_disk)
+        Raises:
+            OSError: a directory cannot be listed.
+        """
+        return list_results(self._run_dir, self._plan)
 
-    def assess_without_errors(self, arrival: Arrival) -> Assessment:
+    def judge(self, arrival: Arrival, look: Look | None = None) -> Judgement:
+        """Judge a file, by `look` or by what exists now."""
+        stem, since_ns = self.stem(arrival), arrival.signature[2]
+        return judge(self._plan, look or self._on_disk, stem, since_ns)
+
+    def judge_without_errors(self, arrival: Arrival) -> Judgement:
         """Judge a file as if no task had failed on it."""
-        return self.assess(arrival, self._without_errors)
+        return self.judge(arrival, self._without_errors)
 
     def are_older(self, arrival: Arrival) -> bool:
         """Tell whether an output of the file is there that is older than the file."""
-        since_ns = arrival.signature[2]
-        times = map(self._on_disk, self.targets.outputs(self.stem(arrival)))
-        return any(time is not None and time < since_ns for time in times)
+        stem, since_ns = self.stem(arrival), arrival.signature[2]
+        dates = (self._on_disk.output(task, stem) for task in self._plan.tasks)
+        return any(date is not None and date < since_ns for date in dates)
 
     def are_of(self, arrival: Arrival) -> bool:
         """Tell whether outputs are known to be of this very content of the file.
@@ -71,12 +77,14 @@ class Results:
         By Snakemake's checksums: dates say nothing of a file that was only touched, or
         copied once more.
         """
-        source = str(INPUT_LINK / arrival.name)
+        source, stem = str(INPUT_LINK / arrival.name), self.stem(arrival)
         noted = set()
-        for output in self.targets.first_outputs(self.stem(arrival)):
-            checksum = recorded_checksum(self._run_dir, output, source)
-            # What is not there was not kept, or never made.
-            if checksum is not None or self._on_disk(output) is not None:
+        for task in self._plan.tasks:
+            if task.depends_on is not None:
+                continue
+            checksum = recorded_checksum(self._run_dir, task.output(stem), source)
+            # An output that does not exist was not kept, or never made.
+            if checksum is not None or self._on_disk.output(task, stem) is not None:
                 noted.add(checksum)
         if len(noted) != 1 or None in noted:
             return False
@@ -89,7 +97,7 @@ class Results:
         be set.
         """
         stem = self.stem(arrival)
-        for path in self.targets.results(stem):
+        for path in self._plan.files_of(stem):
             try:
                 if path.name == error_name(stem):
                     (self._run_dir / path).unlink()
@@ -100,19 +108,6 @@ class Results:
             except OSError:
                 return False
         return True
-
-    def within_reach(
-        self, file: StagedFile, crowded: Collection[str], *, without_errors: bool
-    ) -> Reach:
-        """Return what can be made of a file without the `crowded` tasks."""
-        since_ns = file.arrival.signature[2]
-        look = self._without_errors if without_errors else self._on_disk
-        return self.targets.within_reach(file.stem, since_ns, look, crowded)
-
-    def has_asked(self, file: StagedFile) -> bool:
-        """Tell whether all that its window was asked for is there."""
-        since_ns = file.arrival.signature[2]
-        return self.targets.are_there(file.asked, file.stem, since_ns, self._on_disk)
 
     def has_input(self, name: str) -> bool:
         """Tell whether an input file is still there."""
@@ -128,10 +123,10 @@ class Results:
     def forget_gone(self) -> list[str]:
         """Remove the errors of input files that are gone; return the names of these."""
         gone = set()
-        for task in self.targets.parents:
-            errors = self._run_dir / error_directory(task)
+        for task in self._plan.tasks:
+            errors = self._run_dir / task.errors
             for name in _names_in(errors):
-                source = name.removesuffix(ERROR_EXT) + self.targets.input_ext
+                source = name.removesuffix(ERROR_EXT) + self._plan.input_ext
                 if is_result_name(name, ERROR_EXT) and not self.has_input(source):
                     with contextlib.suppress(OSError):
                         (errors / name).unlink()
@@ -140,19 +135,19 @@ class Results:
 
     def unmatched(self) -> str | None:
         """Return a sentence on files that are no inputs, if there are only such."""
-        return unmatched(self._input_dir, self.targets.input_ext)
+        return unmatched(self._input_dir, self._plan.input_ext)
 
     def see_errors(self, stems: Collection[str]) -> None:
         """Look whether the errors of these files are there, as others may see it."""
         for stem in stems:
-            for task in self.targets.parents:
-                see_gone(self._run_dir / self.targets.error_path(task, stem))
+            for task in self._plan.tasks:
+                see_gone(self._run_dir / task.error(stem))
 
-    def has_only_missed_input(self, file: StagedFile, found: Assessment) -> bool:
+    def has_only_missed_input(self, file: StagedFile, found: Judgement) -> bool:
         """Tell whether tasks failed because their input file was no longer there."""
         kinds = set()
         for task in found.failed:
-            path = self._run_dir / self.targets.error_path(task, file.stem)
+            path = self._run_dir / self._plan.error_path(task, file.stem)
             if noted := read_object(path):
                 kinds.add(noted.get("exception_type"))
         return kinds == {FileNotFoundError.__name__}
@@ -163,25 +158,26 @@ class Results:
         Raises:
             OSError: a disk does not take them.
         """
-        for place in {path.parent for path in self.targets.results(stem)}:
+        for place in {path.parent for path in self._plan.files_of(stem)}:
             sync_directory(self._run_dir / place)
 
     def discard(self, stem: str, since: Collection[str] | None = None) -> None:
         """Remove a file's results: all, or those of some tasks and what comes after."""
-        for path in self.targets.results(stem, since):
+        for path in self._plan.files_of(stem, since):
             forget_record(self._run_dir, str(path))
             # One that cannot be removed cannot be replaced either: that will be said.
             with contextlib.suppress(OSError):
                 (self._run_dir / path).unlink()
 
-    def discard_errors(self, file: StagedFile, found: Assessment) -> None:
+    def discard_errors(self, file: StagedFile, found: Judgement) -> None:
         """Remove the errors of the tasks that failed."""
         for task in found.failed:
-            discard(self._run_dir / self.targets.error_path(task, file.stem))
+            discard(self._run_dir / self._plan.error_path(task, file.stem))
 
-    def fail(self, file: StagedFile, found: Assessment, message: str) -> str:
+    def fail(self, file: StagedFile, found: Judgement, message: str) -> str:
         """Write an error for a file of which nothing is known; return whose it is."""
-        task, name = found.undone[0], file.arrival.name
+        (task, output), *_ = found.undone.items()
+        name = file.arrival.name
         record = ErrorRecord(
             file=name,
             timestamp=now(),
@@ -191,14 +187,11 @@ class Results:
             task=task,
             printed="",
         )
-        error = self.targets.error_path(task, file.stem)
-        job = FileJob(self._input_dir / name, Path(found.targets[0]), error)
+        error = self._plan.error_path(task, file.stem)
+        job = FileJob(self._input_dir / name, Path(output), error)
         with contextlib.suppress(OutputDirectoryError):
             write_error(job, record, self._run_dir)
         return task
-
-    def _without_errors(self, path: str) -> int | None:
-        return None if path.endswith(ERROR_EXT) else self._on_disk(path)
 
 
 def _names_in(directory: Path) -> list[str]:

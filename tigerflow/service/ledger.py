@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from tigerflow.rundir.judgement import Status
 from tigerflow.service.inbox import Arrival
-from tigerflow.service.targets import Status
 
 
 @dataclass(eq=False)

@@ -23,6 +23,8 @@ from tigerflow.log import logger
 from tigerflow.naming import printable, snakemake_problem, stem_of
 from tigerflow.rundir.history import History
 from tigerflow.rundir.journal import Journal
+from tigerflow.rundir.judgement import Judgement, Reach, Status
+from tigerflow.rundir.plan import Plan
 from tigerflow.service.admission import Found, Screening
 from tigerflow.service.file_results import Results
 from tigerflow.service.inbox import Arrival, Inbox
@@ -31,7 +33,6 @@ from tigerflow.service.options import RunnerOptions
 from tigerflow.service.removal import InputRemoval
 from tigerflow.service.storage import Storage
 from tigerflow.service.tally import Tally
-from tigerflow.service.targets import Assessment, Reach, Status, Targets
 from tigerflow.service.trials import Trials
 from tigerflow.shortage import in_thread
 
@@ -86,7 +87,7 @@ class Workers(Protocol):
 class RunnerParts:
     """What a runner joins."""
 
-    targets: Targets
+    plan: Plan
     run_dir: Path
     input_dir: Path
     windows: WindowRunner
@@ -145,10 +146,10 @@ class Runner:
     def __post_init__(self) -> None:
         """Join the parts; nothing is looked at yet."""
         parts = self.parts
-        self.tally = Tally(parts.targets.parents)
+        self.tally = Tally(parts.plan.parents)
         self.storage = Storage(parts.run_dir, parts.input_dir, parts.journal)
         self._trials = Trials(parts.windows, self.storage.probe, self._trial_ended)
-        self._results = Results(parts.targets, parts.run_dir, parts.input_dir)
+        self._results = Results(parts.plan, parts.run_dir, parts.input_dir)
         self._removal = InputRemoval(parts.input_dir, parts.run_dir)
         self.screening = Screening(
             self.ledger, self._results, self.options, parts.read_history
@@ -227,13 +228,13 @@ class Runner:
 
     def tried(self, stem: str, task: str, succeeded: bool) -> None:  # noqa: FBT001 -- a callback
         """Note what a task has made of a file, long before its window may end."""
-        name = stem + self.parts.targets.input_ext
+        name = stem + self.parts.plan.input_ext
         if name in self.ledger.staged:
             self.tally.note(name, task, succeeded=succeeded)
 
     def place(self, stem: str) -> int:
         """Return the place of a file in the order of staging."""
-        staged = self.ledger.staged.get(stem + self.parts.targets.input_ext)
+        staged = self.ledger.staged.get(stem + self.parts.plan.input_ext)
         return self._places if staged is None else staged.place
 
     @property
@@ -258,16 +259,16 @@ class Runner:
         """Have failed files wait again whose errors have been removed."""
         self._retry_asked = False
         failed = [
-            stem_of(name, self.parts.targets.input_ext)
+            stem_of(name, self.parts.plan.input_ext)
             for name, (_, status) in self.ledger.settled.items()
             if status is Status.FAILED
         ]
         await in_thread(self._results.see_errors, failed)
         for name, (arrival, status) in list(self.ledger.settled.items()):
-            stem = stem_of(name, self.parts.targets.input_ext)
+            stem = stem_of(name, self.parts.plan.input_ext)
             if status is not Status.FAILED or snakemake_problem(stem) is not None:
                 continue
-            found = self._results.assess(arrival)
+            found = self._results.judge(arrival)
             self.tally.judge(name, found.done, found.failed)
             if found.status is Status.FAILED:
                 continue
@@ -335,7 +336,7 @@ class Runner:
         # Again: the inbox's thread looked while the ledger was being written.
         for arrival in self.ledger.unknown(batch):
             name = arrival.name
-            stem = stem_of(name, self.parts.targets.input_ext)
+            stem = stem_of(name, self.parts.plan.input_ext)
             problem = snakemake_problem(stem)
             if problem is None:
                 self.ledger.forget(name)
@@ -353,10 +354,10 @@ class Runner:
 
     def _take_found(self, found: Sequence[Found]) -> None:
         for each in found:
-            name, assessment = each.arrival.name, each.assessment
-            self._found[assessment.status] += 1
-            self.ledger.settle(each.arrival, assessment.status)
-            self.tally.judge(name, assessment.done, assessment.failed)
+            name, judgement = each.arrival.name, each.judgement
+            self._found[judgement.status] += 1
+            self.ledger.settle(each.arrival, judgement.status)
+            self.tally.judge(name, judgement.done, judgement.failed)
         unrecorded = [each.arrival for each in found if each.is_unrecorded]
         if unrecorded:
             self._record("found", unrecorded)
@@ -414,7 +415,7 @@ class Runner:
         counts: Counter[str] = Counter()
         for arrival in chosen:
             del self.ledger.waiting[arrival.name]
-            stem = stem_of(arrival.name, self.parts.targets.input_ext)
+            stem = stem_of(arrival.name, self.parts.plan.input_ext)
             proven = self.screening.is_proven(arrival)
             left = self.tally.left_of(arrival.name)
             counts[_staged_as(left, is_known=proven)] += 1
@@ -497,17 +498,14 @@ class Runner:
         if self.options.rerun_changed and self._results.has_input(file.arrival.name):
             # Only now: were it not for a window, its results would be missed for long.
             self._results.discard(file.stem, self.screening.take_outdated(file.stem))
-        found = self._results.assess(file.arrival)
-        is_retried = self.screening.is_retried(found)
-        if is_retried:
-            found = self._results.assess_without_errors(file.arrival)
+        found = self._results.judge(file.arrival)
+        if self.screening.is_retried(found):
+            found = self._results.judge_without_errors(file.arrival)
         self.tally.judge(file.arrival.name, found.done, found.failed)
         if found.status is not Status.UNDONE:
             self._settle(file, found.status)
             return Reach({}, None)
-        if not crowded:
-            return Reach(dict(zip(found.undone, found.targets, strict=True)), None)
-        return self._results.within_reach(file, crowded, without_errors=is_retried)
+        return found.within_reach(crowded)
 
     # What became of a window
 
@@ -560,18 +558,18 @@ class Runner:
         if went_well:
             doubtful, self._doubtful = self._doubtful, []
             for file in doubtful:
-                self._try_again(file, self._results.assess(file.arrival))
+                self._try_again(file, self._results.judge(file.arrival))
         self._event.set()
 
     def _judge(
         self, file: StagedFile, gone: Collection[str], *, is_broken: bool
     ) -> Status:
         results = self._results
-        found = results.assess(file.arrival)
+        found = results.judge(file.arrival)
         if file.stem in gone and results.has_only_missed_input(file, found):
             # When it comes back, it is a file like any other.
             results.discard_errors(file, found)
-            found = results.assess(file.arrival)
+            found = results.judge(file.arrival)
         self.tally.judge(file.arrival.name, found.done, found.failed)
         if found.status is not Status.UNDONE:
             self._settle(file, found.status)
@@ -585,7 +583,7 @@ class Runner:
             # Not its fault: nobody wants it any more, another's input was gone and
             # so nothing was run, or there was no room.
             self._ready.append(file)
-        elif results.has_asked(file):
+        elif found.made.issuperset(file.asked):
             # What is left of it was not asked for.
             self._ready.append(file)
         elif is_broken:
@@ -594,13 +592,13 @@ class Runner:
             self._try_again(file, found)
         return found.status
 
-    def _waits_for_stuck(self, found: Assessment) -> bool:
+    def _waits_for_stuck(self, found: Judgement) -> bool:
         stuck = self.parts.workers.stuck
         return bool(found.undone) and all(
-            stuck.keys() & self.parts.targets.lineage(task) for task in found.undone
+            stuck.keys() & self.parts.plan.lineage(task) for task in found.undone
         )
 
-    def _try_again(self, file: StagedFile, found: Assessment) -> None:
+    def _try_again(self, file: StagedFile, found: Judgement) -> None:
         file.attempts += 1
         if file.attempts < ATTEMPTS:
             self._ready.append(file)

@@ -49,7 +49,6 @@ from tigerflow.service.loop import Runner, RunnerParts
 from tigerflow.service.options import RunnerOptions
 from tigerflow.service.signals import hold
 from tigerflow.service.snapshot import Snapshot, take_snapshot
-from tigerflow.service.targets import Targets
 from tigerflow.settings import Settings
 from tigerflow.tasks.children import TaskCall
 from tigerflow.tasks.file_job import FileJob
@@ -198,7 +197,7 @@ class Service:
         self, host: Host, windows: WindowRunner, journal: Journal
     ) -> RunnerParts:
         return RunnerParts(
-            targets=Targets(self.pipeline),
+            plan=self.workflow.plan,
             run_dir=self.workflow.output_dir,
             input_dir=self.workflow.input_dir,
             windows=windows,
@@ -271,7 +270,7 @@ class Controls:
         hold(self.loop)
         pids = [*self.windows.kill(), *self.host.kill()]
         _wait_for_ends(pids)
-        for directory in self.runner.parts.targets.directories:
+        for directory in self.runner.parts.plan.directories:
             for pid in pids:
                 with contextlib.suppress(OSError):
                     remove_temporaries_of(directory, pid)

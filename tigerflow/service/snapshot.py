@@ -89,7 +89,7 @@ def take_snapshot(runner: Runner, host: Host) -> Snapshot:
         held_up=len(ledger.stuck),
         tasks=tuple(
             _task(runner, name, loads.get(name, Load()), is_stopped=name in host.stuck)
-            for name in runner.parts.targets.parents
+            for name in runner.parts.plan.parents
         ),
         trouble=runner.storage.trouble,
         errors=tuple(_errors(runner)),
@@ -117,10 +117,10 @@ def _task(runner: Runner, name: str, load: Load, *, is_stopped: bool) -> TaskSna
 
 
 def _errors(runner: Runner) -> list[str]:
-    targets = runner.parts.targets
+    plan = runner.parts.plan
     return [
         name
         if task is None
-        else str(targets.error_path(task, stem_of(name, targets.input_ext)))
+        else str(plan.error_path(task, stem_of(name, plan.input_ext)))
         for name, task in runner.tally.first_failed(ERRORS_NAMED)
     ]

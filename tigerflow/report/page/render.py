@@ -18,8 +18,8 @@ from tigerflow.report.page import charts, rows, shown
 from tigerflow.report.page.chronicle import Run, seconds_of
 from tigerflow.report.page.failures import group_failures
 from tigerflow.report.run_report import RunReport
+from tigerflow.rundir.judgement import FileState
 from tigerflow.rundir.plan import Plan
-from tigerflow.rundir.progress import FileState
 
 #: More kinds of failures are counted only.
 GROUPS_SHOWN = 50

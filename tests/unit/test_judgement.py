@@ -1,32 +1,35 @@
-"""What is still to be done for a file, by what stands in the file system."""
+"""How far a file is, by what stands in the file system."""
 
 import os
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from tigerflow.service.targets import Status, Targets, mtimes_listed, mtimes_on_disk
+from tigerflow.rundir.judgement import OnDisk, Status, judge, list_results
+from tigerflow.rundir.plan import Plan, PlannedTask
 
 
-def pipeline_of(*tasks):
-    """Return what `Targets` reads of a pipeline: (name, parent, keep_output) each."""
-    parents = {parent for _, parent, _ in tasks}
-    return SimpleNamespace(
-        input_ext=".tar.gz",
-        leaf_names={name for name, _, _ in tasks} - parents,
-        tasks=[
-            SimpleNamespace(
-                name=name,
-                spec=SimpleNamespace(
-                    depends_on=parent,
-                    keep_output=keep,
-                    output_ext=".out",
-                ),
-            )
+def plan_of(*tasks):
+    """Return a plan: (name, parent, keep_output) for each task."""
+    return Plan(
+        ".tar.gz",
+        tuple(
+            PlannedTask(name, parent, ".out", keep_output=keep)
             for name, parent, keep in tasks
-        ],
+        ),
     )
+
+
+class Times:
+    """Dates by path."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def output(self, task, stem):
+        return self.times.get(task.output(stem))
+
+    def error(self, task, stem):
+        return self.times.get(task.error(stem))
 
 
 TREE = (("head", None, True), ("left", "head", True), ("right", "head", True))
@@ -34,30 +37,34 @@ HIDDEN = (("head", None, False), ("left", "head", True), ("right", "head", False
 
 
 def assess(tasks, times, at=10):
-    return Targets(pipeline_of(*tasks)).assess("a", at, times.get)
+    return judge(plan_of(*tasks), Times(times), "a", at)
+
+
+def outputs_to_make(found):
+    return tuple(found.undone.values())
 
 
 def test_file_of_which_nothing_is_there_is_all_to_do():
     found = assess(TREE, {})
     assert found.status is Status.UNDONE
-    assert found.targets == ("head/a.out", "left/a.out", "right/a.out")
+    assert outputs_to_make(found) == ("head/a.out", "left/a.out", "right/a.out")
 
 
 def test_output_as_old_as_the_input_is_done_and_an_older_one_is_not():
     done = {"head/a.out": 10, "left/a.out": 11, "right/a.out": 12}
     assert assess(TREE, done).status is Status.DONE
-    assert assess(TREE, done, at=11).undone == ("head",)
+    assert tuple(assess(TREE, done, at=11).undone) == ("head",)
 
 
 def test_error_blocks_what_depends_on_it_and_nothing_else():
     found = assess(TREE, {"head/a.err": 10})
-    assert (found.status, found.failed, found.targets) == (
+    assert (found.status, found.failed, outputs_to_make(found)) == (
         Status.FAILED,
         ("head",),
         (),
     )
     found = assess(TREE, {"head/a.out": 10, "left/a.err": 10})
-    assert (found.status, found.failed, found.undone) == (
+    assert (found.status, found.failed, tuple(found.undone)) == (
         Status.UNDONE,
         ("left",),
         ("right",),
@@ -73,15 +80,21 @@ def test_error_beside_an_output_or_older_than_the_input_does_not_count():
 
 def test_output_that_is_not_kept_is_no_target_but_that_of_a_leaf_is():
     hidden = ".tigerflow/tasks/right/a.out"
-    assert assess(HIDDEN, {}).targets == ("left/a.out", hidden)
+    assert outputs_to_make(assess(HIDDEN, {})) == ("left/a.out", hidden)
     assert assess(HIDDEN, {"left/a.out": 10, hidden: 10}).status is Status.DONE
     assert assess(HIDDEN, {"head/a.err": 10}).status is Status.FAILED
 
 
+def test_leaves_are_those_without_children():
+    parents = {"a": None, "b": "a", "c": "a", "d": "c"}
+    plan = plan_of(*((name, parent, True) for name, parent in parents.items()))
+    assert plan.leaves == {"b", "d"}
+
+
 def test_results_and_lineage_of_a_file():
-    targets = Targets(pipeline_of(*HIDDEN))
-    assert targets.lineage("left") == {"head", "left"}
-    assert {str(path) for path in targets.results("a.b")} == {
+    plan = plan_of(*HIDDEN)
+    assert plan.lineage("left") == {"head", "left"}
+    assert {str(path) for path in plan.files_of("a.b")} == {
         ".tigerflow/tasks/head/a.b.out",
         "head/a.b.err",
         "left/a.b.out",
@@ -97,17 +110,18 @@ def test_times_are_the_same_looked_up_and_listed(tmp_path, name):
     directory.mkdir()
     (directory / name).touch()
     os.utime(directory / name, ns=(5, 7))
-    (directory / "dangling").symlink_to("nowhere")
-    listed = mtimes_listed(tmp_path, (Path("head"), Path("none")))
-    looked = mtimes_on_disk(tmp_path)
-    for path in (f"head/{name}", "head/dangling", "none/x"):
-        assert listed(path) == looked(path)
-    assert listed(f"head/{name}") == 7
+    (directory / "dangling.out").symlink_to("nowhere")
+    plan = plan_of(("head", None, True), ("none", "head", True))
+    head, none = plan.tasks
+    listed, looked = list_results(tmp_path, plan), OnDisk(tmp_path)
+    stem = name.removesuffix(".out")
+    for task, each in ((head, stem), (head, "dangling"), (none, "x")):
+        assert listed.output(task, each) == looked.output(task, each)
+    assert listed.output(head, stem) == 7
 
 
 def reach(tasks, times, *crowded):
-    targets = Targets(pipeline_of(*tasks))
-    found = targets.within_reach("a", 10, times.get, crowded)
+    found = assess(tasks, times).within_reach(crowded)
     return list(found.wanted.values()), found.stopped_at
 
 
@@ -147,11 +161,10 @@ def test_branch_behind_an_error_is_not_within_reach():
 
 
 def test_outputs_are_there_when_none_is_older_than_the_input():
-    targets = Targets(pipeline_of(*TREE))
-    times = {"head/a.out": 10, "left/a.out": 9}
-    assert targets.are_there(["head"], "a", 10, times.get)
-    assert not targets.are_there(["head", "left"], "a", 10, times.get)
-    assert not targets.are_there(["right"], "a", 10, times.get)
+    made = assess(TREE, {"head/a.out": 10, "left/a.out": 9}).made
+    assert made.issuperset(["head"])
+    assert not made.issuperset(["head", "left"])
+    assert not made.issuperset(["right"])
 
 
 @pytest.mark.parametrize(
