@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tigerflow.cli._progress import Pace, View, shown_pace, shown_time
+from tigerflow.cli._progress import Throughput, View, shown_pace, shown_time
 from tigerflow.cli._signs import signs_for
 from tigerflow.service.snapshot import Phase, Snapshot, TaskSnapshot
 
@@ -265,7 +265,7 @@ def test_time_is_told_roughly(seconds, text):
 
 def seen(*settled, step_s=1.0, known=1000):
     """Return a pace that saw these numbers of settled files, one after another."""
-    pace = Pace()
+    pace = Throughput()
     for number, done in enumerate(settled):
         at_s = 100 + number * step_s
         pace.see(replace(BUSY, known=known, failed=0, done=done), at_s)
@@ -289,7 +289,7 @@ def test_pace_of_few_slow_files_is_known():
 
 
 def test_there_is_no_pace_before_anything_is_settled():
-    assert Pace().per_second(0) is None
+    assert Throughput().per_second(0) is None
     pace, now_s = seen(5, 5, 5)
     assert pace.per_second(now_s) is None
 
@@ -302,7 +302,7 @@ def test_pace_starts_anew_after_idle_time_and_when_files_go_again():
 
 
 def test_files_that_are_found_done_are_no_pace():
-    pace = Pace()
+    pace = Throughput()
     for number in range(3):
         scanning = replace(BUSY, phase=Phase.SCANNING, done=100 * number)
         pace.see(scanning, 100 + number)

@@ -11,14 +11,9 @@ from snakemake_executor_plugin_slurm.validation import (
     validate_slurm_extra,
 )
 
-from tigerflow.pipeline.resources import (
-    SbatchOptions,
-    parse_gpus,
-    parse_memory_mb,
-    parse_sbatch_options,
-    parse_time_minutes,
-    slurm_resources,
-)
+from tigerflow.pipeline.amounts import parse_gpus, parse_memory_mb, parse_time_minutes
+from tigerflow.pipeline.resources import slurm_resources
+from tigerflow.pipeline.sbatch_options import SbatchOptions, parse_sbatch_options
 
 TIME_FORMS = (
     "is not a positive time as MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, "

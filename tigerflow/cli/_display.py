@@ -24,7 +24,7 @@ from typing import Self
 from rich.console import Console
 from rich.text import Text
 
-from tigerflow.cli._progress import Pace, View
+from tigerflow.cli._progress import Throughput, View
 from tigerflow.cli._signs import signs_for
 from tigerflow.log import logger
 from tigerflow.service.snapshot import Snapshot
@@ -56,7 +56,7 @@ class Display:
         self._console = console
         self._descriptor = console.file.fileno()
         self._output_dir = output_dir
-        self._pace = Pace()
+        self._pace = Throughput()
         self._snapshot: Snapshot | None = None
         self._size = os.terminal_size((0, 0))
         self._drawn_at_s = 0.0

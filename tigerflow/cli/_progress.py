@@ -29,7 +29,7 @@ _Part = tuple[str, str]
 
 
 @dataclass
-class Pace:
+class Throughput:
     """How many files a second have been settled of late."""
 
     _samples: deque[tuple[float, int]] = field(default_factory=deque)

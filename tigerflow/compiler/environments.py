@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import join, quote
 
 from tigerflow.errors import PipelineError
-from tigerflow.pipeline.resources import parse_gpus
+from tigerflow.pipeline.amounts import parse_gpus
 from tigerflow.pipeline.schema import SlurmTaskSpec, TaskSpec
 from tigerflow.pipeline.software import is_environment_file
 from tigerflow.pipeline.spec import Pipeline, PipelineTask

@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tigerflow.pipeline.resources import (
-    parse_gpus,
-    parse_memory_mb,
-    slurm_resources,
-)
+from tigerflow.pipeline.amounts import parse_gpus, parse_memory_mb
+from tigerflow.pipeline.resources import slurm_resources
 from tigerflow.pipeline.schema import (
     LocalAsyncTaskSpec,
     LocalTaskSpec,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tigerflow.compiler.environments import container_words, setup_commands
 from tigerflow.compiler.rules import threads_of, workers_of
-from tigerflow.pipeline.resources import parse_time_minutes
+from tigerflow.pipeline.amounts import parse_time_minutes
 from tigerflow.pipeline.schema import LocalAsyncTaskSpec, SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline, PipelineTask
 from tigerflow.tasks.worker_task import WorkerTask

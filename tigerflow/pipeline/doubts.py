@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 
+from tigerflow.pipeline.amounts import parse_time_minutes
 from tigerflow.pipeline.document import Place
-from tigerflow.pipeline.resources import parse_time_minutes
 from tigerflow.pipeline.schema import SlurmTaskSpec, TaskSpec
 from tigerflow.pipeline.software import is_environment_file
 from tigerflow.pipeline.spec import PipelineTask

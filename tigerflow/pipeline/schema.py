@@ -14,7 +14,9 @@ from pydantic import (
 )
 
 from tigerflow.naming import check_extension, check_task_name
-from tigerflow.pipeline import resources
+from tigerflow.pipeline import amounts
+from tigerflow.pipeline.resources import check_memory_once
+from tigerflow.pipeline.sbatch_options import parse_sbatch_options
 from tigerflow.tasks.base import TaskKind
 from tigerflow.tasks.shell.commands import check_syntax
 
@@ -112,8 +114,8 @@ def _checked_by(check: Callable[..., object]) -> AfterValidator:
 def _check_memory_once(
     options: tuple[str, ...], info: ValidationInfo
 ) -> tuple[str, ...]:
-    parsed = resources.parse_sbatch_options(options)
-    resources.check_memory_once(info.data.get("memory"), parsed)
+    parsed = parse_sbatch_options(options)
+    check_memory_once(info.data.get("memory"), parsed)
     return options
 
 
@@ -144,16 +146,16 @@ class WorkerResources(BaseModel):
     #: Memory, with Slurm's units: `12G`, `512M`; a number alone is megabytes, `0` all
     #: of a node. Without it, jobs ask for none, unless `sbatch_options` have
     #: `--mem-per-cpu`.
-    memory: Annotated[_Text | None, _checked_by(resources.parse_memory_mb)] = None
+    memory: Annotated[_Text | None, _checked_by(amounts.parse_memory_mb)] = None
     #: Wall time, in any of Slurm's forms: `02:00:00`, `1-12`, `90` (minutes).
-    time: Annotated[_Text, _checked_by(resources.parse_time_minutes)]
+    time: Annotated[_Text, _checked_by(amounts.parse_time_minutes)]
     #: GPUs, as a count or `type:count`.
-    gpus: Annotated[_Text | None, _checked_by(resources.parse_gpus)] = None
+    gpus: Annotated[_Text | None, _checked_by(amounts.parse_gpus)] = None
     #: Further options of `sbatch`, such as `--partition=gpu`.
     sbatch_options: Annotated[
         tuple[_Text, ...],
         BeforeValidator(_empty_if_null),
-        _checked_by(resources.parse_sbatch_options),
+        _checked_by(parse_sbatch_options),
         AfterValidator(_check_memory_once),
     ] = ()
 

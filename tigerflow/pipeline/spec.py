@@ -10,7 +10,7 @@ from pathlib import Path
 from tigerflow.errors import TaskLoadError, did_you_mean
 from tigerflow.pipeline import graph
 from tigerflow.pipeline.document import Document, Place, read_document
-from tigerflow.pipeline.kinds import kind_mistake
+from tigerflow.pipeline.kind_mismatch import kind_mistake
 from tigerflow.pipeline.mistakes import Mistakes, shown
 from tigerflow.pipeline.reading import ReadTask, read_staging, read_tasks
 from tigerflow.pipeline.schema import TaskDraft, TaskSpec
