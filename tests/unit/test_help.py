@@ -9,8 +9,8 @@ import typer
 import typer.main
 
 from tigerflow.cli._help import with_plain_help
+from tigerflow.cli._task_options import all_options
 from tigerflow.cli.root import app
-from tigerflow.cli.task import _parameters
 from tigerflow.tasks import LocalTask
 from tigerflow.tasks.fields import build_command
 
@@ -67,7 +67,7 @@ class Translate(LocalTask):
 
 
 def test_help_of_a_task_names_the_types_of_its_params(capsys):
-    command = with_plain_help(build_command(_parameters(Translate), lambda **_: None))
+    command = with_plain_help(build_command(all_options(Translate), lambda **_: None))
 
     text = shown(capsys, "--help", command=command)
 

@@ -5,17 +5,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Protocol
-
-import typer
+from typing import Any, NoReturn, Protocol
 
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._help import with_plain_help
 from tigerflow.cli._output import flush_output
-from tigerflow.cli._profile import WorkersProfile, check_profile
+from tigerflow.cli._profile import check_profile
 from tigerflow.cli._settings import load_settings
+from tigerflow.cli._task_options import all_options, kind_options
 from tigerflow.errors import ExitCode
 from tigerflow.files import remove_abandoned_temporaries, remove_temporaries_of
 from tigerflow.log import configure, logger
@@ -23,7 +21,7 @@ from tigerflow.naming import check_task_name
 from tigerflow.service.directory import Directories, DirectorySource
 from tigerflow.service.signals import StopSignals
 from tigerflow.settings import Settings
-from tigerflow.tasks.base import Task, TaskKind, check_definition, has_method
+from tigerflow.tasks.base import Task, TaskKind, check_definition
 from tigerflow.tasks.execution import Interrupted
 from tigerflow.tasks.fields import ParamText, build_command
 from tigerflow.tasks.file_loop import FileLoop
@@ -33,122 +31,6 @@ from tigerflow.tasks.param_values import record_texts
 from tigerflow.tasks.places import Places
 from tigerflow.tasks.remarks import remarks
 from tigerflow.tasks.tracebacks import user_frames
-
-
-def _option(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
-    return Parameter(
-        name,
-        Parameter.KEYWORD_ONLY,
-        annotation=annotation,
-        default=default,
-    )
-
-
-def _text(help_text: str, *flags: str) -> Any:
-    return Annotated[str, typer.Option(*flags, help=help_text)]
-
-
-_BASE_OPTIONS = (
-    _option(
-        "input_dir",
-        Annotated[Path, typer.Option(help="Input directory to read data")],
-    ),
-    _option("input_ext", _text("Input file extension")),
-    _option(
-        "output_dir",
-        Annotated[Path, typer.Option(help="Output directory to store results")],
-    ),
-    _option("output_ext", _text("Output file extension")),
-)
-
-_KIND_OPTIONS: dict[TaskKind, tuple[Parameter, ...]] = {
-    TaskKind.LOCAL: (),
-    TaskKind.LOCAL_ASYNC: (
-        _option(
-            "concurrency_limit",
-            Annotated[
-                int,
-                typer.Option(
-                    min=1,
-                    help="Maximum number of coroutines that may run concurrently at "
-                    "any given time (excess coroutines are queued until capacity "
-                    "becomes available)",
-                ),
-            ],
-        ),
-    ),
-    TaskKind.SLURM: (
-        _option(
-            "max_workers",
-            Annotated[
-                int,
-                typer.Option(min=1, help="Max number of workers for autoscaling"),
-            ],
-        ),
-        _option(
-            "cpus",
-            Annotated[int, typer.Option(min=1, help="Number of CPUs per worker")],
-        ),
-        _option(
-            "memory",
-            Annotated[
-                str | None,
-                typer.Option(help="Memory per worker; 0: all of its node"),
-            ],
-            None,
-        ),
-        _option("time", _text("Wall time per worker")),
-        _option(
-            "gpus",
-            Annotated[str | None, typer.Option(help="Number of GPUs per worker")],
-            None,
-        ),
-        _option(
-            "sbatch_option",
-            Annotated[
-                list[str] | None,
-                typer.Option(help="Additional Slurm option for workers (repeatable)"),
-            ],
-            None,
-        ),
-        _option(
-            "setup_command",
-            Annotated[
-                list[str] | None,
-                typer.Option(
-                    help="Shell command to run before the task starts (repeatable)",
-                ),
-            ],
-            None,
-        ),
-        _option(
-            "setup_commands",
-            Annotated[
-                str | None,
-                typer.Option(
-                    help="Shell commands to run before the task starts "
-                    "(separate commands with a semicolon)",
-                ),
-            ],
-            None,
-        ),
-        _option("workers_profile", WorkersProfile, None),
-    ),
-}
-
-
-def _kind_options(task: type[Task]) -> tuple[Parameter, ...]:
-    """Return the options that not every task has."""
-    options = _KIND_OPTIONS[task.kind]
-    if not has_method(task, "run_batch"):
-        return options
-    help_text = "Maximum number of waiting files that one call processes"
-    batch_size = _option(
-        "batch_size",
-        Annotated[int, typer.Option(min=1, help=help_text)],
-        task.batch_size,
-    )
-    return (*options, batch_size)
 
 
 class _Progress:
@@ -198,37 +80,15 @@ def run_task_command(task: type[Task]) -> NoReturn:
     configure()
     with report_errors():
         fields, texts = task.fields(), dict[str, ParamText]()
-        command = build_command(_parameters(task), _entry(task, texts))
+        command = build_command(all_options(task), _entry(task, texts))
         record_texts(command, fields, texts)
     with_plain_help(command).main(standalone_mode=True)
     sys.exit(ExitCode.DONE)
 
 
-def _parameters(task: type[Task]) -> list[Parameter]:
-    name = _option("task_name", _text("Task name"), task.__name__)
-    once = _option(
-        "once",
-        Annotated[
-            bool,
-            typer.Option(
-                "--once",
-                help="Process the files that are there, then exit (1 if any failed)",
-            ),
-        ],
-        default=False,
-    )
-    return [
-        *_BASE_OPTIONS,
-        *_kind_options(task),
-        *(field.parameter for field in task.fields()),
-        name,
-        once,
-    ]
-
-
 def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., None]:
     """Return what runs the task; `texts` has its params as they were given."""
-    kind_names = {option.name for option in _kind_options(task)}
+    kind_names = {option.name for option in kind_options(task)}
     param_names = [field.name for field in task.fields()]
 
     def run(**values: Any) -> None:
