@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -68,6 +69,10 @@ def command(name, flow, *options):
         timeout=DEADLINE_S,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def _with(text, part):
+    return text if part in text else ""
 
 
 def values(flow, *options):
@@ -272,6 +277,41 @@ def test_a_running_service_is_reported_while_it_works(flow):
     assert found["metrics"] == {}
     assert (code, f"running (pid {service.pid})" in text) == (0, True)
     assert values(flow)["status"] == {"running": False, "pid": None}
+
+
+def test_running_files_are_told_from_queued_and_of_a_stopped_service_neither(flow):
+    flow.add_module(SLOW)
+    flow.write({"name": "slow", "module": "tasks.py:Slow", "workers": 2})
+    service = flow.watch()
+    wait_until(lambda: len(flow.noted("slow")) == 2, "two files are begun")
+    text = wait_until(lambda: _with(report(flow)[1], "2 running"), "that is seen")
+    found = values(flow)
+    story = report(flow, flow.noted("slow")[0].removeprefix("slow "))[1]
+    service.kill()
+    service.wait(DEADLINE_S)
+    killed = report(flow)[1]
+    (flow.root / "go").touch()
+    flow.once()
+
+    assert "Progress: 0 of 3 done, 2 running, 1 queued\n" in text
+    assert len(found["running"]["slow"]) == 2
+    assert found["progress"]["pipeline"]["in_progress"] == 3
+    assert ": running\n" in story
+    assert "slow: running on worker " in story
+    assert "Progress: 0 of 3 done, 3 waiting\n" in killed
+    assert "running" not in values(flow)
+
+
+def test_files_with_some_results_are_partly_done_when_nothing_runs(flow):
+    flow.compile(HEAD, LEFT | {"module": "tasks.py:Left"})
+    flow.write(HEAD)
+    flow.once()
+    flow.compile(HEAD, LEFT)
+
+    text = report(flow)[1]
+
+    assert "Progress: 0 of 3 done, 1 failed, 2 partly done\n" in text
+    assert "in progress" not in text
 
 
 def test_a_task_that_cannot_run_is_told_of_in_every_form(flow):
@@ -522,6 +562,7 @@ def test_the_text_without_a_terminal_is_plain(flow):
         "    ValueError: this one is bad\n"
         "  left/left.err\n"
         "    ValueError: not to the left\n"
+        f"  In full: tigerflow report {shlex.quote(str(flow.out))} head/bad.err\n"
     )
 
 
@@ -530,14 +571,33 @@ def test_the_text_has_metrics_and_the_first_five_errors(flow):
     for stem in "bcdefg":
         (flow.inputs / f"{stem}.txt").write_text("bad")
     flow.once()
+    # Each of another kind.
+    for number, path in enumerate(sorted(flow.out.glob("head/*.err"))):
+        error = json.loads(path.read_text()) | {"exception_type": "abcdefg"[number]}
+        path.write_text(json.dumps(error))
 
     text = report(flow)[1]
 
     assert "Metrics:  time that a file took\n  head   " in text
     assert " avg)\n" in text
     assert "Errors:   7 in 7 files\n" in text
-    assert text.count(".err\n") == 5
-    assert text.endswith("  and 2 more: tigerflow report --json\n")
+    # One more is in the command that shows an error in full.
+    assert text.count(".err\n") == 6
+    assert "  and 2 more: tigerflow report --json\n  In full: tigerflow " in text
+
+
+def test_failures_that_are_alike_are_shown_once(flow):
+    flow.add_module(TREE.replace('"this one is bad"', 'f"{input_file}:7: is bad"'))
+    flow.write(HEAD)
+    for stem in "bcdefg":
+        (flow.inputs / f"{stem}.txt").write_text("bad")
+    flow.once()
+
+    text = report(flow)[1]
+
+    assert "Errors:   7 in 7 files\n  head/b.err and 6 more\n    ValueError: " in text
+    assert text.count(".err\n") == 1  # in the command that shows it in full
+    assert " more: tigerflow report --json" not in text
 
 
 def test_a_long_reason_is_cut_on_a_terminal_only(flow):

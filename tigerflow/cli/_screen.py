@@ -1,42 +1,61 @@
 """A report as text: bars, sparklines and errors, for a terminal or for a file."""
 
-from collections.abc import Collection, Iterator
+import itertools
+import re
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, OverflowMethod, RenderResult
 from rich.text import Text
 
 from tigerflow.cli._signs import GREEN, RED, YELLOW, signs_for
 from tigerflow.naming import printable
-from tigerflow.report.run_report import Failure, RunReport
+from tigerflow.report.run_report import Failure, RunReport, TaskReport
 from tigerflow.rundir.judgement import FileState
 
-#: As many errors are shown; the others are counted.
+#: As many errors are shown, each with those like it; the others are counted.
 ERRORS_SHOWN = 5
 
-#: As many of the latest durations, one character each.
-SPARKLINE_WIDTH = 20
+#: As many are read to see which are alike.
+ERRORS_READ = 500
 
-_BAR_WIDTHS = range(10, 41)
+#: As many of the latest durations, one character each.
+SPARKLINE_WIDTH, _LEAST_SPARKLINE = 20, 5
+
+_BAR_WIDTHS = range(4, 41)
 _NAME_WIDTH = 20
-#: What stands beside a bar: indent, gaps, and counts of up to six digits.
-_BESIDE_BAR = 32
+#: A narrower console gets shorter words.
+_NARROW = 60
+_INDENT, _GAP = "  ", "  "
+
+#: A text and its style.
+_Part = tuple[str, str]
 
 
 class Screen:
     """The text of a report, as wide as the console it is printed on."""
 
     def __init__(
-        self, report: RunReport, console: Console, sections: Collection[str]
+        self,
+        report: RunReport,
+        console: Console,
+        sections: Collection[str],
+        output_dir: Path,
     ) -> None:
-        """Show only `sections`; plain characters where the console has no others."""
+        """Show only `sections`; plain characters where the console has no others.
+
+        Commands to copy name the run directory as `output_dir`.
+        """
         self._report = report
         self._sections = sections
+        self._output_dir = output_dir
         self._signs = signs_for(console)
         self._is_terminal = console.is_terminal
+        self._width = console.width
         names = [len("files"), *(len(task.name) for task in report.tasks)]
-        self._name_width = min(max(names), _NAME_WIDTH)
-        room = console.width - self._name_width - _BESIDE_BAR
-        self._bar_width = max(_BAR_WIDTHS[0], min(room, _BAR_WIDTHS[-1]))
+        self._name_width = min(max(names), _NAME_WIDTH, max(8, console.width // 3))
 
     def __rich_console__(
         self, _console: Console, _options: ConsoleOptions
@@ -76,48 +95,66 @@ class Screen:
             yield self._line(("Note:     ", "bold"), (note, YELLOW), whole=True)
 
     def _progress(self) -> Iterator[Text]:
-        report, files = self._report, self._report.files
-        done, failed = files[FileState.FINISHED], files[FileState.ERRORED]
-        line = self._line(
-            ("Progress: ", "bold"), (f"{done} of {report.total} done", "")
+        report = self._report
+        head, *counts = _counts(report)
+        line = self._line(("Progress: ", "bold"), head)
+        yield from self._with(line, counts)
+        failed = report.files[FileState.ERRORED]
+        done = report.files[FileState.FINISHED]
+        rows = [_Row("files", done, failed)]
+        rows += [
+            _Row(task.name, task.processed, task.failed, len(task.running))
+            for task in report.tasks
+        ]
+        of = "/" if self._width < _NARROW else " of "
+        ratios = [f"{row.done}{of}{report.total}" for row in rows]
+        beside = max(
+            len(", ".join([ratio, *(text for text, _ in row.extras)]))
+            for ratio, row in zip(ratios, rows, strict=True)
         )
-        for count, text, style in (
-            (failed, "failed", RED),
-            (files[FileState.IN_PROGRESS], "in progress", YELLOW),
-            (files[FileState.STAGED], "waiting", ""),
-        ):
-            if count:
-                line.append(f", {count} {text}", style)
-        yield line
-        yield self._bar_line("files", done, failed, report.total)
-        for task in report.tasks:
-            yield self._bar_line(task.name, task.processed, task.failed, report.total)
-            if task.stopped is not None:
-                reason = printable(task.stopped)
-                yield self._line((f"    stopped: {reason}", RED), whole=True)
+        room = self._width - self._beside_name - len(_GAP) - beside
+        bar_width = min(room, _BAR_WIDTHS[-1]) if room >= _BAR_WIDTHS[0] else 0
+        stopped = (None, *(task.stopped for task in report.tasks))
+        for row, ratio, reason in zip(rows, ratios, stopped, strict=True):
+            line = self._line((self._named(row.name), ""))
+            if bar_width:
+                bar = (bar_width, row.done, row.failed, report.total)
+                line.append_text(self._signs.bar(*bar)).append(_GAP)
+            yield from self._with(line.append(ratio), row.extras)
+            if reason is not None:
+                shown = f"    stopped: {printable(reason)}"
+                yield self._line((shown, RED), whole=True)
 
-    def _bar_line(self, name: str, done: int, failed: int, total: int) -> Text:
-        line = self._line((f"  {self._signs.padded(name, self._name_width)}  ", ""))
-        line.append_text(self._signs.bar(self._bar_width, done, failed, total))
-        line.append(f"  {done} of {total}")
-        if failed:
-            line.append(f", {failed} failed", RED)
-        return line
+    @property
+    def _beside_name(self) -> int:
+        """How wide an indented name is, with the gap behind it."""
+        return len(_INDENT) + self._name_width + len(_GAP)
+
+    def _named(self, name: str) -> str:
+        return f"{_INDENT}{self._signs.padded(name, self._name_width)}{_GAP}"
 
     def _metrics(self) -> Iterator[Text]:
         rows = [(t, t.durations_ms) for t in self._report.tasks if t.durations_ms]
-        if rows:
-            yield self._line(("Metrics:  ", "bold"), ("time that a file took", ""))
-        for task, durations in rows:
-            line = self._line(
-                (f"  {self._signs.padded(task.name, self._name_width)}  ", "")
-            )
-            spark = sparkline(durations[-SPARKLINE_WIDTH:], self._signs.blocks)
-            line.append(spark.ljust(SPARKLINE_WIDTH), "cyan")
-            low, high = shown_ms(min(durations)), shown_ms(max(durations))
-            average = shown_ms(sum(durations) / len(durations))
-            line.append(f"  {low} - {high} ({average} avg)")
-            yield line
+        if not rows:
+            return
+        yield self._line(("Metrics:  ", "bold"), ("time that a file took", ""))
+        texts = [_times(durations) for _, durations in rows]
+        beside = max(len(" ".join(each)) for each in texts)
+        room = self._width - self._beside_name - len(_GAP) - beside
+        spark_width = min(SPARKLINE_WIDTH, room)
+        for (task, durations), text in zip(rows, texts, strict=True):
+            line = self._line((self._named(task.name), ""))
+            if spark_width >= _LEAST_SPARKLINE:
+                spark = sparkline(durations[-spark_width:], self._signs.blocks)
+                line.append(spark.ljust(spark_width) + _GAP, "cyan")
+                yield line.append(" ".join(text))
+            elif len(line) + len(" ".join(text)) <= self._width:
+                yield line.append(" ".join(text))
+            else:
+                # Below each other, where they do not fit beside each other.
+                line.rstrip()
+                yield line
+                yield from (self._line((f"    {part}", "")) for part in text)
 
     def _errors(self) -> Iterator[Text]:
         failures = [each for task in self._report.tasks for each in task.failures]
@@ -126,21 +163,40 @@ class Screen:
         files = {failure.origin for failure in failures}
         count = f"{len(failures)} in {len(files)} file{'s' if len(files) > 1 else ''}"
         yield self._line(("Errors:   ", "bold"), (count, RED))
-        for failure in failures[:ERRORS_SHOWN]:
-            yield from self._error(failure)
-        if len(failures) > ERRORS_SHOWN:
-            more = f"  and {len(failures) - ERRORS_SHOWN} more: tigerflow report --json"
-            yield self._line((more, "dim"))
+        groups = list(_alike(self._report.tasks))
+        for group in groups[:ERRORS_SHOWN]:
+            yield from self._group(group)
+        more = len(failures) - sum(group.count for group in groups[:ERRORS_SHOWN])
+        if more:
+            text = f"  and {more} more: tigerflow report --json"
+            yield self._line((text, "dim"), whole=True)
+        words = (str(self._output_dir), self._path(groups[0].example.path))
+        command = " ".join(shlex.quote(printable(word)) for word in words)
+        yield self._line(
+            ("  In full: ", ""), (f"tigerflow report {command}", ""), whole=True
+        )
 
-    def _error(self, failure: Failure) -> Iterator[Text]:
+    def _group(self, group: "_Group") -> Iterator[Text]:
         """Return where the error is, which has task and file in it, and the reason."""
-        path, top = failure.path, self._report.output_dir
-        shown = path.relative_to(top) if path.is_relative_to(top) else path
-        yield self._line((f"  {printable(str(shown))}", ""), whole=True)
-        text = failure.read()
-        first = text.message.strip().split("\n", 1)[0]
-        reason = ": ".join(part for part in (text.exception_type, first) if part)
-        yield self._line((f"    {printable(reason)}", RED))
+        more = "" if group.count == 1 else f" and {group.count - 1} more"
+        where = printable(self._path(group.example.path))
+        yield self._line((f"  {where}{more}", ""), whole=True)
+        yield self._line((f"    {printable(group.reason)}", RED))
+
+    def _path(self, path: Path) -> str:
+        top = self._report.output_dir
+        return str(path.relative_to(top) if path.is_relative_to(top) else path)
+
+    def _with(self, line: Text, parts: Sequence[_Part]) -> Iterator[Text]:
+        """Append parts after commas; a terminal's lines are broken only there."""
+        for number, (text, style) in enumerate(parts, start=1):
+            commas = len(", ") + (number < len(parts))
+            if self._is_terminal and len(line) + commas + len(text) > self._width:
+                yield line.append(",")
+                line = self._line(("    ", ""), (text, style))
+            else:
+                line.append(", ").append(text, style)
+        yield line
 
     def _line(self, *parts: tuple[str, str], whole: bool = False) -> Text:
         """Return a line that a terminal's edge cuts; a `whole` one goes on below."""
@@ -148,6 +204,78 @@ class Screen:
             return Text.assemble(*parts, no_wrap=True, overflow="ignore")
         overflow: OverflowMethod = "fold" if whole else self._signs.overflow
         return Text.assemble(*parts, no_wrap=not whole, overflow=overflow)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a bar shows; counts are of files."""
+
+    name: str
+    done: int
+    failed: int
+    running: int = 0
+
+    @property
+    def extras(self) -> list[_Part]:
+        """What is said beside the files that are done."""
+        extras = [
+            (self.failed, f"{self.failed} failed", RED),
+            (self.running, f"{self.running} running", YELLOW),
+        ]
+        return [(text, style) for count, text, style in extras if count]
+
+
+def _counts(report: RunReport) -> list[_Part]:
+    """Return how many files there are in each state; only a service runs files."""
+    files = report.files
+    begun = files[FileState.IN_PROGRESS] - report.running - report.queued
+    parts = [(f"{files[FileState.FINISHED]} of {report.total} done", "")]
+    parts += [
+        (f"{count} {text}", style)
+        for count, text, style in (
+            (files[FileState.ERRORED], "failed", RED),
+            (report.running, "running", YELLOW),
+            (report.queued, "queued", ""),
+            (begun, "partly done", YELLOW),
+            (files[FileState.STAGED], "waiting", ""),
+        )
+        if count > 0
+    ]
+    return parts
+
+
+def _times(durations: list[float]) -> tuple[str, str]:
+    low, high = shown_ms(min(durations)), shown_ms(max(durations))
+    average = shown_ms(sum(durations) / len(durations))
+    return f"{low} - {high}", f"({average} avg)"
+
+
+@dataclass
+class _Group:
+    """Failures of one task with the same reason."""
+
+    example: Failure
+    #: The exception, and the first line of its message, of the first.
+    reason: str
+    count: int = 0
+
+
+def _alike(tasks: Iterable[TaskReport]) -> Iterable[_Group]:
+    """Return groups of failures that are alike but for numbers and the file's name.
+
+    Those of many files take long to read: after the first ones, none is.
+    """
+    groups: dict[tuple[str, str], _Group] = {}
+    failures = ((task.name, each) for task in tasks for each in task.failures)
+    for task, failure in itertools.islice(failures, ERRORS_READ):
+        text = failure.read()
+        first = text.message.strip().split("\n", 1)[0]
+        reason = ": ".join(part for part in (text.exception_type, first) if part)
+        own_name = rf"(?<!\w){re.escape(failure.stem)}(?!\w)"
+        kind = re.sub(r"\d+", "0", re.sub(own_name, "…", reason))
+        group = groups.setdefault((task, kind), _Group(failure, reason))
+        group.count += 1
+    return sorted(groups.values(), key=lambda group: -group.count)
 
 
 def sparkline(values: list[float], blocks: str) -> str:

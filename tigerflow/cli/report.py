@@ -1,10 +1,12 @@
 """`tigerflow report`."""
 
+import contextlib
 import itertools
 import json
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +14,16 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from tigerflow.cli._completion import complete_sections
+from tigerflow.cli._completion import complete_failed, complete_sections
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli._output import output_console
 from tigerflow.cli._screen import Screen
-from tigerflow.errors import PlanError, TigerflowError, did_you_mean
-from tigerflow.report.from_journal import salvage
+from tigerflow.cli._story import print_stories
+from tigerflow.errors import TigerflowError, did_you_mean
+from tigerflow.report.file_story import read_stories, stories_json
+from tigerflow.report.from_journal import read_run
 from tigerflow.report.page.publish import publish
-from tigerflow.report.run_report import SECTIONS, RunReport, as_json, read_report
+from tigerflow.report.run_report import SECTIONS, as_json
 
 #: Seconds between two looks; a look that takes long is followed by as long a pause.
 REFRESH_S = 1.0
@@ -30,6 +34,15 @@ def report_command(
         Path,
         typer.Argument(metavar="OUTPUT_DIR", help="Directory of the results"),
     ],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE",
+            help="Tell the story of these files only: each an input, a result or an "
+            ".err, by its path, its name, or its name without extension",
+            autocompletion=complete_failed,
+        ),
+    ] = None,
     include: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +67,17 @@ def report_command(
         typer.Option("--json", "-j", help="Print JSON"),
     ] = False,
 ) -> None:
-    """Show what is done, what failed and why, and how long it took."""
+    """Show what is done, what failed and why, and how long it took.
+
+    With FILE, show the story of one file: how far each task is with it, when it ran,
+    and its error with traceback and prints.
+    """
+    if files:
+        if watch or include is not None or html is not None:
+            message = "FILE goes with --json only"
+            raise typer.BadParameter(message)
+        _tell(output_dir, files, use_json=use_json)
+        return
     if watch and use_json:
         message = "--watch cannot be used with --json; call it again for a fresh report"
         raise typer.BadParameter(message)
@@ -75,8 +98,32 @@ def report_command(
         if watch:
             _watch(output_dir, sections, console)
             return
-        screen = Screen(_read(output_dir), console, sections)
+        screen = Screen(read_run(output_dir).report, console, sections, output_dir)
         console.print(screen, crop=console.is_terminal)
+
+
+def _tell(output_dir: Path, files: list[str], *, use_json: bool) -> None:
+    if use_json:
+        with _errors_as_json():
+            stories, notes = read_stories(output_dir, files)
+            values = {
+                "files": stories_json(stories),
+                **({"notes": notes} if notes else {}),
+            }
+            typer.echo(json.dumps(values, indent=2))
+        return
+    with report_errors():
+        stories, notes = read_stories(output_dir, files)
+        print_stories(stories, notes, output_dir, output_console())
+
+
+@contextlib.contextmanager
+def _errors_as_json() -> Iterator[None]:
+    try:
+        yield
+    except TigerflowError as error:
+        typer.echo(json.dumps({"error": str(error)}))
+        sys.exit(error.exit_code)
 
 
 def _sections(include: str | None) -> tuple[str, ...]:
@@ -94,20 +141,9 @@ def _sections(include: str | None) -> tuple[str, ...]:
 _LISTED = ", ".join(SECTIONS)
 
 
-def _read(output_dir: Path) -> RunReport:
-    try:
-        return read_report(output_dir)
-    except PlanError as problem:
-        report, _ = salvage(output_dir, problem)
-        return report
-
-
 def _print_json(output_dir: Path, sections: tuple[str, ...]) -> None:
-    try:
-        values = as_json(_read(output_dir), sections)
-    except TigerflowError as error:
-        typer.echo(json.dumps({"error": str(error)}))
-        sys.exit(error.exit_code)
+    with _errors_as_json():
+        values = as_json(read_run(output_dir).report, sections)
     # In parts: of many files, the text takes more memory than all else.
     pieces = json.JSONEncoder(indent=2).iterencode(values)
     while part := "".join(itertools.islice(pieces, 10_000)):
@@ -122,7 +158,9 @@ def _watch(output_dir: Path, sections: tuple[str, ...], console: Console) -> Non
         with Live(console=console, auto_refresh=False) as live:
             while True:
                 started = time.monotonic()
-                screen = Screen(_read(output_dir), console, sections)
+                screen = Screen(
+                    read_run(output_dir).report, console, sections, output_dir
+                )
                 live.update(screen, refresh=True)
                 pause.wait(max(REFRESH_S, time.monotonic() - started))
     except KeyboardInterrupt:

@@ -6,8 +6,8 @@ failures, the `.err` files tell. What plain Snakemake has done is missing.
 
 import os
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tigerflow.errors import PlanError
@@ -15,8 +15,9 @@ from tigerflow.naming import ERROR_EXT
 from tigerflow.report.run_report import (
     Journaled,
     RunReport,
-    build_report,
+    Sources,
     read_journal,
+    read_sources,
     readable_times,
 )
 from tigerflow.rundir.journal import Event
@@ -26,25 +27,50 @@ from tigerflow.rundir.lock import find_running
 from tigerflow.rundir.plan import Plan, PlannedTask
 
 
+def read_run(
+    output_dir: Path, witness: Callable[[Event], None] = lambda _event: None
+) -> Sources:
+    """Read a run directory by its plan, or else by its journal alone.
+
+    Raises:
+        NoRunError: it is none.
+        PlanError: neither can be read.
+    """
+    try:
+        return read_sources(output_dir, witness)
+    except PlanError as problem:
+        return _salvage(output_dir, problem, witness)
+
+
 def salvage(output_dir: Path, problem: PlanError) -> tuple[RunReport, Plan]:
     """Return the report of a run, with `problem` as its first note, and its tasks.
 
     Raises:
         PlanError: `problem`, when the journal does not name the tasks.
     """
+    sources = _salvage(output_dir, problem, lambda _event: None)
+    return sources.report, sources.plan
+
+
+def _salvage(
+    output_dir: Path, problem: PlanError, witness: Callable[[Event], None]
+) -> Sources:
     place = Path(os.path.abspath(output_dir))  # noqa: PTH100 -- resolve() follows links
     holder = find_running(place / STATE)
     noted = _Noted()
-    journaled, notes = read_journal(
-        place / JOURNAL, noted.take, is_written=bool(holder)
-    )
+
+    def take(event: Event) -> None:
+        noted.take(event)
+        witness(event)
+
+    journaled, notes = read_journal(place / JOURNAL, take, is_written=bool(holder))
     if not noted.tasks:
         raise problem
     tried = set().union(*journaled.timings.values())
     plan = Plan(_input_ext(noted.names, tried), noted.tasks)
     listed = _list_files(place, plan, noted.names, journaled)
-    report = build_report(place, plan, listed, journaled, holder)
-    return replace(report, notes=(f"{problem}.", *notes)), plan
+    notes = (f"{problem}.", *notes)
+    return Sources(place, plan, listed, journaled, holder, notes)
 
 
 @dataclass

@@ -15,12 +15,14 @@ torn or not there takes away only that.
                                duration_ms: float, status: "success" | "error"}]}}
     errors    {task: [{file, path: str, timestamp: str | null,
                        exception_type, message, traceback: str}]}
+    running   {task: [file: str]}: what workers process just now; the key is left out if
+              that is nothing, and so are tasks
     notes     [str]: what is wrong with the journal; the key is left out if nothing is
 
 - *finished*: every output that the pipeline keeps is there. *errored*: nothing is left
-  to do, and at least one task failed. *in_progress*: a running service has it in hand,
-  or it has some of its results. *staged*: not begun, or held up by a task that cannot
-  run. *total*: the sum of the four.
+  to do, and at least one task failed. *in_progress*: a running service has it in hand
+  (*running*, or queued), or it has some of its results (partly done). *staged*: not
+  begun, or held up by a task that cannot run. *total*: the sum of the four.
 - A task's *staged* files wait for it, or are with it: what comes before is done.
 - *stopped*: why a task could not run in the last run; the key is left out if it could.
 - *tasks*: each after the one it depends on. *metrics* and *errors* have only tasks with
@@ -60,6 +62,7 @@ from tigerflow.rundir.judgement import (
     times_in,
 )
 from tigerflow.rundir.layout import INPUT_LINK, JOURNAL, PLAN, STATE
+from tigerflow.rundir.live import read_running
 from tigerflow.rundir.lock import Holder, find_running
 from tigerflow.rundir.plan import Plan, PlannedTask, read_plan
 
@@ -123,6 +126,10 @@ class Failure:
     #: Whether the pipeline's input file is still there.
     has_input: bool
 
+    def printed(self) -> str:
+        """Return what the task printed for the file, or the end of it."""
+        return _text_in(_read_error(self.path)[1], "printed")
+
     def read(self) -> ErrorText:
         """Read the `.err`, also one that is not of our making, or has gone."""
         if self.problem is not None:
@@ -178,6 +185,8 @@ class TaskReport:
     #: By stem, the latest last.
     timings: Mapping[str, Timing]
     failures: tuple[Failure, ...]
+    #: The stems of files that its workers process just now.
+    running: tuple[str, ...] = ()
     #: Why it could not run in the last run; None if it could.
     stopped: str | None = None
 
@@ -203,6 +212,10 @@ class RunReport:
     holder: Holder | None
     files: Mapping[FileState, int]
     tasks: tuple[TaskReport, ...]
+    #: How many of the files in progress a worker processes just now, and how many the
+    #: service has in hand beside these. Of the others, some tasks are done.
+    running: int = 0
+    queued: int = 0
     #: Sentences on what of the journal is missing.
     notes: tuple[str, ...] = ()
 
@@ -239,12 +252,38 @@ def read_report(
         NoRunError: it is none.
         PlanError: its plan cannot be read; see `salvage`.
     """
+    return read_sources(output_dir, witness).report
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is known of a run directory, from which reports are made."""
+
+    #: The directory, absolute.
+    place: Path
+    plan: Plan
+    listed: Listed
+    journaled: Journaled
+    holder: Holder | None
+    notes: tuple[str, ...]
+
+    @property
+    def report(self) -> RunReport:
+        """All files, by task and state."""
+        report = build_report(
+            self.place, self.plan, self.listed, self.journaled, self.holder
+        )
+        return replace(report, notes=self.notes)
+
+
+def read_sources(output_dir: Path, witness: Callable[[Event], None]) -> Sources:
+    """Read a run directory, as `read_report`."""
     plan = find_plan(output_dir)
     place = Path(os.path.abspath(output_dir))  # noqa: PTH100 -- resolve() follows links
     holder = find_running(place / STATE)
     journaled, notes = read_journal(place / JOURNAL, witness, is_written=bool(holder))
-    report = build_report(place, plan, list_files(place, plan), journaled, holder)
-    return replace(report, notes=notes)
+    listed = list_files(place, plan)
+    return Sources(place, plan, listed, journaled, holder, notes)
 
 
 def find_plan(output_dir: Path) -> Plan:
@@ -388,6 +427,7 @@ def build_report(
     sorting = _Sorting(plan, listed, in_hand, journaled.stopped)
     for stem in listed.stems:
         sorting.add(stem)
+    live = read_running(place, holder)
     tasks = []
     for task in plan.tasks:
         failed = sorting.stems[task.name, TaskState.FAILED]
@@ -397,11 +437,15 @@ def build_report(
             processed=len(sorting.stems[task.name, TaskState.PROCESSED]),
             staged=len(sorting.stems[task.name, TaskState.STAGED]),
             timings=journaled.timings.get(task.name, {}),
-            failures=tuple(_failure(place, plan, task, listed, s) for s in failed),
+            failures=tuple(as_failure(place, plan, task, listed, s) for s in failed),
+            running=tuple(live.get(task.name, ())),
             stopped=journaled.stopped.get(task.name),
         )
         tasks.append(report)
-    return RunReport(place, holder, sorting.files, tuple(tasks))
+    stems = {stem for by_worker in live.values() for stem in by_worker}
+    running = len(stems & sorting.in_hand)
+    queued = len(sorting.in_hand) - running
+    return RunReport(place, holder, sorting.files, tuple(tasks), running, queued)
 
 
 def as_json(report: RunReport, sections: Collection[str] = SECTIONS) -> dict[str, Any]:
@@ -413,6 +457,12 @@ def as_json(report: RunReport, sections: Collection[str] = SECTIONS) -> dict[str
         "errors": _errors,
     }
     values = {name: makers[name](report) for name in SECTIONS if name in sections}
+    if "progress" in sections and report.running:
+        values["running"] = {
+            task.name: [stem + task.input_ext for stem in task.running]
+            for task in report.tasks
+            if task.running
+        }
     return values | ({"notes": list(report.notes)} if report.notes else {})
 
 
@@ -432,6 +482,8 @@ class _Sorting:
         self._plan = plan
         self._listed = listed
         self._in_hand = in_hand
+        #: Stems of files that a service has in hand, with work to do.
+        self.in_hand: set[str] = set()
         #: The tasks that can run, and none before them cannot.
         self._able = {task.name for task in plan.tasks} - plan.reach(stopped)
 
@@ -451,13 +503,16 @@ class _Sorting:
             # Its input is gone: nothing will become of it any more.
             return
         self.files[state] += 1
+        if in_hand and state is FileState.IN_PROGRESS:
+            self.in_hand.add(stem)
         for each in found.states.items():
             self.stems[each].append(stem)
 
 
-def _failure(
+def as_failure(
     place: Path, plan: Plan, task: PlannedTask, listed: Listed, stem: str
 ) -> Failure:
+    """Return where to read why a task failed on a file."""
     origin = stem + plan.input_ext
     problem = snakemake_problem(stem)
     error = place / task.error(stem)

@@ -7,6 +7,7 @@ OUT/.tigerflow/workflow/            the compiled workflow
 OUT/.tigerflow/pipeline.json        what the pipeline makes of each file; see `plan`
 OUT/.tigerflow/tasks/<task>/        outputs with keep_output: false
 OUT/.tigerflow/run.log              what the service logs
+OUT/.tigerflow/running.json         which files its workers process just now; see `live`
 OUT/.tigerflow/logs/<task>.log      what the task's workers print and log
 OUT/.tigerflow/inputs<output_ext>.jsonl
                                     what a task by itself notes of its inputs
@@ -25,6 +26,7 @@ WORKERS_SNAKEFILE, WORKERS_PROFILE = "workers.smk", "profiles/workers"
 PLAN = STATE / "pipeline.json"
 JOURNAL = STATE / "journal.jsonl"
 RUN_LOG = STATE / "run.log"
+RUNNING = STATE / "running.json"
 #: Where a worker host that clients start tells of itself; see `client`.
 HOST_LOG = STATE / "logs" / "host.log"
 #: What the Snakemakes of a service say.

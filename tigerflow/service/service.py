@@ -41,6 +41,7 @@ from tigerflow.rundir.layout import (
     WORKERS_SNAKEFILE,
     RunLayout,
 )
+from tigerflow.rundir.live import LiveFile
 from tigerflow.rundir.lock import LOOK_S, RunLock
 from tigerflow.rundir.signatures import Signature, signature_of
 from tigerflow.service.inbox import Arrival, Inbox
@@ -50,6 +51,7 @@ from tigerflow.service.options import RunnerOptions
 from tigerflow.service.signals import hold
 from tigerflow.service.snapshot import Snapshot, take_snapshot
 from tigerflow.settings import Settings
+from tigerflow.shortage import in_thread
 from tigerflow.tasks.children import TaskCall
 from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.worker_task import WorkerTask
@@ -151,6 +153,7 @@ class Service:
         looking = [
             begin(lock.look_after(runner.retry)),
             begin(_look_around(self.pipeline.path, stopped)),
+            begin(_show_running(host)),
         ]
         inbox = Inbox(
             self.workflow.input_dir,
@@ -383,6 +386,19 @@ class _StoppedTasks:
                 self._told.add(task)
                 self._journal.append("task_stopped", task=task, reason=reason)
                 logger.error("[{}] stopped: {}", task, reason)
+
+
+async def _show_running(host: Host) -> None:
+    """Keep a file that says what is running, until cancelled."""
+    live = LiveFile()
+    try:
+        while True:
+            running = {name: load.running for name, load in host.loads.items()}
+            # The file server may take long.
+            await in_thread(live.show, running)
+            await asyncio.sleep(LOOK_S)
+    finally:
+        live.close()
 
 
 async def _look_around(pipeline: Path, stopped: _StoppedTasks) -> None:

@@ -1,0 +1,378 @@
+"""The story of one file: how far each task is with it, when it ran, and why it failed.
+
+`stories_json` returns, for each file::
+
+    {file: str, state: str, input: str | null, taken_up: str | null,
+     tasks: [{name, state: str, reason: str, result: str | null,
+              tries: [{started_at, finished_at: str, duration_ms: float,
+                       status: "success" | "error", worker: int, host: str}],
+              error: {file, path, timestamp, exception_type, message, traceback,
+                      printed: str}}]}
+
+- *state* of a file: as in a report, or *gone* when its input was removed before it was
+  done. Of a task: a `StoryState`; *reason* says why it has not run.
+- *tries* are those that the journal has, the latest last; plain Snakemake leaves none.
+- What there is nothing to say of is null.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tigerflow.errors import ExitCode, TigerflowError, did_you_mean
+from tigerflow.naming import ERROR_EXT, is_input_name, snakemake_problem
+from tigerflow.report.from_journal import read_run
+from tigerflow.report.run_report import (
+    Failure,
+    Sources,
+    Timing,
+    as_failure,
+)
+from tigerflow.rundir.journal import Event
+from tigerflow.rundir.layout import INPUT_LINK, error_directory, result_directory
+from tigerflow.rundir.live import read_running
+from tigerflow.rundir.plan import Plan, PlannedTask
+from tigerflow.rundir.progress import FileState, Judge, TaskState
+
+#: State of a file whose input was removed before it was done.
+GONE = "gone"
+
+
+class UnknownFileError(TigerflowError):
+    """No file of the run has this name."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StoryState(StrEnum):
+    """How far a task is with a file, for its reader."""
+
+    DONE = "done"
+    FAILED = "failed"
+    RUNNING = "running"
+    #: The service has it in hand.
+    QUEUED = "queued"
+    #: Nobody has it in hand.
+    NOT_DONE = "not done"
+
+
+@dataclass(frozen=True)
+class Try:
+    """One run of a task on a file."""
+
+    timing: Timing
+    #: Its worker's number, and host; None and "" if nobody knows.
+    worker: int | None
+    host: str
+
+
+@dataclass(frozen=True)
+class TaskStory:
+    """What one task has made of a file."""
+
+    name: str
+    state: StoryState
+    #: Why it has not run, if there is something to say.
+    reason: str | None
+    #: The number of the worker that processes it now.
+    worker: int | None
+    #: The latest last.
+    tries: Sequence[Try]
+    #: Its output, if that is there.
+    result: Path | None
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class FileStory:
+    """A file of a run."""
+
+    name: str
+    #: A `FileState`, or `GONE`.
+    state: str
+    #: The input file, if that is there.
+    input: Path | None
+    #: When the service last took it up: UTC, ISO 8601.
+    taken_up: str | None
+    tasks: Sequence[TaskStory]
+
+
+@dataclass
+class _Past:
+    """What the journal says of some files."""
+
+    #: By task and stem.
+    tries: dict[tuple[str, str], list[Try]] = field(default_factory=dict)
+    #: By name of the input file.
+    taken_up: dict[str, str] = field(default_factory=dict)
+    _hosts: dict[tuple[str, int], str] = field(default_factory=dict)
+    _host: str = ""
+
+    def take(self, event: Event) -> None:
+        """Note an event of the journal."""
+        match event:
+            case {"event": "run_started"}:
+                self._host = str(event.get("host", ""))
+                self._hosts.clear()
+            case {"event": "staged", "files": [*names], "at": str(at)}:
+                self.taken_up.update(dict.fromkeys(map(str, names), at))
+            case {
+                "event": "worker",
+                "state": "started",
+                "task": str(task),
+                "worker": int(worker),
+                "note": str(host),
+            }:
+                self._hosts[task, worker] = host
+            case {
+                "event": "task_done" | "task_failed" as kind,
+                "task": str(task),
+                "file": str(stem),
+                "seconds": int() | float() as seconds,
+            }:
+                started = str(event.get("started") or event.get("at", ""))
+                timing = Timing(started, seconds, kind == "task_done")
+                number = event.get("worker") or None
+                host = self._hosts.get((task, number or 0), self._host)
+                found = self.tries.setdefault((task, stem), [])
+                found.append(Try(timing, number, host))
+            case _:
+                pass
+
+
+def read_stories(
+    output_dir: Path, names: Iterable[str]
+) -> tuple[list[FileStory], tuple[str, ...]]:
+    """Return the stories of some files, and sentences on what the journal lacks.
+
+    A name is that of an input file, a result or an `.err`, or a path of one, or what
+    these names begin with: the stem.
+
+    Raises:
+        NoRunError: the directory is none of a run.
+        PlanError: it is one, of which nothing can be said.
+        UnknownFileError: the run has no file of a name.
+    """
+    past = _Past()
+    sources = read_run(output_dir, past.take)
+    finder = _Finder(sources)
+    stems = dict.fromkeys(map(finder.stem_of, names))
+    teller = _Teller(sources, past)
+    return [teller.story(stem) for stem in stems], sources.notes
+
+
+def stories_json(stories: Sequence[FileStory]) -> list[dict[str, Any]]:
+    """Return stories as JSON values; see the module's docstring."""
+    return [
+        {
+            "file": story.name,
+            "state": story.state,
+            "input": story.input and str(story.input),
+            "taken_up": story.taken_up,
+            "tasks": [_task_json(task) for task in story.tasks],
+        }
+        for story in stories
+    ]
+
+
+def _task_json(task: TaskStory) -> dict[str, Any]:
+    failure = task.failure
+    return {
+        "name": task.name,
+        "state": task.state,
+        "reason": task.reason,
+        "result": task.result and str(task.result),
+        "tries": [
+            {
+                "started_at": each.timing.started,
+                "finished_at": each.timing.finished,
+                "duration_ms": each.timing.milliseconds,
+                "status": "success" if each.timing.succeeded else "error",
+                "worker": each.worker,
+                "host": each.host or None,
+            }
+            for each in task.tries
+        ],
+        "error": failure and {**asdict(failure.read()), "printed": failure.printed()},
+    }
+
+
+class _Finder:
+    """Finds the file that a user means."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._place = sources.place
+        self._plan = sources.plan
+        self._inputs = sources.listed.inputs
+        self._known = frozenset(sources.listed.stems)
+
+    def stem_of(self, given: str) -> str:
+        """Return the stem of the file that a name, path or stem is of."""
+        path = Path(given)
+        for stem in self._candidates(path):
+            if stem in self._known:
+                return stem
+        raise UnknownFileError(self._unknown(given, path.name))
+
+    def _candidates(self, path: Path) -> Iterator[str]:
+        tasks = self._tasks_of(path)
+        name = path.name
+        if not tasks:
+            tasks = self._plan.tasks
+            if name.endswith(self._plan.input_ext):
+                yield name.removesuffix(self._plan.input_ext)
+            yield name
+        for extension in (*(task.output_ext for task in tasks), ERROR_EXT):
+            if name.endswith(extension):
+                yield name.removesuffix(extension)
+
+    def _tasks_of(self, path: Path) -> Sequence[PlannedTask]:
+        """Return the task in whose directory a path leads, also from the run's own."""
+        if len(path.parts) == 1:
+            return ()
+        parents = {os.path.realpath(path.parent), str(self._place / path.parent)}
+        return [
+            task
+            for task in self._plan.tasks
+            for directory in (
+                error_directory(task.name),
+                result_directory(task.name, keep_output=task.keep_output),
+            )
+            if not parents.isdisjoint(
+                {
+                    str(self._place / directory),
+                    os.path.realpath(self._place / directory),
+                }
+            )
+        ]
+
+    def _unknown(self, given: str, name: str) -> str:
+        extension = self._plan.input_ext
+        is_there = os.path.lexists(self._place / INPUT_LINK / name)
+        if is_there and not is_input_name(name, extension):
+            return f"{given!r} is no input of the pipeline: these end in {extension!r}"
+        if is_there:
+            return f"{given!r} has only just arrived, or is no regular file; try again"
+        names = [stem + extension for stem in self._known]
+        hint = did_you_mean(name, names) or did_you_mean(name, [*self._known])
+        where = str(self._place)
+        return f"No file {given!r} in the run of {where!r}{hint}"
+
+
+class _Teller:
+    """Tells the story of a file."""
+
+    def __init__(self, sources: Sources, past: _Past) -> None:
+        self._sources = sources
+        self._plan: Plan = sources.plan
+        self._past = past
+        self._judge = Judge(sources.plan, sources.listed)
+        self._running = read_running(sources.place, sources.holder)
+        stopped = sources.journaled.stopped
+        #: Why a task cannot run, by name.
+        self._stopped = {
+            name: reason
+            for first, reason in stopped.items()
+            for name in sources.plan.reach([first])
+        }
+        self._inputs = Path(os.path.realpath(sources.place / INPUT_LINK))
+
+    def story(self, stem: str) -> FileStory:
+        name = stem + self._plan.input_ext
+        has_input = stem in self._sources.listed.inputs
+        states = self._states(stem)
+        in_hand = self._sources.holder is not None and (
+            name in self._sources.journaled.in_hand
+        )
+        state: str = self._judge.file(states, in_hand=in_hand)
+        if state in {FileState.STAGED, FileState.IN_PROGRESS} and not has_input:
+            state = GONE
+        return FileStory(
+            name,
+            state,
+            self._inputs / name if has_input else None,
+            self._past.taken_up.get(name),
+            [
+                self._task(task, stem, states, in_hand=in_hand)
+                for task in self._plan.tasks
+            ],
+        )
+
+    def _states(self, stem: str) -> Mapping[str, TaskState]:
+        if snakemake_problem(stem) is None:
+            return self._judge.tasks(stem)
+        states = {task.name: TaskState.BLOCKED for task in self._plan.tasks}
+        return states | {self._plan.tasks[0].name: TaskState.FAILED}
+
+    def _task(
+        self,
+        task: PlannedTask,
+        stem: str,
+        states: Mapping[str, TaskState],
+        *,
+        in_hand: bool,
+    ) -> TaskStory:
+        sources, worker = self._sources, self._running.get(task.name, {}).get(stem)
+        state, reason = self._state(task, states, in_hand=in_hand, worker=worker)
+        failure = None
+        if states[task.name] is TaskState.FAILED:
+            listed = sources.listed
+            failure = as_failure(sources.place, self._plan, task, listed, stem)
+        directory = result_directory(task.name, keep_output=task.keep_output)
+        result = sources.place / directory / (stem + task.output_ext)
+        has_result = state is StoryState.DONE and os.path.lexists(result)
+        return TaskStory(
+            name=task.name,
+            state=state,
+            reason=reason,
+            worker=worker,
+            tries=self._past.tries.get((task.name, stem), ()),
+            result=result if has_result else None,
+            failure=failure,
+        )
+
+    def _state(
+        self,
+        task: PlannedTask,
+        states: Mapping[str, TaskState],
+        *,
+        in_hand: bool,
+        worker: int | None,
+    ) -> tuple[StoryState, str | None]:
+        match states[task.name]:
+            case TaskState.PROCESSED:
+                return StoryState.DONE, None
+            case TaskState.FAILED:
+                return StoryState.FAILED, None
+            case TaskState.BLOCKED:
+                return StoryState.NOT_DONE, f"{self._failed(task, states)} failed"
+            case TaskState.STAGED | TaskState.WAITING:
+                return self._open(task, states, in_hand=in_hand, worker=worker)
+
+    def _open(
+        self,
+        task: PlannedTask,
+        states: Mapping[str, TaskState],
+        *,
+        in_hand: bool,
+        worker: int | None,
+    ) -> tuple[StoryState, str | None]:
+        """Return the state of a task that can still process the file."""
+        if worker is not None:
+            return StoryState.RUNNING, None
+        if task.name in self._stopped:
+            return StoryState.NOT_DONE, f"stopped: {self._stopped[task.name]}"
+        waits = states[task.name] is TaskState.WAITING
+        reason = f"it waits for {task.depends_on}" if waits else None
+        return (StoryState.QUEUED if in_hand else StoryState.NOT_DONE), reason
+
+    def _failed(self, task: PlannedTask, states: Mapping[str, TaskState]) -> str:
+        """Return the task before this one that failed."""
+        parents = {each.name: each.depends_on for each in self._plan.tasks}
+        name = task.depends_on
+        while name and states[name] is not TaskState.FAILED:
+            name = parents[name]
+        return name or ""
