@@ -573,7 +573,8 @@ def test_the_text_has_metrics_and_the_first_five_errors(flow):
     flow.once()
     # Each of another kind.
     for number, path in enumerate(sorted(flow.out.glob("head/*.err"))):
-        error = json.loads(path.read_text()) | {"exception_type": "abcdefg"[number]}
+        kind = f"{'abcdefg'[number]}Error"
+        error = json.loads(path.read_text()) | {"exception_type": kind}
         path.write_text(json.dumps(error))
 
     text = report(flow)[1]
@@ -587,7 +588,7 @@ def test_the_text_has_metrics_and_the_first_five_errors(flow):
 
 
 def test_failures_that_are_alike_are_shown_once(flow):
-    flow.add_module(TREE.replace('"this one is bad"', 'f"{input_file}:7: is bad"'))
+    flow.add_module(TREE.replace('"this one is bad"', 'f"{input_file}:7: is wrong"'))
     flow.write(HEAD)
     for stem in "bcdefg":
         (flow.inputs / f"{stem}.txt").write_text("bad")

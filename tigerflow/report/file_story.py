@@ -251,7 +251,7 @@ class _Finder:
 
     def _unknown(self, given: str, name: str) -> str:
         extension = self._plan.input_ext
-        is_there = os.path.lexists(self._place / INPUT_LINK / name)
+        is_there = bool(name) and os.path.lexists(self._place / INPUT_LINK / name)
         if is_there and not is_input_name(name, extension):
             return f"{given!r} is no input of the pipeline: these end in {extension!r}"
         if is_there:
