@@ -15,8 +15,8 @@ from tigerflow.report.run_report import (
     TaskReport,
     Timing,
 )
+from tigerflow.rundir.judgement import FileState
 from tigerflow.rundir.lock import Holder
-from tigerflow.rundir.progress import FileState
 
 AT = "2026-11-22T05:00:00+00:00"
 

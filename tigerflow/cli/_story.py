@@ -13,7 +13,7 @@ from tigerflow.cli._signs import GREEN, RED, YELLOW
 from tigerflow.naming import printable
 from tigerflow.report.file_story import FileStory, StoryState, TaskStory, Try
 from tigerflow.report.page.shown import plain
-from tigerflow.rundir.progress import FileState
+from tigerflow.rundir.judgement import FileState
 
 #: Earlier tries are counted only.
 TRIES_SHOWN = 5

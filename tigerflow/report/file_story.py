@@ -32,10 +32,10 @@ from tigerflow.report.run_report import (
     as_failure,
 )
 from tigerflow.rundir.journal import Event
-from tigerflow.rundir.layout import INPUT_LINK, error_directory, result_directory
+from tigerflow.rundir.judgement import FileState, Judgement, TaskState, judge
+from tigerflow.rundir.layout import INPUT_LINK
 from tigerflow.rundir.live import read_running
 from tigerflow.rundir.plan import Plan, PlannedTask
-from tigerflow.rundir.progress import FileState, Judge, TaskState
 
 #: State of a file whose input was removed before it was done.
 GONE = "gone"
@@ -237,10 +237,7 @@ class _Finder:
         return [
             task
             for task in self._plan.tasks
-            for directory in (
-                error_directory(task.name),
-                result_directory(task.name, keep_output=task.keep_output),
-            )
+            for directory in (task.errors, task.results)
             if not parents.isdisjoint(
                 {
                     str(self._place / directory),
@@ -269,7 +266,6 @@ class _Teller:
         self._sources = sources
         self._plan: Plan = sources.plan
         self._past = past
-        self._judge = Judge(sources.plan, sources.listed)
         self._running = read_running(sources.place, sources.holder)
         stopped = sources.journaled.stopped
         #: Why a task cannot run, by name.
@@ -283,11 +279,12 @@ class _Teller:
     def story(self, stem: str) -> FileStory:
         name = stem + self._plan.input_ext
         has_input = stem in self._sources.listed.inputs
-        states = self._states(stem)
+        judged = self._judged(stem)
+        states = judged.states
         in_hand = self._sources.holder is not None and (
             name in self._sources.journaled.in_hand
         )
-        state: str = self._judge.file(states, in_hand=in_hand)
+        state: str = judged.file_state(in_hand=in_hand)
         if state in {FileState.STAGED, FileState.IN_PROGRESS} and not has_input:
             state = GONE
         return FileStory(
@@ -301,11 +298,13 @@ class _Teller:
             ],
         )
 
-    def _states(self, stem: str) -> Mapping[str, TaskState]:
+    def _judged(self, stem: str) -> Judgement:
+        listed = self._sources.listed
         if snakemake_problem(stem) is None:
-            return self._judge.tasks(stem)
+            return judge(self._plan, listed, stem, listed.inputs.get(stem, 0))
         states = {task.name: TaskState.BLOCKED for task in self._plan.tasks}
-        return states | {self._plan.tasks[0].name: TaskState.FAILED}
+        states[self._plan.tasks[0].name] = TaskState.FAILED
+        return Judgement(self._plan, stem, states, frozenset())
 
     def _task(
         self,
@@ -321,8 +320,7 @@ class _Teller:
         if states[task.name] is TaskState.FAILED:
             listed = sources.listed
             failure = as_failure(sources.place, self._plan, task, listed, stem)
-        directory = result_directory(task.name, keep_output=task.keep_output)
-        result = sources.place / directory / (stem + task.output_ext)
+        result = sources.place / task.output(stem)
         has_result = state is StoryState.DONE and os.path.lexists(result)
         return TaskStory(
             name=task.name,
