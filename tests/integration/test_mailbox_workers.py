@@ -18,6 +18,7 @@ _PATH = Path(__file__).parents[1] / "support" / "mailboxes"
 
 #: What has nothing to do with how a worker is reached.
 _APART = {
+    "test_answers_of_a_worker_that_died_are_heard_though_more_is_sent_to_it",
     "test_any_run_directory_serves",
     "test_clients_that_start_at_once_share_one_host",
     "test_command_of_a_task_leaves_its_loggers_alone",

@@ -1,14 +1,19 @@
 """What happens to files when workers, hosts, clients or Snakemake are killed."""
 
+import asyncio
 import contextlib
 import os
+import select
 import signal
 from pathlib import Path
 
 import pytest
-from runs import finish, wait_until
+from runs import DEADLINE_S, finish, wait_until
 
+from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers import client as thin_client
+from tigerflow.workers.dispatch.local import LocalLauncher
+from tigerflow.workers.protocol import Answer, Fate, FileRequest, Ready
 
 #: `run` of a file named `wait…` never ends; each step is noted.
 WAITING = """
@@ -81,6 +86,48 @@ def test_what_a_killed_worker_wrote_under_other_names_is_removed(world):
     """)
     assert run.process("poison")[0] == 1
     assert run.names() == ["poison.err"]
+
+
+def test_answers_of_a_worker_that_died_are_heard_though_more_is_sent_to_it(world):
+    run = world.run()
+    run.add_task("""
+        class Work(LocalTask):
+            def run(context, input_file, output_file):
+                if input_file.stem == "poison":
+                    os.kill(os.getpid(), 9)
+                output_file.touch()
+    """)
+    (run.path / "work").mkdir()
+    (run.path / "a.in").touch()
+    told = run.path / ".tigerflow" / "workflow" / "tasks" / "work.json"
+    launcher = LocalLauncher(
+        WorkerTask.from_json(told.read_text()), run.path, run.path / "alive"
+    )
+
+    def request(number, stem):
+        paths = (f"{stem}.in", f"work/{stem}.out", f"work/{stem}.err")
+        return FileRequest(number, *paths, more=False)
+
+    async def talk():
+        link = await launcher.launch()
+        link.send(request(1, "a"))
+        end = os.pidfd_open(link.pid)
+        link.send(request(2, "poison"))
+        # A loop that is late: meanwhile, it hears nothing.
+        assert select.select([end], [], [], DEADLINE_S)[0]
+        os.close(end)
+        link.send(request(3, "next"))
+        ending = asyncio.create_task(link.wait())
+        heard = [message async for message in link.receive()]
+        how = (await ending).how
+        link.remove_temporaries(run.path / "work")
+        return heard, how
+
+    (ready, answer), how = asyncio.run(talk())
+    assert isinstance(ready, Ready)
+    assert isinstance(answer, Answer)
+    assert (answer.id, answer.fate) == (1, Fate.DONE)
+    assert how == "was killed by signal 9 (SIGKILL)"
 
 
 def test_files_that_wait_while_the_worker_is_killed_get_a_fresh_one(world):

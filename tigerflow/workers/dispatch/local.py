@@ -83,9 +83,9 @@ class LocalLauncher:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with append_to(self._log) as log:
             log_start = log.tell()
-            process, connection = await self._start(log)
-        streams = await asyncio.open_connection(sock=connection, limit=LINE_LIMIT)
-        link = ProcessLink(process, *streams, self._log, log_start)
+            process, ours, theirs = await self._start(log)
+        streams = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
+        link = ProcessLink(process, streams, theirs, self._log, log_start)
         link.send(self._task)
         return link
 
@@ -98,14 +98,14 @@ class LocalLauncher:
 
     async def _start(
         self, log: BinaryIO
-    ) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    ) -> tuple[asyncio.subprocess.Process, socket.socket, socket.socket]:
         ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                return await self._spawn(log, theirs.fileno()), ours
-            except (OSError, RuntimeError):
-                ours.close()
-                raise
+        try:
+            return await self._spawn(log, theirs.fileno()), ours, theirs
+        except (OSError, RuntimeError):
+            ours.close()
+            theirs.close()
+            raise
 
     async def _spawn(
         self,
@@ -144,15 +144,19 @@ class ProcessLink:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        answers: asyncio.StreamReader,
-        requests: asyncio.StreamWriter,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        theirs: socket.socket,
         log: Path,
         log_start: int,
     ) -> None:
-        """Talk to `process` by the two streams; its prints go to the end of `log`."""
+        """Talk to `process` by the two streams; its prints go to the end of `log`.
+
+        Their other end, `theirs`, stays open here as well: asyncio reads no more, not
+        even what is there, once it has written to one that is closed.
+        """
         self._process = process
-        self._answers = answers
-        self._requests = requests
+        self._answers, self._requests = streams
+        self._theirs = theirs
         self._heard = asyncio.Event()
         self.log = log
         self.log_start = log_start
@@ -169,10 +173,8 @@ class ProcessLink:
     async def receive(self) -> AsyncIterator[Message]:
         """Yield what the worker says, until it can say no more."""
         try:
-            # It is reset when the worker dies with requests unread.
-            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-                async for line in self._answers:
-                    yield decode(line)
+            async for line in self._answers:
+                yield decode(line)
         finally:
             self._heard.set()
 
@@ -191,9 +193,12 @@ class ProcessLink:
         code = await self._process.wait()
         # What the task started and did not end goes with it.
         self.kill()
+        # What it said is there, and this the end of it.
+        self._theirs.shutdown(socket.SHUT_WR)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._heard.wait(), LAST_WORDS_S)
         self._requests.close()
+        self._theirs.close()
         return ending_of(code)
 
     async def gone(self) -> None:
