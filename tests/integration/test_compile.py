@@ -14,7 +14,8 @@ from golden_cases import CASES, load_case
 from pipelines import write_pipeline, write_project
 
 from tigerflow.compiler import directory as compiler
-from tigerflow.compiler.directory import compile_workflow, write_workflow
+from tigerflow.compiler.compiled import compile_workflow
+from tigerflow.compiler.workflow_directory import write_workflow
 from tigerflow.pipeline.spec import load_pipeline
 
 BIN = Path(sys.executable).parent

@@ -147,7 +147,7 @@ def test_names_with_dots_and_files_that_fail_twice_are_counted_once(flow):
 IDLE = """
 import sys
 from pathlib import Path
-from tigerflow.compiler.directory import compile_workflow
+from tigerflow.compiler.compiled import compile_workflow
 from tigerflow.log import configure
 from tigerflow.service.options import RunnerOptions
 from tigerflow.pipeline.spec import load_pipeline

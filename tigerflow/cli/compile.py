@@ -9,13 +9,9 @@ import typer
 from tigerflow.cli._completion import complete_pipeline
 from tigerflow.cli._errors import report_errors
 from tigerflow.cli.check import show_tasks
-from tigerflow.compiler.directory import (
-    Workflow,
-    check_workflow,
-    compile_workflow,
-    write_workflow,
-)
+from tigerflow.compiler.compiled import Workflow, compile_workflow
 from tigerflow.compiler.texts import SLURM, WORKERS_STAY
+from tigerflow.compiler.workflow_directory import check_workflow, write_workflow
 from tigerflow.engine.rehearsal import rehearse
 from tigerflow.pipeline.spec import PipelineDraft, read_pipeline
 from tigerflow.unmatched import unmatched

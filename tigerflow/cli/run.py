@@ -20,7 +20,7 @@ from tigerflow.cli._profile import WorkersProfile, check_profile
 from tigerflow.cli._progress import View
 from tigerflow.cli._settings import load_settings
 from tigerflow.cli._signs import signs_for
-from tigerflow.compiler.directory import compile_workflow
+from tigerflow.compiler.compiled import compile_workflow
 from tigerflow.compiler.environments import check_environments
 from tigerflow.errors import (
     ExitCode,

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tigerflow.compiler.directory import write_workers
+from tigerflow.compiler.workflow_directory import write_workers
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import SILENT, Submitter
 from tigerflow.errors import RehearsalError

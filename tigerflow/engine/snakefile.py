@@ -230,10 +230,8 @@ def stop_workers() -> None:
 
 def compile_and_find(config: Mapping[str, Any]) -> str:
     """Compile the pipeline that the config names; return the Snakefile's path."""
-    from tigerflow.compiler.directory import (  # noqa: PLC0415 -- only this way of use needs it
-        compile_workflow,
-        write_workflow,
-    )
+    from tigerflow.compiler.compiled import compile_workflow  # noqa: PLC0415 -- only this way of use needs it
+    from tigerflow.compiler.workflow_directory import write_workflow  # noqa: PLC0415 -- only this way of use needs it
     from tigerflow.pipeline.spec import load_pipeline  # noqa: PLC0415
 
     try:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tigerflow.errors import TaskLoadError, did_you_mean
-from tigerflow.pipeline import graph
 from tigerflow.pipeline.document import Document, Place, read_document
 from tigerflow.pipeline.kind_mismatch import kind_mistake
 from tigerflow.pipeline.mistakes import Mistakes, shown
@@ -20,7 +19,7 @@ from tigerflow.pipeline.software import (
     located,
 )
 from tigerflow.pipeline.staging import Staging
-from tigerflow.pipeline.tree import check_tree
+from tigerflow.pipeline.tree import check_tree, order
 from tigerflow.rundir.plan import Plan, PlannedTask
 from tigerflow.tasks.describe import TaskDescription
 from tigerflow.tasks.fields import ParamText
@@ -120,7 +119,7 @@ class PipelineDraft:
         parents = {name: task.spec.depends_on for name, task in tasks.items()}
         return Pipeline(
             path=self.path,
-            tasks=tuple(tasks[name] for name in graph.order(parents)),
+            tasks=tuple(tasks[name] for name in order(parents)),
             staging=self.staging,
             warnings=self.mistakes.warnings,
         )

@@ -1,12 +1,14 @@
-"""Whether the tasks of a pipeline file form a tree that files can go through."""
+"""The tree of tasks: each depends on one other, or on the input directory."""
 
 import keyword
 from collections.abc import Mapping, Sequence
 
 from tigerflow.errors import did_you_mean
-from tigerflow.pipeline import graph
 from tigerflow.pipeline.mistakes import Mistakes
 from tigerflow.pipeline.reading import ReadTask
+
+#: Task -> the task that it depends on, or None.
+Parents = Mapping[str, str | None]
 
 
 def rule_name(task_name: str) -> str:
@@ -77,7 +79,39 @@ def _check_cycles(mistakes: Mistakes, by_name: Mapping[str, ReadTask]) -> None:
         name: task.draft.depends_on if task.draft.depends_on in by_name else None
         for name, task in by_name.items()
     }
-    for cycle in graph.find_cycles(parents):
+    for cycle in find_cycles(parents):
         place = by_name[cycle[0]].place
         sentence = f"the tasks depend on each other: {' -> '.join(cycle)}"
         mistakes.add((*place, "depends_on"), sentence)
+
+
+def order(parents: Parents) -> tuple[str, ...]:
+    """Return the tasks so that each comes after its parent, else as given.
+
+    `parents` has no cycle and names only tasks.
+    """
+    ordered: dict[str, None] = {}
+    for name in parents:
+        waiting = []
+        each: str | None = name
+        while each is not None and each not in ordered:
+            waiting.append(each)
+            each = parents[each]
+        ordered.update(dict.fromkeys(reversed(waiting)))
+    return tuple(ordered)
+
+
+def find_cycles(parents: Parents) -> tuple[tuple[str, ...], ...]:
+    """Return the tasks of each cycle, its first again at the end."""
+    cycles: list[tuple[str, ...]] = []
+    seen: set[str] = set()
+    for start in parents:
+        path: list[str] = []
+        each: str | None = start
+        while each is not None and each not in seen:
+            seen.add(each)
+            path.append(each)
+            each = parents.get(each)
+        if each in path:
+            cycles.append((*path[path.index(each) :], each))
+    return tuple(cycles)

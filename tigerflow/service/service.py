@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 
 from tigerflow import __version__
-from tigerflow.compiler.directory import Workflow, protect, write_workflow
+from tigerflow.compiler.compiled import Workflow
 from tigerflow.compiler.rules import limit_name
+from tigerflow.compiler.workflow_directory import protect, write_workflow
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
 from tigerflow.engine.window import WindowRunner

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from tigerflow.compiler.directory import write_workers
 from tigerflow.compiler.worker_tasks import build_worker_task
+from tigerflow.compiler.workflow_directory import write_workers
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
 from tigerflow.errors import (

@@ -1,6 +1,6 @@
 """The tree of tasks."""
 
-from tigerflow.pipeline.graph import find_cycles, order
+from tigerflow.pipeline.tree import find_cycles, order
 
 
 def test_order_puts_parents_first_and_keeps_the_rest():
