@@ -82,6 +82,16 @@ def add_stream(to: "loguru.Logger", stream: TextIO | None) -> None:
     to.add(stream, filter=wanted, **_OPTIONS)
 
 
+def mark_lines(mark: str) -> None:
+    """Put `[mark]` before each message, but for lines that are read by programs."""
+
+    def patch(record: "Record") -> None:
+        if record["level"].name not in _EXTRA_LEVELS:
+            record["message"] = f"[{mark}] {record['message']}"
+
+    logger.configure(patcher=patch)
+
+
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Append all lines to a file too, and the error that ends it, if one does.
@@ -117,4 +127,5 @@ __all__ = [
     "log_file",
     "logger",
     "make_logger",
+    "mark_lines",
 ]

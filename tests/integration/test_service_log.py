@@ -91,6 +91,32 @@ def test_a_failed_file_is_logged_with_the_command_that_tells_its_story(flow):
     assert f"| 1 failed file; `{command}` shows why" in flow.said
 
 
+def test_lines_name_the_worker_where_a_task_has_several(flow):
+    flow.add_module("""
+    class Work(LocalTask):
+        def run(context, input_file, output_file):
+            note(f"at {input_file.stem}")
+            wait_for("go")
+            raise ValueError(input_file.stem)
+    """)
+    flow.write(WORK | {"workers": 2})
+    flow.add_inputs("a", "b")
+    process = flow.watch("--once")
+    wait_until(lambda: len(flow.noted("at")) == 2, "both workers have a file")
+    (flow.root / "go").touch()
+    assert process.wait(DEADLINE_S) == 1
+
+    workers = {event["file"]: event["worker"] for event in flow.events("task_failed")}
+    assert sorted(workers.values()) == [1, 2]
+    log = (flow.out / ".tigerflow" / "logs" / "work.log").read_text()
+    for stem, number in workers.items():
+        failed = f"{stem}.txt failed: ValueError: {stem} (see work/{stem}.err)"
+        assert f"| [work] worker {number}: {failed}" in "\n".join(run_log(flow))
+        line = f"[worker {number}] Failed processing: {stem}.txt: ValueError: {stem}\n"
+        assert line in log
+        assert f"[worker {number}] Setting up task\n" in log
+
+
 def test_a_start_that_finds_all_done_says_so(flow):
     flow.add_inputs("a")
     flow.once()

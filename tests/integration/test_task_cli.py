@@ -362,7 +362,7 @@ def test_embed_and_ingest_pass_embeddings_on_to_a_database(bench):
                 "--max-workers",
                 "Max number of workers for autoscaling [required]",
                 "Number of CPUs per worker [required]",
-                "Memory per worker",
+                "Memory per worker [required]",
                 "Wall time per worker [required]",
                 "Number of GPUs per worker",
                 "Additional Slurm option for workers (repeatable)",

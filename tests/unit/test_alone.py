@@ -67,6 +67,22 @@ def test_all_options_that_cannot_be_are_named():
     assert "Error: --sbatch-option: sbatch option --mem is not accepted" in lines[2]
 
 
+def test_memory_that_no_worker_asks_for_is_none():
+    [task] = one(memory="none", sbatch_option=["--mem-per-cpu=4G"]).tasks
+
+    assert task.spec.worker_resources.memory is None
+
+
+def test_memory_that_is_asked_for_twice_is_refused_with_what_to_write():
+    with pytest.raises(OptionError) as caught:
+        one(memory="4G", sbatch_option=["--mem-per-cpu=4G"])
+
+    assert str(caught.value) == (
+        "--sbatch-option: sbatch option --mem-per-cpu and --memory are both given, so "
+        "give '--memory none', or leave out the sbatch option"
+    )
+
+
 def test_a_setup_command_that_bash_cannot_read_is_named():
     with pytest.raises(OptionError) as caught:
         one(setup_command=["module purge", "echo ("])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tigerflow.errors import NoRunError
-from tigerflow.log import configure, log_file, logger
+from tigerflow.log import METRICS, configure, log_file, logger, mark_lines
 
 
 class Terminal(io.StringIO):
@@ -19,6 +19,7 @@ class Terminal(io.StringIO):
 def _quiet():
     yield
     logger.remove()
+    logger.configure(patcher=lambda _record: None)
 
 
 def timeless(text):
@@ -95,3 +96,17 @@ def test_a_full_disk_takes_no_lines_and_does_no_harm(capsys):
 
     assert "no room for this" in stream.getvalue()
     assert capsys.readouterr().err == ""
+
+
+def test_marked_lines_name_their_worker_but_not_those_for_programs():
+    stream = io.StringIO()
+    configure(stream)
+
+    mark_lines("worker 2")
+    logger.error("Failed: {}", "{x} <red>")
+    logger.log(METRICS, '{"file": 1}')
+
+    assert timeless(stream.getvalue()) == (
+        "TIME | ERROR    | [worker 2] Failed: {x} <red>\nTIME | METRICS  | "
+        '{"file": 1}\n'
+    )

@@ -64,14 +64,7 @@ _KIND_OPTIONS: dict[TaskKind, tuple[Parameter, ...]] = {
             "cpus",
             Annotated[int, typer.Option(min=1, help="Number of CPUs per worker")],
         ),
-        _option(
-            "memory",
-            Annotated[
-                str | None,
-                typer.Option(help="Memory per worker; 0: all of its node"),
-            ],
-            None,
-        ),
+        _option("memory", _text("Memory per worker")),
         _option("time", _text("Wall time per worker")),
         _option(
             "gpus",
@@ -124,6 +117,17 @@ def kind_options(task: type[Task]) -> tuple[Parameter, ...]:
         task.batch_size,
     )
     return (*options, batch_size)
+
+
+def epilog_of(task: type[Task]) -> str | None:
+    """Return what follows the options in the task's help, if anything does."""
+    if task.kind is not TaskKind.SLURM:
+        return None
+    # In the option's own help, it would be pushed apart from the others.
+    return (
+        "--memory: 16G or 512M; 0 for all memory of a node; none to ask for no amount, "
+        "where the cluster has a default or --sbatch-option says how much."
+    )
 
 
 def all_options(task: type[Task]) -> list[Parameter]:

@@ -13,7 +13,7 @@ from tigerflow.cli._help import with_plain_help
 from tigerflow.cli._output import flush_output
 from tigerflow.cli._profile import check_profile
 from tigerflow.cli._settings import load_settings
-from tigerflow.cli._task_options import all_options, kind_options
+from tigerflow.cli._task_options import all_options, epilog_of, kind_options
 from tigerflow.errors import ExitCode
 from tigerflow.files import remove_abandoned_temporaries, remove_temporaries_of
 from tigerflow.log import configure, logger
@@ -80,7 +80,8 @@ def run_task_command(task: type[Task]) -> NoReturn:
     configure()
     with report_errors():
         fields, texts = task.fields(), dict[str, ParamText]()
-        command = build_command(all_options(task), _entry(task, texts))
+        epilog = epilog_of(task)
+        command = build_command(all_options(task), _entry(task, texts), epilog=epilog)
         record_texts(command, fields, texts)
     with_plain_help(command).main(standalone_mode=True)
     sys.exit(ExitCode.DONE)

@@ -15,6 +15,9 @@ from tigerflow.pipeline.staging import Staging
 from tigerflow.tasks.base import Task, TaskKind
 from tigerflow.tasks.fields import ParamText
 
+#: What `--memory`, which is required, has for workers that ask for no amount.
+NO_MEMORY = "none"
+
 #: Options that the command line calls otherwise than a pipeline file.
 _OPTIONS = {
     "sbatch_options": "sbatch_option",
@@ -86,6 +89,8 @@ def pipeline_of_one(
     program = Program.of(task)
     commands = split_commands(options["setup_commands"] or "")
     resources = {key: options[key] for key in ("cpus", "memory", "time", "gpus")}
+    if resources["memory"] == NO_MEMORY:
+        resources["memory"] = None
     values = {
         "name": name,
         "kind": TaskKind.SLURM,
@@ -116,4 +121,6 @@ def _sentence(mistake: Any) -> str:
     reason = str(mistake.get("ctx", {}).get("error", mistake["msg"]))
     # Here, each of these is an option.
     reason = reason.replace("worker_resources.", "--")
+    choice = f"so give '--memory {NO_MEMORY}', or leave out the sbatch option"
+    reason = reason.replace("so keep one", choice)
     return f"--{option}: {reason}"

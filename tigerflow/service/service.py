@@ -331,7 +331,9 @@ class _Recorder:
         )
         self._on_tried(stem, told.name, answer.fate is Fate.DONE)
         if answer.fate is Fate.FAILED:
-            logger.error("[{}] {}", told.name, printable(answer.message))
+            several = told.workers > 1 and answer.worker
+            who = f"worker {answer.worker}: " if several else ""
+            logger.error("[{}] {}{}", told.name, who, printable(answer.message))
 
     def worker_changed(
         self, task: str, worker: int, state: WorkerState, note: str

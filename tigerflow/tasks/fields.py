@@ -83,10 +83,12 @@ def build_command(
     parameters: Iterable[inspect.Parameter],
     function: Callable[..., Any],
     name: str | None = None,
+    epilog: str | None = None,
 ) -> Any:
     """Return the Typer command whose options are `parameters`.
 
-    Its `main(args, standalone_mode=False)` returns what `function` does.
+    Its `main(args, standalone_mode=False)` returns what `function` does. Its help ends
+    with `epilog`.
     """
     parameters = list(parameters)
 
@@ -101,7 +103,7 @@ def build_command(
         pretty_exceptions_enable=False,
         context_settings=HELP_OPTIONS,
     )
-    app.command(name)(command)
+    app.command(name, epilog=epilog)(command)
     return typer.main.get_command(app)
 
 

@@ -46,6 +46,8 @@ class WorkerTask:
     #: Where setup commands and the task start, and where relative paths in params
     #: start; None means `directory`.
     working_dir: str | None = None
+    #: The number of the worker that is told, where several share the task's log.
+    worker: int = 0
 
     @property
     def home(self) -> str:

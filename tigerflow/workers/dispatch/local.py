@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Container, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,6 +50,7 @@ class LocalLauncher:
         self._run_dir = run_dir
         self._alive = alive
         self._closing = asyncio.Event()
+        self._launched = 0
         self._log = RunLayout(run_dir).task_log(task.name)
 
     async def launch(self) -> "ProcessLink":
@@ -86,7 +88,10 @@ class LocalLauncher:
             process, ours, theirs = await self._start(log)
         streams = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         link = ProcessLink(process, streams, theirs, self._log, log_start)
-        link.send(self._task)
+        # As many as the pool has counted: it counts those that are returned.
+        self._launched += 1
+        number = self._launched if self._task.workers > 1 else 0
+        link.send(replace(self._task, worker=number))
         return link
 
     def avoid(self, node: str) -> None:

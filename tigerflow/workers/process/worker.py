@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from tigerflow.errors import StorageError, TigerflowError
 from tigerflow.files import remove_temporaries_of
-from tigerflow.log import configure, logger
+from tigerflow.log import configure, logger, mark_lines
 from tigerflow.naming import printable
 from tigerflow.settings import Settings
 from tigerflow.shortage import is_shortage, start_thread
@@ -326,6 +326,8 @@ def _is_ending(pid: int) -> bool:
 
 def serve_pool(told: WorkerTask, source: PoolSource) -> int:
     """Load the task and serve it; return the exit code. The pool is told all else."""
+    if told.worker:
+        mark_lines(f"worker {told.worker}")
     # After the setup commands, which may have set them.
     default_threads(told.threads)
     try:
