@@ -164,7 +164,7 @@ def test_tasks_are_drawn_as_a_tree_and_nothing_is_written(site):
         "    │       Keep it.",
         "    └── count  local  .txt → .out  1 at a time",
         "        Keep it.",
-        "pipeline.yaml is right: 4 tasks",
+        "pipeline.yaml: no problems found (4 tasks)",
     ]
     assert result.stderr == ""
     assert site.files() == before
@@ -231,7 +231,7 @@ def test_a_slurm_that_does_not_answer_is_no_mistake(site):
     assert "sbatch -A lab" in result.stdout
     assert result.stderr.splitlines()[-1] == (
         "Warning: pipeline.yaml:10: tasks[0].worker_resources: cannot tell whether "
-        "its jobs would be taken: Slurm does not answer here"
+        "its jobs would be accepted: Slurm does not answer here"
     )
 
 
@@ -246,7 +246,7 @@ def test_setup_commands_of_this_host_are_mistakes_those_of_others_may_be(site):
     assert result.stderr.splitlines() == [
         (
             f"Warning: {place.format(9, 0, 1)}'nosuch' is not found "
-            "(on this host; its workers will be on others)"
+            "(on this host; its workers run on others)"
         ),
         (
             f"Warning: {place.format(30, 2, 1)}'nosuch' is not found, "
@@ -284,7 +284,7 @@ def test_doubts_about_a_task_are_told_beside_the_mistakes_of_another(site):
     # The tree would have a hole.
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "pipeline.yaml:7: tasks[0].colour: is not a key here",
+        "pipeline.yaml:7: tasks[0].colour: unknown key",
         "pipeline.yaml:15: tasks[1].setup_commands[0]: 'nosuch' is not found",
     ]
 
@@ -296,7 +296,7 @@ def test_a_command_is_shown_whole_on_a_narrow_terminal(site):
 
     how = {"env": site.environment, "cwd": site.path}
     with terminal(words, columns=70, **how) as shown:
-        shown.until_shown("is right")
+        shown.until_shown("no problems found")
 
     assert (
         "--no-requeue --ntasks=1 --cpus-per-task=4 '--mail-user=a {b}'\r" in shown.raw
@@ -360,8 +360,8 @@ def test_a_profile_for_another_scheduler_is_not_rehearsed(site):
 
     assert result.returncode == 0
     assert result.stderr.splitlines()[-1].endswith(
-        "worker_resources: cannot tell whether its jobs would be taken: the executor "
-        f"of {str(profile.parent)!r} is not slurm, but cluster-generic"
+        "worker_resources: cannot tell whether its jobs would be accepted: the "
+        f"executor of {str(profile.parent)!r} is not slurm, but cluster-generic"
     )
     assert not site.notes.exists()
 
@@ -451,7 +451,7 @@ def test_software_of_workers_elsewhere_may_be_there(site, keys, said):
 
     assert result.returncode == 0
     assert result.stderr.startswith(f"Warning: pipeline.yaml:9: tasks[0].{said}")
-    assert result.stderr.endswith(" (on this host; its workers will be on others)\n")
+    assert result.stderr.endswith(" (on this host; its workers run on others)\n")
 
 
 def test_environment_that_conda_does_not_know_is_a_mistake(site, software):
@@ -482,7 +482,7 @@ def test_software_is_drawn_and_brings_what_comes_after_it(site, software):
         "    envmodules: greeting/1.0",
         "    conda: speech",
         "    $ speak",
-        "pipeline.yaml is right: 1 task",
+        "pipeline.yaml: no problems found (1 task)",
     ]
 
 

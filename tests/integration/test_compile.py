@@ -398,8 +398,8 @@ def test_older_form_is_compiled_with_a_warning(project):
 
     assert result.returncode == 0
     assert result.stderr == (
-        "Warning: pipeline.yaml:7: tasks[0].resources: is the older form; "
-        "write worker_resources, and max_workers beside it\n"
+        "Warning: pipeline.yaml:7: tasks[0].resources: is the old form; "
+        "write worker_resources, with max_workers beside it\n"
         "Warning: pipeline.yaml: staging has no effect in plain Snakemake, "
         "which takes all files at once\n"
     )

@@ -68,7 +68,7 @@ def test_tutorial_can_be_followed_with_nothing_but_its_text(tmp_path: Path) -> N
     )
 
     assert "completion installed in" in printed
-    assert "pipeline.yaml is right: 2 tasks\n" in printed
+    assert "pipeline.yaml: no problems found (2 tasks)\n" in printed
     assert "3 of 3 done" in printed
     assert "ValueError: there is no word in it" in printed
     assert "5 of 5 done" in printed

@@ -58,7 +58,7 @@ def test_page_on_slurm_can_be_followed(
             assert re.fullmatch(r"3 words, GPU \d\n", path.read_text())
     assert len([*(tmp_path / "results" / "label").iterdir()]) == TEXTS
     assert "PARTITION TIMELIMIT GRES" in printed
-    assert "pipeline.yaml is right: 1 task\n" in printed
+    assert "pipeline.yaml: no problems found (1 task)\n" in printed
     assert "Submitted task with Slurm job ID" in printed
     called = notes.read_text().splitlines()
     assert called[:2] == ["module load anaconda3/2024.6", "conda activate speech"]

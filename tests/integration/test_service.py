@@ -414,9 +414,9 @@ CALLABLES = {
     "sys.exit()": "raised SystemExit",
     "return None": "returned None, not a list of paths",
     "return 'a.txt'": "returned 'a.txt', not a list of paths",
-    "return [str(p) for p in paths]": "which it was not offered",
-    "return [[1]]": "returned [1], which it was not offered",
-    "return [pathlib.Path('/etc/passwd')]": "which it was not offered",
+    "return [str(p) for p in paths]": "which is not one of its candidates",
+    "return [[1]]": "returned [1], which is not one of its candidates",
+    "return [pathlib.Path('/etc/passwd')]": "which is not one of its candidates",
     "return paths + paths": "returned a file twice",
 }
 

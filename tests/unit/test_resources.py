@@ -24,8 +24,8 @@ MEMORY_FORMS = (
 )
 GPU_FORMS = "is not a count, TYPE or TYPE:COUNT, such as 2 or a100:2"
 SIGNALS = (
-    "it would end a worker under its file; TIGERFLOW_WORKER_WALL_TIME_GRACE says how "
-    "long before the end of its time a worker stops"
+    "it would end a worker in the middle of a file; TIGERFLOW_WORKER_WALL_TIME_GRACE "
+    "sets how long before its time limit a worker stops"
 )
 LEAVE_OUT_JOB_ID = "Snakemake waits for the job ID that sbatch prints, so leave it out"
 REPLACED = "a worker whose node is lost is replaced by a new one, so leave it out"
@@ -344,7 +344,7 @@ def test_sbatch_options_are_split_into_resources_and_the_rest(elements, expected
         ("--gpus-per-node=1", "use worker_resources.gpus instead"),
         ("--gpus-per-socket=1", "use worker_resources.gpus instead"),
         ("--gpus-per-task=1", "use worker_resources.gpus instead"),
-        ("--job-name=x", "Snakemake finds its jobs by it, so leave it out"),
+        ("--job-name=x", "Snakemake finds its jobs by their name, so leave it out"),
         ("--mem=1G", "use worker_resources.memory instead"),
         ("--mem 0", "use worker_resources.memory instead"),
         ("--nodes=2", ONE_TASK),
@@ -392,7 +392,10 @@ def test_sbatch_options_are_refused_when_others_set_them(element, expected):
         ("#SBATCH -q a", f"'#SBATCH' {NO_OPTION}"),
         ("", f"'' {NO_OPTION}"),
         ("  ", f"'' {NO_OPTION}"),
-        ("-q 'a", """sbatch option "-q 'a" has an open quote or a last backslash"""),
+        (
+            "-q 'a",
+            """sbatch option "-q 'a" has an unclosed quote or ends in a backslash""",
+        ),
         ("-H foo", "sbatch option -H takes no value, but has 'foo'"),
         ("-W now", "sbatch option -W takes no value, but has 'now'"),
         ("-Hp gpu", "sbatch option -H takes no value, but has 'p'"),

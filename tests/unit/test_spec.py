@@ -191,7 +191,7 @@ def test_all_mistakes_are_told_at_once_in_order_of_the_file(mistakes):
             "(kinds: local, local_async, slurm); did you mean 'local'?"
         ),
         (
-            "pipeline.yaml:10: tasks[1].ouput_ext: is not a key here; "
+            "pipeline.yaml:10: tasks[1].ouput_ext: unknown key; "
             "did you mean 'output_ext'?"
         ),
         f"pipeline.yaml:12: tasks[1].params.number: {reason('number', 'many')}",
@@ -212,10 +212,10 @@ def test_all_mistakes_are_told_at_once_in_order_of_the_file(mistakes):
             "LocalTask; write 'kind: local', or derive Upper from LocalAsyncTask"
         ),
         (
-            "pipeline.yaml:27: tasks[4].input_ext: '.json' is not what 'embed' makes; "
-            "its output_ext is '.out'"
+            "pipeline.yaml:27: tasks[4].input_ext: '.json' does not match the "
+            "output_ext of 'embed', which is '.out'"
         ),
-        "pipeline.yaml:28: stagin: is not a key here; did you mean 'staging'?",
+        "pipeline.yaml:28: stagin: unknown key; did you mean 'staging'?",
     ]
 
 
@@ -224,7 +224,9 @@ def test_all_mistakes_are_told_at_once_in_order_of_the_file(mistakes):
     ["", "# nothing yet\n", "just a text", "[]", "{}", "- name: a\n", "null", "42"],
 )
 def test_file_without_a_mapping_says_what_is_expected(mistakes, text):
-    assert mistakes(text) == ["pipeline.yaml:1: expected a mapping with 'tasks'"]
+    assert mistakes(text) == [
+        "pipeline.yaml:1: expected a mapping with the key 'tasks'"
+    ]
 
 
 @pytest.mark.parametrize("tasks", ["", "[]", "{}", "a", "{name: a}", "3"])
@@ -244,8 +246,8 @@ def test_file_without_tasks_says_what_is_expected(mistakes):
     ("changes", "expected"),
     [
         ({"name": None}, "2: tasks[0].name: is required"),
-        ({"name": "12"}, "2: tasks[0].name: expected a text, found 12"),
-        ({"name": "[a]"}, "2: tasks[0].name: expected a text, found a list"),
+        ({"name": "12"}, "2: tasks[0].name: expected text, found 12"),
+        ({"name": "[a]"}, "2: tasks[0].name: expected text, found a list"),
         (
             {"name": "'a b'"},
             (
@@ -277,7 +279,7 @@ def test_file_without_tasks_says_what_is_expected(mistakes):
         ),
         ({"module": None}, "2: tasks[0].module: is required"),
         ({"module": "''"}, "4: tasks[0].module: must not be empty"),
-        ({"module": ""}, "4: tasks[0].module: expected a text, found nothing"),
+        ({"module": ""}, "4: tasks[0].module: expected text, found nothing"),
         ({"input_ext": None}, "2: tasks[0].input_ext: is required"),
         (
             {"input_ext": ".ERR"},
@@ -312,7 +314,7 @@ def test_file_without_tasks_says_what_is_expected(mistakes):
         ),
         (
             {"setup_commands": "[a, 3]"},
-            "6: tasks[0].setup_commands[1]: expected a text, found 3",
+            "6: tasks[0].setup_commands[1]: expected text, found 3",
         ),
         (
             {"setup_commands": "[ls, 'echo \"']"},
@@ -337,7 +339,7 @@ def test_file_without_tasks_says_what_is_expected(mistakes):
         ),
         (
             {"depends_on": "[a, b]"},
-            "6: tasks[0].depends_on: expected a text, found a list",
+            "6: tasks[0].depends_on: expected text, found a list",
         ),
         ({"depends_on": "b"}, "6: tasks[0].depends_on: 'b' is not a task"),
         (
@@ -346,22 +348,22 @@ def test_file_without_tasks_says_what_is_expected(mistakes):
         ),
         (
             {"inputext": ".txt"},
-            "6: tasks[0].inputext: is not a key here; did you mean 'input_ext'?",
+            "6: tasks[0].inputext: unknown key; did you mean 'input_ext'?",
         ),
-        ({"colour": "red"}, "6: tasks[0].colour: is not a key here"),
+        ({"colour": "red"}, "6: tasks[0].colour: unknown key"),
         (
             {"concurrency_limit": "3"},
-            "6: tasks[0].concurrency_limit: goes with kind: local_async only",
+            "6: tasks[0].concurrency_limit: is only for tasks of kind local_async",
         ),
         (
             {"max_workers": "3"},
-            "6: tasks[0].max_workers: goes with kind: slurm only",
+            "6: tasks[0].max_workers: is only for tasks of kind slurm",
         ),
         (
             {"worker_resources": "{}"},
-            "6: tasks[0].worker_resources: goes with kind: slurm only",
+            "6: tasks[0].worker_resources: is only for tasks of kind slurm",
         ),
-        ({"staging": "{}"}, "6: tasks[0].staging: is not a key here"),
+        ({"staging": "{}"}, "6: tasks[0].staging: unknown key"),
     ],
 )
 def test_mistake_of_a_key_is_told_with_its_line(mistakes, changes, expected):
@@ -468,14 +470,14 @@ def test_concurrency_limit_is_a_number_of_at_least_one(mistakes, limit, expected
             "cpus: 2\n      max_workers: 3",
             (
                 "9: tasks[0].worker_resources.max_workers: "
-                "goes beside worker_resources, not into it"
+                "belongs beside worker_resources, not in it"
             ),
         ),
         (
             "cpus: 2",
             "cpus: 2\n      partition: gpu",
             (
-                "9: tasks[0].worker_resources.partition: is an option of sbatch; write "
+                "9: tasks[0].worker_resources.partition: is an sbatch option; write "
                 "'sbatch_options: [--partition=NAME]' in worker_resources"
             ),
         ),
@@ -483,27 +485,24 @@ def test_concurrency_limit_is_a_number_of_at_least_one(mistakes, limit, expected
             "    max_workers: 3\n",
             "    max_workers: 3\n    account: lab\n",
             (
-                "7: tasks[0].account: is an option of sbatch; write "
+                "7: tasks[0].account: is an sbatch option; write "
                 "'sbatch_options: [--account=NAME]' in worker_resources"
             ),
         ),
         (
             "cpus: 2",
             "cpus: 2\n      memry: 3",
-            (
-                "9: tasks[0].worker_resources.memry: is not a key here; "
-                "did you mean 'memory'?"
-            ),
+            ("9: tasks[0].worker_resources.memry: unknown key; did you mean 'memory'?"),
         ),
         (
             "    max_workers: 3\n",
             "    max_workers: 3\n    memory: 1G\n",
-            "7: tasks[0].memory: goes into worker_resources",
+            "7: tasks[0].memory: belongs in worker_resources",
         ),
         (
             "    max_workers: 3\n",
             "    max_workers: 3\n    concurrency_limit: 2\n",
-            "7: tasks[0].concurrency_limit: goes with kind: local_async only",
+            "7: tasks[0].concurrency_limit: is only for tasks of kind local_async",
         ),
         (
             "module: pipelines:Train",
@@ -536,7 +535,7 @@ def test_cpus_may_be_written_in_any_form_of_a_whole_number(load, written, expect
 def test_more_workers_in_a_job_than_there_may_be_are_warned_of(load):
     text = SLURM.replace("max_workers: 3", "max_workers: 3\n    workers_per_job: 4")
     assert [line.partition(": ")[2] for line in load(text).warnings] == [
-        "tasks[0].workers_per_job: a job has 3 workers, as max_workers says"
+        "tasks[0].workers_per_job: a job has only 3 workers, the task's max_workers"
     ]
     assert load(text.replace("job: 4", "job: 3")).warnings == ()
 
@@ -553,8 +552,8 @@ def test_older_resources_are_understood_with_a_warning(load, tmp_path):
     assert (spec.max_workers, spec.worker_resources.cpus) == (3, 2)
     assert pipeline.warnings == (
         (
-            f"{tmp_path / 'pipeline.yaml'}:6: tasks[0].resources: is the older form; "
-            "write worker_resources, and max_workers beside it"
+            f"{tmp_path / 'pipeline.yaml'}:6: tasks[0].resources: is the old form; "
+            "write worker_resources, with max_workers beside it"
         ),
     )
 
@@ -609,10 +608,7 @@ def test_a_key_for_an_anchor_that_begins_otherwise_is_told_its_name(mistakes):
     text = f"{one_task()}common: &common {{keep_output: false}}\n"
 
     assert mistakes(text) == [
-        (
-            "pipeline.yaml:6: common: is not a key here; for a YAML anchor, name it "
-            "'x-common'"
-        )
+        ("pipeline.yaml:6: common: unknown key; for a YAML anchor, name it 'x-common'")
     ]
 
 
@@ -637,7 +633,7 @@ def test_names_that_are_there_twice_are_refused(mistakes):
         tasks:
           - {name: a, kind: local, module: pipelines:Upper, input_ext: .txt}
           - {name: a, kind: local, module: pipelines:Upper, input_ext: .txt}
-        """) == ["pipeline.yaml:3: tasks[1].name: 'a' is there twice"]
+        """) == ["pipeline.yaml:3: tasks[1].name: another task is named 'a', too"]
 
 
 @pytest.mark.parametrize(
@@ -654,7 +650,7 @@ def test_names_that_give_one_rule_are_refused(mistakes, first, second):
     assert mistakes(text) == [
         (
             f"pipeline.yaml:3: tasks[1].name: {second!r} and {first!r} "
-            "give the same rule name"
+            "have the same rule name"
         ),
     ]
 
@@ -869,8 +865,8 @@ def test_key_given_twice_is_a_mistake(mistakes):
     [
         ("[]", "6: staging: expected a mapping, found a list"),
         ("{steps: 3}", "6: staging.steps: expected a list, found 3"),
-        ("{step: []}", "6: staging.step: is not a key here; did you mean 'steps'?"),
-        ("{max_workers: 3}", "6: staging.max_workers: is not a key here"),
+        ("{step: []}", "6: staging.step: unknown key; did you mean 'steps'?"),
+        ("{max_workers: 3}", "6: staging.max_workers: unknown key"),
         ("{steps: [a]}", "6: staging.steps[0]: expected a mapping, found 'a'"),
         ("{steps: [{count: 3}]}", "6: staging.steps[0]: has no 'kind'"),
         (
@@ -888,7 +884,7 @@ def test_key_given_twice_is_a_mistake(mistakes):
         ),
         (
             "{steps: [{kind: min_size, byte: 3, bytes: 3}]}",
-            "6: staging.steps[0].byte: is not a key here; did you mean 'bytes'?",
+            "6: staging.steps[0].byte: unknown key; did you mean 'bytes'?",
         ),
         (
             "{steps: [{kind: min_age, seconds: 0}]}",
@@ -967,7 +963,7 @@ def test_timeout_and_workers_are_read(load):
 
 #: More than a file name may have.
 LONG = 300 * "x"
-NO_SOFTWARE = "must be a name or a path without spaces, quotes and braces"
+NO_SOFTWARE = "must be a name or a path without spaces, quotes or braces"
 
 
 @pytest.mark.parametrize(
@@ -975,19 +971,25 @@ NO_SOFTWARE = "must be a name or a path without spaces, quotes and braces"
     [
         ({"conda": "envs/none"}, "conda: 'envs/none' is not a directory"),
         ({"conda": "none.yaml"}, "conda: 'none.yaml' is not a file"),
-        ({"container": "none.sif"}, "container: 'none.sif' is not there"),
+        ({"container": "none.sif"}, "container: 'none.sif' does not exist"),
         ({"conda": f"{LONG}/"}, f"conda: '{LONG}/' is not a directory"),
         ({"conda": f"{LONG}.yaml"}, f"conda: '{LONG}.yaml' is not a file"),
-        ({"container": f"{LONG}.sif"}, f"container: '{LONG}.sif' is not there"),
+        ({"container": f"{LONG}.sif"}, f"container: '{LONG}.sif' does not exist"),
         ({"conda": "a b"}, f"conda: 'a b' {NO_SOFTWARE}"),
         ({"container": "a://{}"}, f"container: 'a://{{}}' {NO_SOFTWARE}"),
         (
             {"envmodules": "[cuda/12, a;b]"},
-            "envmodules[1]: 'a;b' is not the name of a module, such as ffmpeg/6.0",
+            (
+                "envmodules[1]: 'a;b' is not the name of an environment module, "
+                "such as ffmpeg/6.0"
+            ),
         ),
         (
             {"conda": "x", "container": "docker://y"},
-            "container: does not go with conda; have the environment in the image",
+            (
+                "container: cannot be combined with conda; put the environment into "
+                "the image"
+            ),
         ),
     ],
 )
@@ -1037,7 +1039,7 @@ def test_batch_size_is_that_of_the_file_or_of_the_class(load):
 def test_batch_size_is_for_tasks_that_have_batches(mistakes):
     [line] = mistakes(one_task(batch_size=3))
     assert line == (
-        "pipeline.yaml:6: tasks[0].batch_size: is for tasks with run_batch, "
+        "pipeline.yaml:6: tasks[0].batch_size: is only for tasks with run_batch, "
         "which Upper does not have"
     )
 

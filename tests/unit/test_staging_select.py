@@ -114,11 +114,11 @@ def test_generator_that_raises_is_named(select, tmp_path, monkeypatch):
         ("raise SystemExit(0)", "raised SystemExit: 0"),
         ("return None", "returned None, not a list of paths"),
         ("return 'b.txt'", "returned 'b.txt', not a list"),
-        ("return [str(p) for p in paths]", "which it was not offered"),
-        ("return [[]]", r"returned \[\], which it was not offered"),
-        ("return [paths[0].parent / 'z']", "which it was not offered"),
+        ("return [str(p) for p in paths]", "which is not one of its candidates"),
+        ("return [[]]", r"returned \[\], which is not one of its candidates"),
+        ("return [paths[0].parent / 'z']", "which is not one of its candidates"),
         ("return paths + paths", "returned a file twice"),
-        ("paths.clear(); return [1]", "returned 1, which it was not offered"),
+        ("paths.clear(); return [1]", "returned 1, which is not one of its candidates"),
     ],
 )
 def test_callable_that_misbehaves_is_named(select, tmp_path, monkeypatch, body, reason):

@@ -48,7 +48,7 @@ def check_command(
         draft.mistakes.raise_any()
         count = len(draft.tasks)
         tasks = f"{count} task{'s' if count > 1 else ''}"
-        typer.echo(f"{pipeline} is right: {tasks}")
+        typer.echo(f"{pipeline}: no problems found ({tasks})")
 
 
 def show_tasks(
@@ -62,7 +62,7 @@ def show_tasks(
             continue
         what = "its jobs would be refused"
         if rehearsal.is_accepted is None:
-            what = "cannot tell whether its jobs would be taken"
+            what = "cannot tell whether its jobs would be accepted"
         draft.mistakes.note(
             (*place, "worker_resources"),
             f"{what}: {rehearsal.verdict}",

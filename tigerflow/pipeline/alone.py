@@ -1,4 +1,4 @@
-"""A Slurm task that runs by itself, as a pipeline of one."""
+"""A Slurm task that runs by itself, as a pipeline of one task."""
 
 import sys
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from tigerflow.pipeline.staging import Staging
 from tigerflow.tasks.base import Task, TaskKind
 from tigerflow.tasks.fields import ParamText
 
-#: What `--memory`, which is required, has for workers that ask for no amount.
+#: The value of `--memory`, a required option, for workers that request no amount.
 NO_MEMORY = "none"
 
-#: Options that the command line calls otherwise than a pipeline file.
+#: Key in a pipeline file -> option with another name on the command line.
 _OPTIONS = {
     "sbatch_options": "sbatch_option",
     "setup_commands": "setup_command",
@@ -31,20 +31,20 @@ class Program:
 
     #: A file or an import path, with `:Class`.
     module: str
-    #: Stands where its pipeline file would.
+    #: A path in the place of a pipeline file's.
     path: Path
 
     @classmethod
     def of(cls, task: type[Task]) -> "Program":
-        """Find the class.
+        """Find a class.
 
         Raises:
-            TaskDefinitionError: no other process could import it.
+            TaskDefinitionError: other processes cannot import it.
         """
         name = task.__module__
         module = sys.modules.get(name)
         if getattr(module, task.__name__, None) is not task:
-            msg = f"Task {task.__name__} must be defined at the top of its module"
+            msg = f"Task {task.__name__} must be defined at the top level of its module"
             raise TaskDefinitionError(msg)
         file = Path(getattr(module, "__file__", None) or "-")
         if name == "__main__":
@@ -52,7 +52,7 @@ class Program:
             if spec is None:
                 return cls(_in_file(task, file.resolve()), file.resolve())
             name = spec.name
-        # As this process has found it.
+        # The same import path as in this process.
         return cls(
             f"{name}:{task.__name__}", Path(sys.path[0] or ".").absolute() / name
         )
@@ -60,7 +60,7 @@ class Program:
 
 def _in_file(task: type[Task], file: Path) -> str:
     if file.suffix != ".py":
-        msg = f"Task {task.__name__} must be in a '.py' file, for workers to import it"
+        msg = f"Task {task.__name__} must be in a '.py' file that workers can import"
         raise TaskDefinitionError(msg)
     return f"{file}:{task.__name__}"
 
@@ -72,19 +72,20 @@ def pipeline_of_one(
     options: Mapping[str, Any],
     params: Mapping[str, ParamText],
 ) -> Pipeline:
-    """Return a Slurm task by itself as a pipeline.
+    """Return a pipeline that has only a Slurm task which runs by itself.
+
+    So its options are checked as those of a pipeline file, with the same messages.
 
     Args:
         task: the class.
-        name: that of the task, which it need not share with the class.
-        extensions: of inputs and outputs.
-        options: those of the kind, from the command line.
-        params: the texts of the task's own, by field name.
+        name: name of the task, which may differ from that of the class.
+        extensions: extension of the inputs, and of the outputs.
+        options: the options of Slurm tasks, from the command line.
+        params: texts of the task's params, by field name.
 
     Raises:
-        OptionError: some of the options cannot be, with the sentences that they have in
-            a pipeline file.
-        TaskDefinitionError: no worker could import the class.
+        OptionError: some options are wrong; it has a sentence for each.
+        TaskDefinitionError: workers cannot import the class.
     """
     program = Program.of(task)
     commands = split_commands(options["setup_commands"] or "")
@@ -119,7 +120,7 @@ def _sentence(mistake: Any) -> str:
     key = next(key for key in reversed(mistake["loc"]) if isinstance(key, str))
     option = _OPTIONS.get(key, key).replace("_", "-")
     reason = str(mistake.get("ctx", {}).get("error", mistake["msg"]))
-    # Here, each of these is an option.
+    # On the command line, these are options.
     reason = reason.replace("worker_resources.", "--")
     choice = f"so give '--memory {NO_MEMORY}', or leave out the sbatch option"
     reason = reason.replace("so keep one", choice)

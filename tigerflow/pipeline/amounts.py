@@ -16,9 +16,9 @@ _GPUS = re.compile(r"(?a)(\d+)|(?!gpu(:|$))(?=.*[A-Za-z])(\w[\w.-]*)(?::(\d+))?"
 
 
 def parse_memory_mb(text: str | int) -> int:
-    """Return sbatch(1)'s `--mem` in MB of 1024**2 bytes, rounded up.
+    """Convert sbatch(1)'s `--mem` to MB of 1024**2 bytes, rounded up.
 
-    0 is all memory of a node.
+    0 means all memory of a node.
     """
     match = _MEMORY.fullmatch(str(text).strip())
     if match is None:
@@ -32,7 +32,7 @@ def parse_memory_mb(text: str | int) -> int:
 
 
 def parse_time_minutes(text: str | int) -> int:
-    """Return sbatch(1)'s `--time` in minutes, rounded up as Slurm does."""
+    """Convert sbatch(1)'s `--time` to minutes, rounded up as Slurm does."""
     stripped = str(text).strip()
     if stripped.upper() in {"-1", "INFINITE", "UNLIMITED"}:
         message = (
@@ -61,7 +61,7 @@ def parse_time_minutes(text: str | int) -> int:
 
 
 def parse_gpus(value: int | str) -> tuple[str | None, int]:
-    """Return the GPU type, `None` for any, and the count; 0 means no GPU."""
+    """Return the type of GPU (None for any type) and the count (0 for no GPU)."""
     match = None if isinstance(value, bool) else _GPUS.fullmatch(str(value).strip())
     if match is not None and match[1] is not None:
         return None, int(match[1])

@@ -1,8 +1,8 @@
-"""A YAML file as plain values that know the line and the text they were written with.
+"""A YAML file as plain values, with the line and the original text of each.
 
-The values follow YAML 1.2's core schema as far as people notice: `12:00:00` is a text
-and not the number 43200, `no` is a text and not False. Numbers and booleans keep their
-text beside their value, so that `1.10` can be the version that it was meant to be.
+Values follow YAML 1.2's core schema where it matters to users: `12:00:00` is text and
+not the number 43200, and `no` is text and not False. The original text of numbers and
+booleans is kept, so that `1.10` can be a version.
 """
 
 import re
@@ -17,7 +17,7 @@ from tigerflow.errors import PipelineError
 #: Keys and indices from the top: ("tasks", 2, "params").
 Place = tuple[str | int, ...]
 
-#: A few lines of aliases can stand for billions of values.
+#: The most values in a file: a few lines of aliases can expand to billions.
 MAX_VALUES = 100_000
 
 _INTEGER = "tag:yaml.org,2002:int"
@@ -27,7 +27,7 @@ _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-# Hexadecimal and octal numbers, infinities and no number.
+# Prefixes of hexadecimal and octal numbers, infinities and NaN.
 _YAML_ONLY = ("0x", "0o", ".inf", "+.inf", "-.inf", ".nan")
 
 
@@ -56,7 +56,7 @@ for _tag, _pattern, _first in (
 
 @dataclass
 class Document:
-    """A YAML file's content and where each part of it stands."""
+    """A YAML file's content, and the place of each part of it."""
 
     path: Path
     data: Any = None
@@ -64,11 +64,11 @@ class Document:
     lines: dict[Place, int] = field(default_factory=dict)
     #: The text of each scalar, as written.
     texts: dict[Place, str | None] = field(default_factory=dict)
-    #: Mistakes of the YAML itself, such as a key given twice.
+    #: Mistakes in the YAML itself, such as a key given twice.
     mistakes: list[tuple[Place, str]] = field(default_factory=list)
 
     def line(self, place: Place) -> int:
-        """Return the line of `place`, or of the nearest part around it."""
+        """Return the line of `place`, or of the nearest part that contains it."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
@@ -87,7 +87,7 @@ def read_document(path: Path) -> Document:
     """Read a YAML file.
 
     Raises:
-        PipelineError: it is not there, not text, or not YAML; with line and reason.
+        PipelineError: it cannot be read, or is not YAML; with line and reason.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def _located(path: Path, error: yaml.MarkedYAMLError) -> str:
 
 
 class _Reader:
-    """Turns the nodes of one text into values, and notes where each stands."""
+    """Converts the nodes of a text into values, and notes the place of each."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._loader = _Loader(text)
@@ -151,7 +151,7 @@ class _Reader:
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         if id(node) not in self._own_keys:
-            # Only the first time: an alias may come back to a flattened node.
+            # Only once: an alias may lead here again, to a node that is flattened.
             own = [key.value for key, _ in node.value if key.tag != _MERGE]
             self._own_keys[id(node)] = own
             self._loader.flatten_mapping(node)
@@ -159,7 +159,7 @@ class _Reader:
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key, str):
-                problem = "a key must be a text, not a list or a mapping"
+                problem = "a key must be text, not a list or a mapping"
                 mark = key_node.start_mark
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
             here = (*place, key)
@@ -171,7 +171,7 @@ class _Reader:
 
 
 def _text(written: str, value: Any) -> str | None:
-    """Return what was written, in words that are not YAML's alone."""
+    """Return the original text, or Python's form of a number that only YAML has."""
     if value is None:
         return None
     if isinstance(value, int | float) and written.lower().startswith(_YAML_ONLY):
@@ -197,6 +197,6 @@ def _number(node: yaml.Node) -> int | float:
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError as error:
         # `!!int x`, or a number of thousands of digits.
-        problem = f"{text[:20]!r} is not a number that can be used"
+        problem = f"{text[:20]!r} is not a valid number"
         mark = node.start_mark
         raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark) from error

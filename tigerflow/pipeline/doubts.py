@@ -1,4 +1,4 @@
-"""What speaks against a task's workers, as far as this machine can tell."""
+"""What may keep a task's workers from starting, as far as this machine can tell."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,25 +18,25 @@ from tigerflow.tasks.shell.environment import (
     look_at_modules,
 )
 
-_ELSEWHERE = " (on this host; its workers will be on others)"
+_ELSEWHERE = " (on this host; its workers run on others)"
 
-# Which output directory is meant, nobody has said.
+# `check` gets no output directory.
 _MADE_LATER = (
-    "its environment is made once for each output directory, before the first run: "
+    "its environment is created once per output directory, before the first run: "
     "tigerflow compile {pipeline} INPUT_DIR OUTPUT_DIR, then snakemake "
     "-s OUTPUT_DIR/.tigerflow/workflow/Snakefile --sdm conda --conda-create-envs-only"
 )
 
 
 def task_doubts(spec: TaskSpec, pipeline: Path) -> Iterator[tuple[Place, str, bool]]:
-    """Yield what would keep a task's workers from starting here.
+    """Yield what would keep a task's workers from starting on this machine.
 
-    Each with its place in the task, and whether that is sure. Its software and its
-    setup commands are looked up in one shell, in the order in which a worker has them.
+    Each doubt is a place in the task, a sentence, and whether it is certain. Software
+    and setup commands are looked up in one shell, in a worker's order.
 
     Args:
         spec: the task.
-        pipeline: the file that it is in.
+        pipeline: path of its pipeline file.
     """
     if isinstance(spec, SlurmTaskSpec):
         time_s = 60 * parse_time_minutes(spec.worker_resources.time)
@@ -55,21 +55,21 @@ def task_doubts(spec: TaskSpec, pipeline: Path) -> Iterator[tuple[Place, str, bo
 def path_doubts(
     task: PipelineTask, pipeline: Path
 ) -> Iterator[tuple[Place, str, bool]]:
-    """Yield what of a task's relative paths may be meant to start elsewhere.
+    """Yield relative paths of a task that the user may expect to start elsewhere.
 
-    As `task_doubts` does.
+    They have the form of those from `task_doubts`, and are never certain.
     """
     directory = pipeline.resolve().parent
-    # A command may go elsewhere before the task starts.
+    # A setup command may change the directory before the task starts.
     for sentence in () if task.spec.setup_commands else task.openings:
         yield ("module",), sentence, False
     for key, value in task.spec.params.items():
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and _is_only_here(text, directory):
                 sentence = (
-                    f"{text!r} is in the current directory, and not in "
-                    f"{str(directory)!r}; relative paths start there, at the "
-                    "pipeline file's directory"
+                    f"{text!r} exists in the current directory, but not in "
+                    f"{str(directory)!r}; relative paths start in the pipeline file's "
+                    "directory"
                 )
                 yield ("params", key), sentence, False
 
@@ -78,7 +78,7 @@ def _is_only_here(text: str, directory: Path) -> bool:
     is_path = "/" in text or Path(text).suffix
     if not is_path or Path(text).is_absolute():
         return False
-    # A text may be no name of a file: too long, or with a null character.
+    # Not every text can be a file name: it may be too long, or have null characters.
     with contextlib.suppress(OSError, ValueError):
         return Path(text).exists() and not (directory / text).exists()
     return False

@@ -1,4 +1,4 @@
-"""What is said when a pipeline file has one kind for a task, and its class another."""
+"""The mistake of a task whose kind in the pipeline file is not that of its class."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ _BASE_CLASSES = {
 def kind_mistake(
     kind: TaskKind, module: str, directory: Path, found: TaskDescription
 ) -> str:
-    """Return the sentence, with what can be done about it.
+    """Return the mistake, with what the user can do about it.
 
-    A class of one's own can be changed, that of a package cannot: but a package may
-    have the same task for the other kind.
+    Users can change their own classes. They cannot change a package's, but the package
+    may have the same task for the other kind.
     """
     sentence = (
         f"is {kind.value!r}, but {found.class_name} is a "

@@ -1,4 +1,4 @@
-"""The mistakes of a pipeline file, each with its line, its place and a sentence."""
+"""Mistakes in a pipeline file, each with its line, its place and a sentence."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from tigerflow.errors import PipelineError, did_you_mean
 from tigerflow.pipeline.document import Document, Place
 
-# What Pydantic finds, in this project's words.
+# Pydantic's types of errors -> our sentences.
 _SENTENCES = {
     "missing": "is required",
     "value_error": "{error}",
@@ -21,7 +21,7 @@ _SENTENCES = {
     "float_parsing": "expected a number, found {found}",
     "bool_type": "expected true or false, found {found}",
     "bool_parsing": "expected true or false, found {found}",
-    "string_type": "expected a text, found {found}",
+    "string_type": "expected text, found {found}",
     "string_too_short": "must not be empty",
     "literal_error": "expected {expected}, found {found}",
     "list_type": "expected a list, found {found}",
@@ -35,10 +35,10 @@ _SENTENCES = {
 
 
 class Mistakes:
-    """What is wrong in one pipeline file, and what is right but old."""
+    """The mistakes and the warnings of one pipeline file."""
 
     def __init__(self, document: Document) -> None:
-        """Start with the mistakes of the YAML itself."""
+        """Start with mistakes in the YAML itself."""
         self._document = document
         self._found = list(document.mistakes)
         self._warnings: list[tuple[Place, str]] = []
@@ -48,11 +48,11 @@ class Mistakes:
         self._found.append((place, sentence))
 
     def warn(self, place: Place, sentence: str) -> None:
-        """Note what was understood, and is not as it should be."""
+        """Note something that works, but should be written in another way."""
         self._warnings.append((place, sentence))
 
     def note(self, place: Place, sentence: str, *, is_sure: bool) -> None:
-        """Note a mistake, or a warning of what may be none."""
+        """Note a mistake if it is sure to be one, otherwise a warning."""
         (self.add if is_sure else self.warn)(place, sentence)
 
     def __bool__(self) -> bool:
@@ -65,7 +65,7 @@ class Mistakes:
         return tuple(self._lines(self._warnings))
 
     def raise_any(self) -> None:
-        """Raise the mistakes, if there are any.
+        """Raise an error if mistakes have been noted.
 
         Raises:
             PipelineError: with `file:line: place: sentence` for each, in file order.
@@ -75,7 +75,7 @@ class Mistakes:
 
     def _lines(self, found: Sequence[tuple[Place, str]]) -> list[str]:
         lines = [
-            # One line each, also where an import error has several.
+            # An import error may have several lines; a mistake has one.
             (self._document.line(place), place, " ".join(text.splitlines()))
             for place, text in found
         ]
@@ -91,13 +91,13 @@ def add_found(
     locate: Callable[[tuple[str | int, ...]], Place],
     unknown: Callable[[tuple[str | int, ...]], str],
 ) -> None:
-    """Note what Pydantic found.
+    """Note the mistakes that Pydantic found.
 
     Args:
-        mistakes: where to note it.
-        error: what it found.
-        locate: from Pydantic's location to the place in the file.
-        unknown: what to say of the unknown key at a location.
+        mistakes: where to note them.
+        error: Pydantic's error.
+        locate: converts Pydantic's location into a place in the file.
+        unknown: returns the sentence for an unknown key at a location.
     """
     for found in error.errors():
         location = found["loc"]
@@ -107,13 +107,13 @@ def add_found(
 
 
 def not_a_key(key: object, model: type[BaseModel] | None) -> str:
-    """Return that `key` is unknown, and which of the model's keys is near."""
+    """Return the sentence for an unknown `key`, with a similar key of the model."""
     known = list(model.model_fields) if model else []
-    return f"is not a key here{did_you_mean(str(key), known)}"
+    return f"unknown key{did_you_mean(str(key), known)}"
 
 
 def shown(value: object) -> str:
-    """Return a value as a sentence names it."""
+    """Return a value as it appears in a sentence."""
     match value:
         case None:
             return "nothing"

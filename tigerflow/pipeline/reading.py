@@ -1,6 +1,6 @@
 """Each task of a pipeline file, as far as it can be read.
 
-One mistake must not hide others, so a task with some is checked for the rest as well.
+One mistake must not hide others: a task with a mistake is still checked for more.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,9 +32,9 @@ class ReadTask:
 
     place: Place
     draft: TaskDraft
-    #: The keys that have mistakes of their own.
+    #: Keys with mistakes.
     wrong: frozenset[str]
-    #: The whole, when nothing is wrong with it.
+    #: The whole task; None if it has mistakes.
     spec: TaskSpec | None
 
     @property
@@ -44,7 +44,7 @@ class ReadTask:
 
 
 def read_tasks(mistakes: Mistakes, data: object) -> Iterator[ReadTask]:
-    """Yield each task of the list under `tasks`, and note what is wrong in it."""
+    """Yield each task of the list under `tasks`, and note its mistakes."""
     if not isinstance(data, list) or not data:
         mistakes.add(("tasks",), "expected a list with at least one task")
         return
@@ -65,7 +65,7 @@ def _read_task(mistakes: Mistakes, place: Place, given: dict[str, Any]) -> ReadT
     else:
         mistakes.add((*place, "kind"), _kind_mistake(kind))
         wrong = {"kind"}
-        # What all kinds have can be checked all the same.
+        # The keys that all kinds share can still be checked.
         model = TaskSpec
         special = {key for each in TASK_MODELS.values() for key in each.model_fields}
         special -= TaskSpec.model_fields.keys()
@@ -84,7 +84,7 @@ def _read_task(mistakes: Mistakes, place: Place, given: dict[str, Any]) -> ReadT
         )
         wrong |= {str(found["loc"][0]) for found in error.errors() if found["loc"]}
     if isinstance(spec, SlurmTaskSpec) and spec.workers_per_job > spec.max_workers:
-        sentence = f"a job has {spec.max_workers} workers, as max_workers says"
+        sentence = f"a job has only {spec.max_workers} workers, the task's max_workers"
         mistakes.warn((*place, "workers_per_job"), sentence)
     draft = _draft(item, wrong)
     return ReadTask(place, draft, frozenset(wrong), None if wrong else spec)
@@ -93,7 +93,7 @@ def _read_task(mistakes: Mistakes, place: Place, given: dict[str, Any]) -> ReadT
 def _draft(item: Mapping[str, Any], wrong: set[str]) -> TaskDraft:
     readable = {key: None if key in wrong else value for key, value in item.items()}
     if isinstance(item.get("name"), str):
-        # Others may depend on it, also when it breaks the rules for names.
+        # Other tasks may depend on it, even if it breaks the rules for names.
         readable["name"] = item["name"]
     return TaskDraft.model_validate(readable)
 
@@ -110,9 +110,9 @@ def _from_older_form(
     place: Place,
     item: dict[str, Any],
 ) -> tuple[dict[str, Any], Mapping[Place, Place]]:
-    """Understand `resources:` with `max_workers` in it, which older files have.
+    """Convert `resources:` with `max_workers` in it, the form of older files.
 
-    Returns the task in today's form, and where its keys stand in the file.
+    Returns the task in today's form, and the places of moved keys in the file.
     """
     old = item.get("resources")
     if "worker_resources" in item or not isinstance(old, dict):
@@ -123,7 +123,7 @@ def _from_older_form(
     if "max_workers" in old and "max_workers" not in item:
         new["max_workers"] = old["max_workers"]
         moved[("max_workers",)] = ("resources", "max_workers")
-    sentence = "is the older form; write worker_resources, and max_workers beside it"
+    sentence = "is the old form; write worker_resources, with max_workers beside it"
     mistakes.warn((*place, "resources"), sentence)
     return new, moved
 
@@ -138,7 +138,7 @@ def _unknown_in_task(location: Place, model: type[TaskSpec]) -> str:
 
 
 def read_staging(mistakes: Mistakes, data: object) -> Staging:
-    """Return what is under `staging`, and note what is wrong in it."""
+    """Return the steps under `staging`, and note their mistakes."""
     if data is None:
         return Staging()
     try:
@@ -149,7 +149,8 @@ def read_staging(mistakes: Mistakes, data: object) -> Staging:
 
 
 def _staging_place(location: Place) -> Place:
-    # Pydantic names the kind it chose behind the step's index; the file doesn't.
+    # After a step's index, Pydantic adds the kind that it chose; the file has no such
+    # level.
     return ("staging", *location[:2], *location[3:])
 
 

@@ -1,7 +1,7 @@
 """Translate a Slurm task's `worker_resources` into Snakemake resource values.
 
-Names and limits are those of snakemake-executor-plugin-slurm 2.8, forms those of
-sbatch(1). Every mistake is a `ValueError` of one sentence.
+Names and limits are from snakemake-executor-plugin-slurm 2.8, forms from sbatch(1).
+Every mistake is a `ValueError` of one sentence.
 """
 
 import re
@@ -17,12 +17,12 @@ from tigerflow.pipeline.sbatch_options import (
 
 # The plugin refuses other values, but only when the workflow already runs.
 _PLUGIN_GPU_MODEL = re.compile(r"[A-Za-z0-9_.]+")
-# The plugin would not let it pass, though it says no more than a default of it.
+# The plugin would refuse it, though it only repeats the plugin's own default.
 _OVER_PLUGINS = ("--mem",)
 
 
 def check_memory_once(memory: str | int | None, options: SbatchOptions) -> None:
-    """Refuse memory that a resource and an option ask for, each in its way."""
+    """Raise a ValueError if both a resource and an option set the memory."""
     if memory is not None and (option := options.memory_option):
         message = (
             f"sbatch option {option} and worker_resources.memory are both given, so "
@@ -38,11 +38,11 @@ def slurm_resources(
     gpus: int | str | None = None,
     sbatch_options: Sequence[str] = (),
 ) -> dict[str, int | str]:
-    """Return the resources of one worker's rule, in the order they read best.
+    """Return the resources of one worker's rule, in the order that reads best.
 
-    `mem_mb` is in MB of 1024**2 bytes, as Slurm reads it, and 0 where jobs ask for no
-    such amount: Snakemake would make one up. `runtime` is in minutes. `cpus` is only
-    checked: the plugin takes it from the rule's `threads`.
+    `mem_mb` is in MB of 1024**2 bytes, as for Slurm. It is 0 when jobs request no
+    amount of memory, because Snakemake would choose one without it. `runtime` is in
+    minutes. `cpus` is only checked: the plugin reads it from the rule's `threads`.
     """
     if isinstance(cpus, bool) or cpus < 1:
         message = f"cpus {cpus!r} is not a positive whole number"
@@ -56,10 +56,10 @@ def slurm_resources(
     check_memory_once(memory, options)
     extra = list(options.extra)
     if memory is not None and not resources["mem_mb"]:
-        # The plugin takes 0 for no wish at all.
+        # The plugin would ignore mem_mb=0.
         extra.insert(0, "--mem=0")
     if count:
-        # Without it Slurm may take the GPUs of one worker from several nodes.
+        # Without it, Slurm may choose one worker's GPUs on several nodes.
         resources["nodes"] = 1
     if model and not _PLUGIN_GPU_MODEL.fullmatch(model):
         extra.insert(0, f"--gpus-per-node={model}:{count}")
@@ -74,10 +74,10 @@ def slurm_resources(
 
 
 def _shell_word(word: str) -> str:
-    """Quote a word of `slurm_extra`, which the plugin puts into a shell command."""
+    """Quote a word of `slurm_extra`, which becomes part of a shell command."""
     name, equals, value = word.partition("=")
-    # The plugin looks for forbidden options in values too, "-J" in --mail-user=a-J@b.
-    # An empty pair of quotes hides them there, and means nothing to the shell.
+    # The plugin searches values for forbidden options, too: "-J" in --mail-user=a-J@b.
+    # An empty pair of quotes hides such text; a shell ignores it.
     hidden = re.sub(r"-(?=J|-|[A-Za-z](?:\s|$))", "-''", shlex.quote(value))
     name += "''" if name in _OVER_PLUGINS else ""
     return f"{name}={hidden}" if equals else name

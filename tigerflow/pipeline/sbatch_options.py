@@ -1,7 +1,7 @@
-"""Options for `sbatch(1)`: read, checked, and split by how the Slurm plugin takes them.
+"""Parse and check options of sbatch(1), and split them as the Slurm plugin needs them.
 
-Names and limits are those of snakemake-executor-plugin-slurm 2.8, forms those of
-sbatch(1). Every mistake is a `ValueError` of one sentence.
+Names and limits are from snakemake-executor-plugin-slurm 2.8, forms from sbatch(1).
+Every mistake is a `ValueError` of one sentence.
 """
 
 import re
@@ -47,7 +47,7 @@ _REASONS = {
         "use worker_resources.gpus instead"
     ),
     "input": "a worker reads no standard input, so leave it out",
-    "job-name": "Snakemake finds its jobs by it, so leave it out",
+    "job-name": "Snakemake finds its jobs by their name, so leave it out",
     "mem": "use worker_resources.memory instead",
     "nodes ntasks ntasks-per-gpu ntasks-per-node tasks-per-node": (
         "a worker is one task on one node, so leave it out"
@@ -59,8 +59,9 @@ _REASONS = {
         "a worker whose node is lost is replaced by a new one, so leave it out"
     ),
     "signal": (
-        "it would end a worker under its file; TIGERFLOW_WORKER_WALL_TIME_GRACE says "
-        "how long before the end of its time a worker stops"
+        "it would end a worker in the middle of a file; "
+        "TIGERFLOW_WORKER_WALL_TIME_GRACE sets how long before its time limit a worker "
+        "stops"
     ),
     "time time-min": "use worker_resources.time instead",
     "wrap": "the job runs TigerFlow's worker, so use setup_commands instead",
@@ -72,9 +73,9 @@ _REFUSED = {name: why for names, why in _REASONS.items() for name in names.split
 
 @dataclass(frozen=True)
 class SbatchOptions:
-    """Options for `sbatch`, split by how the Slurm plugin takes them.
+    """Options of `sbatch`: those that are Snakemake resources, and all others.
 
-    `extra` holds those without a resource, such as `--reservation=NAME`, not quoted.
+    `extra` has options without a resource, such as `--reservation=NAME`, not quoted.
     """
 
     account: str | None = None
@@ -89,7 +90,7 @@ class SbatchOptions:
 
     @property
     def memory_option(self) -> str | None:
-        """Name the option among them that says how much memory a worker gets."""
+        """The option among them that sets a worker's memory, if there is one."""
         if self.mem_per_cpu is not None:
             return "--mem-per-cpu"
         given = {word.partition("=")[0] for word in self.extra}
@@ -97,9 +98,14 @@ class SbatchOptions:
 
 
 def parse_sbatch_options(options: Sequence[str]) -> SbatchOptions:
-    """Split sbatch(1) options, one or several an element, quoted as for a shell.
+    """Parse options of sbatch(1).
 
-    Nothing is expanded: `$HOME` stays `$HOME`, as in an `#SBATCH` line.
+    Args:
+        options: each has one or several options, quoted as for a shell. Nothing is
+            expanded: `$HOME` stays `$HOME`, as in an `#SBATCH` line.
+
+    Raises:
+        ValueError: an option cannot be accepted, with the reason.
     """
     known: dict[str, Any] = {}
     extra: list[str] = []
@@ -117,11 +123,13 @@ def parse_sbatch_options(options: Sequence[str]) -> SbatchOptions:
 
 
 def _named_values(element: str) -> Iterator[tuple[str, str | None]]:
-    """Yield each option of an element as its checked long name and its value."""
+    """Yield the long name and the value of each option, if it is accepted."""
     try:
         words = deque(shlex.split(element) or [""])
     except ValueError as error:
-        message = f"sbatch option {element!r} has an open quote or a last backslash"
+        message = (
+            f"sbatch option {element!r} has an unclosed quote or ends in a backslash"
+        )
         raise ValueError(message) from error
     while words:
         word = words.popleft()
@@ -143,7 +151,7 @@ def _refuse_owned(name: str) -> None:
     if name in _REFUSED:
         message = f"sbatch option --{name} is not accepted: {_REFUSED[name]}"
         raise ValueError(message)
-    # sbatch takes any unambiguous beginning, so --tim=5 would override --time.
+    # sbatch accepts any unambiguous prefix, so --tim=5 would override --time.
     for full in (*RESOURCE_OF_OPTION, *_REFUSED):
         if full.startswith(name) and name not in RESOURCE_OF_OPTION:
             message = f"sbatch option --{name} must be written in full, as --{full}"
@@ -164,7 +172,7 @@ def _resource_value(name: str, value: str | None) -> str | int:
 
 
 def _memory_per_cpu(text: str) -> int:
-    # By Slurm's 0, each CPU would have all memory of its node.
+    # With 0, Slurm would give each CPU all memory of its node.
     if (memory_mb := parse_memory_mb(text)) == 0:
         message = "sbatch option --mem-per-cpu needs more than 0"
         raise ValueError(message)

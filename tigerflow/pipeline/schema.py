@@ -1,4 +1,4 @@
-"""The shape of a pipeline file: which keys a task has, their types and limits."""
+"""The schema of a pipeline file: the keys of a task, their types and limits."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -20,20 +20,20 @@ from tigerflow.pipeline.sbatch_options import parse_sbatch_options
 from tigerflow.tasks.base import TaskKind
 from tigerflow.tasks.shell.commands import check_syntax
 
-# A construct over several lines, of which no line makes sense alone.
+# A construct of several lines, none of which makes sense alone.
 _MANY_LINES = re.compile(
     r"^\s*(if|for|while|until|case|select|function)\b|<<|\(\)|([{(|]|&&)\s*$",
     re.MULTILINE,
 )
 
-# What people look for among the resources, and give as an option of sbatch.
+# Options of sbatch that users may expect among the resources.
 _SBATCH_OPTIONS = frozenset(
     {"account", "constraint", "exclude", "nodelist", "partition", "qos", "reservation"}
 )
 
 _MODULE = re.compile(r"[\w./+:@=~][\w./+:@=~-]*", re.ASCII)
 
-# Snakemake would read them in other ways.
+# Characters to which Snakemake gives another meaning.
 _NO_SOFTWARE = re.compile(r"""[\s'"{},]|^-""")
 
 _BETWEEN_SEMICOLONS = re.compile(
@@ -48,7 +48,7 @@ def _number_as_text(value: object) -> object:
 
 def _not_bool(value: object) -> object:
     if isinstance(value, bool):
-        # Else Python would take true for 1.
+        # Python would accept true as 1.
         msg = f"expected a number, found {str(value).lower()}"
         raise ValueError(msg)  # noqa: TRY004 -- Pydantic passes a TypeError on
     return value
@@ -84,16 +84,16 @@ def _one_or_many(value: object) -> object:
 
 
 def _check_module(name: str) -> str:
-    # Snakemake puts it into a command as it is.
+    # Snakemake does not quote it in its command.
     if not _MODULE.fullmatch(name):
-        msg = f"{name!r} is not the name of a module, such as ffmpeg/6.0"
+        msg = f"{name!r} is not the name of an environment module, such as ffmpeg/6.0"
         raise ValueError(msg)
     return name
 
 
 def _check_software(value: str) -> str:
     if not value or _NO_SOFTWARE.search(value):
-        msg = f"{value!r} must be a name or a path without spaces, quotes and braces"
+        msg = f"{value!r} must be a name or a path without spaces, quotes or braces"
         raise ValueError(msg)
     return value
 
@@ -137,21 +137,21 @@ _ReadableCommands = Annotated[tuple[_Readable, ...], BeforeValidator(_commands)]
 
 
 class WorkerResources(BaseModel):
-    """What each worker of a Slurm task gets, in Slurm's own terms."""
+    """The resources of each worker of a Slurm task, in Slurm's own terms."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: CPUs.
     cpus: _Count
-    #: Memory, with Slurm's units: `12G`, `512M`; a number alone is megabytes, `0` all
-    #: of a node. Without it, jobs ask for none, unless `sbatch_options` have
-    #: `--mem-per-cpu`.
+    #: Memory, with Slurm's units: `12G`, `512M`. A number alone is in megabytes; `0` is
+    #: all memory of a node. Without this key, jobs request no amount of memory, unless
+    #: `sbatch_options` has `--mem-per-cpu`.
     memory: Annotated[_Text | None, _checked_by(amounts.parse_memory_mb)] = None
     #: Wall time, in any of Slurm's forms: `02:00:00`, `1-12`, `90` (minutes).
     time: Annotated[_Text, _checked_by(amounts.parse_time_minutes)]
-    #: GPUs, as a count or `type:count`.
+    #: GPUs, as `count` or `type:count`.
     gpus: Annotated[_Text | None, _checked_by(amounts.parse_gpus)] = None
-    #: Further options of `sbatch`, such as `--partition=gpu`.
+    #: Other options of `sbatch`, such as `--partition=gpu`.
     sbatch_options: Annotated[
         tuple[_Text, ...],
         BeforeValidator(_empty_if_null),
@@ -161,51 +161,51 @@ class WorkerResources(BaseModel):
 
 
 class TaskSpec(BaseModel):
-    """One task of a pipeline file; what all kinds have."""
+    """One task of a pipeline file: the keys that all kinds share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Names the rule, and the directory of the results; a letter, then letters, digits,
-    #: `-` and `_`.
+    #: The name of its rule and of the directory with its results: a letter, then
+    #: letters, digits, `-` and `_`.
     name: Annotated[str, AfterValidator(check_task_name)]
-    #: Where it runs, and how many files at once.
+    #: Where it runs, and how many files it processes at once.
     kind: TaskKind
-    #: `task.py`, relative to the pipeline file; `package.module`; or the name of a task
-    #: that is installed. `…:Class` chooses one of several.
+    #: `task.py`, relative to the pipeline file; `package.module`; or the name of an
+    #: installed task. `…:Class` chooses one of several classes.
     module: str = Field(min_length=1)
-    #: The task whose outputs are its inputs; else the input directory has them.
+    #: The task whose outputs are its inputs. Without it, inputs come from the input
+    #: directory.
     depends_on: str | None = None
-    #: What its input files end in, such as `.tar.gz`.
+    #: Extension of its input files, such as `.tar.gz`.
     input_ext: _Extension
-    #: What its outputs end in.
+    #: Extension of its outputs.
     output_ext: _Extension = ".out"
-    #: `false`: an output goes when all that depends on it is done.
+    #: `false` removes each output once every task that depends on it is done.
     keep_output: bool = True
     #: Values for the task's `Params`.
     params: _Params = Field(default_factory=dict)
-    #: Environment modules that are loaded before its workers start, such as
-    #: `[ffmpeg/6.0]`.
+    #: Environment modules to load before its workers start, such as `[ffmpeg/6.0]`.
     envmodules: _Modules = ()
-    #: Conda environment that its workers run in: a name, a directory, or an
-    #: `environment.yaml`, of which Snakemake makes one (`--sdm conda`).
+    #: Conda environment for its workers: a name, a directory, or an `environment.yaml`
+    #: from which Snakemake creates one (`--sdm conda`).
     conda: _Software | None = None
-    #: Image that its workers run in, by `apptainer`: `docker://…`, or a file.
+    #: Image for its workers, run by `apptainer`: `docker://…`, or a file.
     container: _Software | None = None
-    #: Shell commands before its workers start, such as `conda activate x`; or a block
-    #: of text.
+    #: Shell commands to run before its workers start, such as `conda activate x`: a
+    #: list, or a block of text.
     setup_commands: _ReadableCommands = ()
-    #: For how many seconds `run` may take; a file that takes longer fails. `run_batch`
-    #: has that time for each of its files.
+    #: Seconds that `run` may take; a file that takes longer fails. `run_batch` gets
+    #: this time for each of its files.
     timeout: _Seconds | None = None
-    #: Up to how many files `run_batch` gets at once; else the class says so.
+    #: The most files in one call of `run_batch`; by default, that of the class.
     batch_size: _Count | None = None
 
 
 class LocalTaskSpec(TaskSpec):
-    """One file at a time on this machine, or in each of several processes."""
+    """One file at a time on this machine, or one in each of several processes."""
 
     kind: Literal[TaskKind.LOCAL]
-    #: Processes, each with its own `setup` and one file at a time.
+    #: Worker processes, each with its own `setup` and one file at a time.
     workers: _Count = 1
 
 
@@ -213,7 +213,7 @@ class LocalAsyncTaskSpec(TaskSpec):
     """Up to `concurrency_limit` files at a time on this machine."""
 
     kind: Literal[TaskKind.LOCAL_ASYNC]
-    #: Files in flight at once; with `run_batch`, calls of it.
+    #: The most concurrent calls of `run`, or of `run_batch`.
     concurrency_limit: _Count
 
 
@@ -221,15 +221,15 @@ class SlurmTaskSpec(TaskSpec):
     """Up to `max_workers` files at a time on compute nodes."""
 
     kind: Literal[TaskKind.SLURM]
-    #: Workers at once, at most; they come while files wait.
+    #: The most workers at once; they start while files wait.
     max_workers: _Count
-    #: How many of the workers share one job, each with its part of it.
+    #: How many workers share one job, each with a part of its resources.
     workers_per_job: _Count = 1
-    #: What each worker gets.
+    #: The resources of each worker.
     worker_resources: WorkerResources
 
 
-#: The shape of each kind.
+#: The schema of each kind.
 TASK_MODELS: Mapping[str, type[TaskSpec]] = {
     TaskKind.LOCAL: LocalTaskSpec,
     TaskKind.LOCAL_ASYNC: LocalAsyncTaskSpec,
@@ -238,7 +238,7 @@ TASK_MODELS: Mapping[str, type[TaskSpec]] = {
 
 
 class TaskDraft(BaseModel):
-    """What can be read of a task that may have mistakes; null where it has one."""
+    """A task that may have mistakes; a key with a mistake is None."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -257,18 +257,18 @@ class TaskDraft(BaseModel):
 
 
 def unknown_key(location: tuple[str | int, ...], model: type[TaskSpec]) -> str | None:
-    """Return where a key of a task belongs that is not known where it stands."""
+    """Return where an unknown key of a task belongs, or None if that is not known."""
     *outer, key = location
     if outer == ["worker_resources"] and key in SlurmTaskSpec.model_fields:
-        return "goes beside worker_resources, not into it"
+        return "belongs beside worker_resources, not in it"
     if model is SlurmTaskSpec and key in _SBATCH_OPTIONS:
         return (
-            "is an option of sbatch; write "
+            "is an sbatch option; write "
             f"'sbatch_options: [--{key}=NAME]' in worker_resources"
         )
     if outer:
         return None
     if key in WorkerResources.model_fields and model is SlurmTaskSpec:
-        return "goes into worker_resources"
+        return "belongs in worker_resources"
     kinds = [kind for kind, other in TASK_MODELS.items() if key in other.model_fields]
-    return f"goes with kind: {kinds[0]} only" if kinds else None
+    return f"is only for tasks of kind {kinds[0]}" if kinds else None

@@ -15,20 +15,20 @@ _ENVIRONMENT_FILES = (".yaml", ".yml")
 
 
 def is_environment_file(conda: str | None) -> TypeGuard[str]:
-    """Tell whether it is a file that describes an environment, as Snakemake has it."""
+    """Tell whether `conda` names a file, by the same rule as Snakemake."""
     return conda is not None and conda.endswith(_ENVIRONMENT_FILES)
 
 
 def check_software(mistakes: Mistakes, task: ReadTask, directory: Path) -> None:
-    """Note what is not there, and what does not go together.
+    """Note missing files, and software that cannot be combined.
 
-    Paths start at `directory`, that of the pipeline file, or at a home directory.
+    Relative paths start in `directory`, that of the pipeline file.
     """
     draft, places = task.draft, Places(directory)
     if draft.conda is not None and draft.container is not None:
-        sentence = "does not go with conda; have the environment in the image"
+        sentence = "cannot be combined with conda; put the environment into the image"
         mistakes.add((*task.place, "container"), sentence)
-    # Not those of Path: they raise for a name that is too long.
+    # The methods of Path would raise for a name that is too long.
     is_file, is_dir, exists = os.path.isfile, os.path.isdir, os.path.exists
     if is_environment_file(draft.conda) and not is_file(
         places.locate_text(draft.conda)
@@ -37,11 +37,11 @@ def check_software(mistakes: Mistakes, task: ReadTask, directory: Path) -> None:
     elif _is_directory(draft.conda) and not is_dir(places.locate_text(draft.conda)):
         mistakes.add((*task.place, "conda"), f"{draft.conda!r} is not a directory")
     if _is_path(draft.container) and not exists(places.locate_text(draft.container)):
-        mistakes.add((*task.place, "container"), f"{draft.container!r} is not there")
+        mistakes.add((*task.place, "container"), f"{draft.container!r} does not exist")
 
 
 def located(spec: _Task, directory: Path) -> _Task:
-    """Return the task with absolute paths of its software."""
+    """Return the task with the paths of its software made absolute."""
     places = Places(directory)
     paths: dict[str, Any] = {}
     if is_environment_file(spec.conda) or _is_directory(spec.conda):

@@ -1,4 +1,4 @@
-"""A pipeline file -> `Pipeline`, or all its mistakes at once, each with its line."""
+"""A pipeline file -> a `Pipeline`, or all of its mistakes at once, with their lines."""
 
 import hashlib
 import json
@@ -28,36 +28,36 @@ from tigerflow.tasks.loader import Reference
 from tigerflow.tasks.registry import find_registered, rivals_of
 from tigerflow.tasks.shell.environment import activate_conda, load_modules
 
-#: Keys at the top that begin so are the user's own: they hold what YAML anchors name.
+#: Top-level keys with this prefix are the user's own, for values with YAML anchors.
 ANCHORS = "x-"
 
-#: As many modules are loaded at once.
+#: The most modules loaded at once.
 LOADED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class PipelineTask:
-    """A task of a valid pipeline, with its class found and its params checked."""
+    """A task of a valid pipeline: its class exists, and its params are valid."""
 
     spec: TaskSpec
     #: Where the class is: an absolute path or an import path, with `:Class`.
     module: str
     #: The class's docstring.
     doc: str
-    #: The params' texts by field name, as the task's process converts them again.
+    #: The params' texts by field name; workers convert them into values.
     param_texts: Mapping[str, ParamText]
-    #: Changes with the source of the class.
+    #: A digest of the class's source.
     code: str
-    #: Up to how many files go into one call.
+    #: The most files in one call.
     batch_size: int = 1
-    #: What to say of relative paths that the class's file opens.
+    #: Sentences about relative paths that the class's file opens.
     openings: Sequence[str] = ()
-    #: By field name, the params that the pipeline file leaves at their default.
+    #: Defaults, by field name, of params that the pipeline file does not set.
     param_defaults: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
-        """Changes with all that makes the task's outputs another's."""
+        """A digest of code and params: outputs of different versions may differ."""
         text = json.dumps([self.code, self.param_texts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -75,7 +75,7 @@ class Pipeline:
     #: Each after the one it depends on.
     tasks: tuple[PipelineTask, ...]
     staging: Staging
-    #: Lines about what was understood and may be meant otherwise: older forms, names.
+    #: Lines about older forms, and about names with several meanings.
     warnings: tuple[str, ...]
 
     @property
@@ -100,11 +100,11 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class PipelineDraft:
-    """A pipeline file as far as it is right."""
+    """A pipeline file that may have mistakes."""
 
     path: Path
     mistakes: Mistakes
-    #: Those without a mistake of their own, by where they stand in the file.
+    #: Tasks without mistakes, by their place in the file.
     tasks: Mapping[Place, PipelineTask]
     staging: Staging
 
@@ -112,7 +112,7 @@ class PipelineDraft:
         """Return the pipeline.
 
         Raises:
-            PipelineError: with one line for each mistake noted.
+            PipelineError: there are mistakes; it has a line for each.
         """
         self.mistakes.raise_any()
         tasks = {task.name: task for task in self.tasks.values()}
@@ -129,22 +129,22 @@ def load_pipeline(path: Path) -> Pipeline:
     """Read a pipeline file, load its tasks, and check everything that can be checked.
 
     Raises:
-        PipelineError: with one line for each mistake found.
+        PipelineError: there are mistakes; it has a line for each.
     """
     return read_pipeline(path).finished()
 
 
 def read_pipeline(path: Path) -> PipelineDraft:
-    """Do what `load_pipeline` does, for one who has more to say of the tasks.
+    """Read a pipeline file as `load_pipeline` does, but only note its mistakes.
 
     Raises:
-        PipelineError: there are no tasks to be read.
+        PipelineError: the file cannot be read, or has no tasks.
     """
     document = read_document(path)
     mistakes = Mistakes(document)
     data = document.data
     if not isinstance(data, dict) or not data:
-        mistakes.add((), "expected a mapping with 'tasks'")
+        mistakes.add((), "expected a mapping with the key 'tasks'")
         mistakes.raise_any()
     for key in data.keys() - {"tasks", "staging"}:
         if key.startswith(ANCHORS):
@@ -152,7 +152,7 @@ def read_pipeline(path: Path) -> PipelineDraft:
         hint = did_you_mean(key, ("tasks", "staging"))
         if not hint and isinstance(data[key], dict | list):
             hint = f"; for a YAML anchor, name it '{ANCHORS}{key}'"
-        mistakes.add((key,), f"is not a key here{hint}")
+        mistakes.add((key,), f"unknown key{hint}")
     read = list(read_tasks(mistakes, data.get("tasks")))
     staging = read_staging(mistakes, data.get("staging"))
     check_tree(mistakes, read)
@@ -209,7 +209,7 @@ def _load_tasks(
 
 def _commands(draft: TaskDraft) -> list[str]:
     """Return the commands before a process of the task, as far as they are known."""
-    # Snakemake makes the environment of a file, for an output directory.
+    # Snakemake creates an environment from a file for one output directory only.
     conda = None if is_environment_file(draft.conda) else draft.conda
     modules, environment = load_modules(draft.envmodules), activate_conda(conda)
     return [*modules, *environment, *draft.setup_commands]
@@ -222,7 +222,7 @@ def _param_texts(document: Document, task: ReadTask) -> dict[str, ParamText]:
 
 
 def _defaults(found: TaskDescription, given: Mapping[str, object]) -> dict[str, str]:
-    """Return the params that are left at their default, where that is something."""
+    """Return the defaults of params that are not given, except empty ones."""
     return {
         each.name: each.default_text
         for each in found.fields
@@ -233,7 +233,7 @@ def _defaults(found: TaskDescription, given: Mapping[str, object]) -> dict[str, 
 def _check_found(
     mistakes: Mistakes, task: ReadTask, directory: Path, found: TaskDescription
 ) -> None:
-    """Compare what the file says of a task with what its class says."""
+    """Compare the task in the pipeline file with its class."""
     kind = task.draft.kind
     if kind is not None and found.kind != kind:
         module = task.draft.module or ""
@@ -241,7 +241,7 @@ def _check_found(
         mistakes.add((*task.place, "kind"), sentence)
     if task.draft.batch_size is not None and found.batch_size is None:
         sentence = (
-            f"is for tasks with run_batch, which {found.class_name} does not have"
+            f"is only for tasks with run_batch, which {found.class_name} does not have"
         )
         mistakes.add((*task.place, "batch_size"), sentence)
     if "params" not in task.wrong:
@@ -250,22 +250,22 @@ def _check_found(
 
 
 def _point_out_rivals(mistakes: Mistakes, task: ReadTask) -> None:
-    """Say which package's task is meant by a name that several register."""
+    """Warn when several packages register the task's name."""
     module = task.draft.module or ""
     registered = find_registered(module.partition(":")[0])
     if registered is None:
         return
     for rival in rivals_of(registered):
         sentence = (
-            f"{registered.name!r} is registered by {registered.owner} and by "
-            f"{rival.owner}; that of {registered.owner} is taken, the other is "
-            f"{rival.target}"
+            f"{registered.name!r} is registered by both {registered.owner} and "
+            f"{rival.owner}; TigerFlow uses the one from {registered.owner}, and "
+            f"{rival.target!r} leads to the other"
         )
         mistakes.warn((*task.place, "module"), sentence)
 
 
 def _nested(task: ReadTask) -> dict[str, str]:
-    """Return the mistake of each param that no option can take."""
+    """Return the mistakes of params with values that no option can have."""
     mistakes = {}
     for key, value in task.draft.params.items():
         inner = value if isinstance(value, list) else [value]
@@ -280,7 +280,7 @@ def _nested(task: ReadTask) -> dict[str, str]:
 
 
 def _resolved(module: str, directory: Path, found: TaskDescription) -> str:
-    """Return where the class is, so that it is found from anywhere."""
+    """Return where the class is, for a process in any directory."""
     reference = Reference.parse(module, directory)
     registered = find_registered(reference.module or "")
     name = reference.class_name

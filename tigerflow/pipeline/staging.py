@@ -1,4 +1,4 @@
-"""The staging steps of a pipeline: which waiting files go next, and how many."""
+"""The staging steps of a pipeline: which waiting files are staged, in what order."""
 
 import contextlib
 import importlib
@@ -19,13 +19,13 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class StagingContext(BaseModel):
-    """What a step may know of the run; read-only. Counts are of files."""
+    """What a step can know about the run; read-only. The numbers count files."""
 
     model_config = ConfigDict(frozen=True)
 
-    #: Files that have arrived and are not staged, those offered to the steps.
+    #: Files that have arrived and are not staged yet: the candidates of the first step.
     waiting: int
-    #: Files in flight.
+    #: Files that are staged and not finished.
     staged: int
     completed: int
     failed: int
@@ -37,11 +37,11 @@ class _Step(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
-        """Return those of `candidates` that may go, in the order in which they go."""
+        """Return the candidates to stage, in the order in which to stage them."""
         return [path for path in candidates if self.accepts(path, context)]
 
     def accepts(self, path: Path, context: StagingContext) -> bool:
-        """Tell whether one file may go; a file that is gone may not."""
+        """Tell whether to stage a file; never one that no longer exists."""
         del context
         try:
             return self.accepts_status(path.stat())
@@ -49,7 +49,7 @@ class _Step(BaseModel):
             return False
 
     def accepts_status(self, status: os.stat_result) -> bool:
-        """Tell whether a file of this size and age may go."""
+        """Tell whether to stage a file of this size and age."""
         del status
         return True
 
@@ -88,7 +88,7 @@ class MinAge(_Step):
 
 
 class FilenameMatch(_Step):
-    """Files in whose names the regular expression is found."""
+    """Files whose names match the regular expression anywhere."""
 
     kind: Literal["filename_match"]
     pattern: str
@@ -110,7 +110,7 @@ class FilenameMatch(_Step):
 
 
 class CompanionFile(_Step):
-    """Files beside which a file of the same stem and this extension stands."""
+    """Files that have a companion: same directory, same stem, this extension."""
 
     kind: Literal["companion_file"]
     ext: str
@@ -130,37 +130,37 @@ class CompanionFile(_Step):
 
 
 class MaxStaged(_Step):
-    """No more than this many files in flight."""
+    """Files up to this many staged ones."""
 
     kind: Literal["max_staged"]
     count: int = Field(gt=0)
 
     def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
-        """Fill up to the count."""
+        """Return as many as bring the staged files up to the count."""
         return candidates[: max(0, self.count - context.staged)]
 
 
 class MaxBatch(_Step):
-    """No more than this many files at a time."""
+    """This many files at a time, at most."""
 
     kind: Literal["max_batch"]
     count: int = Field(gt=0)
 
     def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
-        """Take the first."""
+        """Return the first candidates."""
         del context
         return candidates[: self.count]
 
 
 class SortBy(_Step):
-    """The order in which files go."""
+    """Files in another order."""
 
     kind: Literal["sort_by"]
     key: Literal["name", "size", "mtime"] = "name"
     reverse: bool = False
 
     def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
-        """Sort; files that are gone are left out."""
+        """Sort the candidates that still exist."""
         present = super().apply(candidates, context)
         return sorted(present, key=self._key, reverse=self.reverse)
 
@@ -175,21 +175,21 @@ class SortBy(_Step):
 
 
 class CallableStep(_Step):
-    """A function of the user's that chooses."""
+    """Files that a user's function chooses."""
 
     kind: Literal["callable"]
     function: str
 
     def apply(self, candidates: list[Path], context: StagingContext) -> list[Path]:
-        """Call the function; what it does wrong stages nothing and harms nobody.
+        """Call the function.
 
         Raises:
-            StagingError: it raised, or returned other than some of the candidates.
+            StagingError: it raised, or returned something else than candidates.
         """
         try:
             chosen = self.load()(list(candidates), context)
             if isinstance(chosen, Iterator):
-                # Of a generator, for one: it raises here, if it does.
+                # A generator runs, and raises, here.
                 chosen = list(chosen)
         except (Exception, SystemExit) as error:
             reason = f"raised {type(error).__name__}: {error}"
@@ -200,7 +200,7 @@ class CallableStep(_Step):
         offered = set(candidates)
         for each in chosen:
             if not isinstance(each, Path) or each not in offered:
-                reason = f"returned {each!r}, which it was not offered"
+                reason = f"returned {each!r}, which is not one of its candidates"
                 raise StagingError(self.function, reason)
         if len(set(chosen)) < len(chosen):
             raise StagingError(self.function, "returned a file twice")
@@ -241,7 +241,7 @@ _AnyStep = (
 )
 Step = Annotated[_AnyStep, Field(discriminator="kind")]
 
-#: The shape of each kind of step.
+#: The schema of each kind of step.
 STEPS: Mapping[str, type[BaseModel]] = {
     get_args(step.model_fields["kind"].annotation)[0]: step
     for step in get_args(_AnyStep)
@@ -249,7 +249,7 @@ STEPS: Mapping[str, type[BaseModel]] = {
 
 
 class Staging(BaseModel):
-    """The steps, in the order in which they apply."""
+    """The staging steps, in the order in which they apply."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -259,10 +259,10 @@ class Staging(BaseModel):
     ] = ()
 
     def load(self, directory: Path) -> None:
-        """Import the functions of callable steps; modules may stand in `directory`.
+        """Import the functions of callable steps; `directory` is searched as well.
 
         Raises:
-            StagingError: one cannot be imported; it is named.
+            StagingError: a function cannot be imported; the error names it.
         """
         if str(directory) not in sys.path:
             sys.path.append(str(directory))
@@ -276,10 +276,10 @@ class Staging(BaseModel):
                 raise StagingError(step.function, reason) from error
 
     def select(self, candidates: list[Path], context: StagingContext) -> list[Path]:
-        """Return the candidates that go now, in order.
+        """Return the candidates to stage now, in order.
 
         Raises:
-            StagingError: a callable step misbehaved; it is named.
+            StagingError: a callable step misbehaved; the error names it.
         """
         for step in self.steps:
             if not candidates:

@@ -12,13 +12,13 @@ Parents = Mapping[str, str | None]
 
 
 def rule_name(task_name: str) -> str:
-    """Return the Snakemake rule name of a task, which is a Python identifier."""
+    """Return the name of a task's Snakemake rule, which is a Python identifier."""
     name = task_name.replace("-", "_")
     return f"{name}_" if keyword.iskeyword(name) or name == "all" else name
 
 
 def check_tree(mistakes: Mistakes, tasks: Sequence[ReadTask]) -> None:
-    """Note every task that doubles another, or whose input no other task makes."""
+    """Note tasks with the same name, and tasks whose input no other task makes."""
     by_name: dict[str, ReadTask] = {}
     rules: dict[str, str] = {}
     for task in tasks:
@@ -27,9 +27,9 @@ def check_tree(mistakes: Mistakes, tasks: Sequence[ReadTask]) -> None:
             continue
         other = rules.setdefault(rule_name(name), name)
         if name in by_name:
-            mistakes.add((*task.place, "name"), f"{name!r} is there twice")
+            mistakes.add((*task.place, "name"), f"another task is named {name!r}, too")
         elif other != name:
-            sentence = f"{name!r} and {other!r} give the same rule name"
+            sentence = f"{name!r} and {other!r} have the same rule name"
             mistakes.add((*task.place, "name"), sentence)
         by_name.setdefault(name, task)
     for task in tasks:
@@ -57,7 +57,8 @@ def _check_parent(
     made, read = parent.draft.output_ext, task.draft.input_ext
     if made is not None and read is not None and made != read:
         sentence = (
-            f"{read!r} is not what {parent_name!r} makes; its output_ext is {made!r}"
+            f"{read!r} does not match the output_ext of {parent_name!r}, "
+            f"which is {made!r}"
         )
         mistakes.add((*task.place, "input_ext"), sentence)
 
@@ -86,9 +87,10 @@ def _check_cycles(mistakes: Mistakes, by_name: Mapping[str, ReadTask]) -> None:
 
 
 def order(parents: Parents) -> tuple[str, ...]:
-    """Return the tasks so that each comes after its parent, else as given.
+    """Return the tasks with each after its parent, otherwise in the given order.
 
-    `parents` has no cycle and names only tasks.
+    Args:
+        parents: without cycles; every parent is one of its keys.
     """
     ordered: dict[str, None] = {}
     for name in parents:
@@ -102,7 +104,7 @@ def order(parents: Parents) -> tuple[str, ...]:
 
 
 def find_cycles(parents: Parents) -> tuple[tuple[str, ...], ...]:
-    """Return the tasks of each cycle, its first again at the end."""
+    """Return the tasks of each cycle, with the first one repeated at the end."""
     cycles: list[tuple[str, ...]] = []
     seen: set[str] = set()
     for start in parents:
