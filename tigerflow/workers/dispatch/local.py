@@ -29,8 +29,7 @@ from tigerflow.workers.protocol import Message, decode, encode
 #: Messages are short, but a path may have 4,096 bytes, each escaped.
 LINE_LIMIT = 2**20
 
-#: How long a dead worker's last words are waited for: they are there already, but the
-#: end of them is not when something that it started has left its process group.
+#: How long it may take to hear a dead worker's last words, which are there already.
 LAST_WORDS_S = 1
 
 
