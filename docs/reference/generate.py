@@ -150,7 +150,8 @@ def _error_files() -> str:
         f"# Error files\n\n{_MADE}\n"
         "A file that failed in a task has an `.err` where its result would be: "
         "`OUTPUT_DIR/<task>/<stem>.err`. It is one JSON object, written whole or not "
-        "at all, and goes when the file is tried again.\n\n"
+        "at all, and goes when the file is tried again. "
+        "`tigerflow report OUTPUT_DIR FILE` shows it to people.\n\n"
         f"{_table(['key', 'text'], rows)}"
     )
 

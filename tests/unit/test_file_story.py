@@ -344,7 +344,8 @@ def test_the_text_tells_how_a_file_failed(out):
         "\n"
         "end: not done (ask failed)\n"
         "\n"
-        "When the cause is fixed: tigerflow retry 'my results' bad.txt\n"
+        "When the cause is fixed:\n"
+        "  tigerflow retry 'my results' bad.txt\n"
     )
 
 
@@ -374,3 +375,31 @@ def test_a_terminal_takes_no_orders_from_an_error(out):
 
     assert "\x1b" not in text
     assert "\x07" not in text
+
+
+@pytest.mark.usefixtures("_utc")
+def test_a_narrow_terminal_gets_shorter_lines(out, monkeypatch):
+    monkeypatch.chdir(out.parent)
+    write_journal(out, {"event": "run_started", "host": "login"}, tried("clean", "a.b"))
+
+    console = Console(
+        file=io.StringIO(), width=40, color_system=None, force_terminal=True
+    )
+    stories, notes = read_stories(out, ["a.b"])
+    print_stories(stories, notes, Path("results"), console)
+
+    assert console.file.getvalue() == (
+        "a.b.txt: done\n"
+        "Input:    inputs/a.b.txt\n"
+        "\n"
+        "clean: done\n"
+        "  2026-11-22 05:00:00  done in 1.5 s\n"
+        "    worker 1 on login\n"
+        "  results/clean/a.b.txt\n"
+        "\n"
+        "ask: done\n"
+        "  results/ask/a.b.json\n"
+        "\n"
+        "end: done\n"
+        "  results/.tigerflow/tasks/end/a.b.md\n"
+    )

@@ -1,5 +1,6 @@
 """The story of one file as text, as wide as its reader's terminal."""
 
+import contextlib
 import shlex
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,6 +14,7 @@ from tigerflow.cli._signs import GREEN, RED, YELLOW
 from tigerflow.naming import printable
 from tigerflow.report.file_story import FileStory, StoryState, TaskStory, Try
 from tigerflow.report.page.shown import plain
+from tigerflow.report.run_report import Failure
 from tigerflow.rundir.judgement import FileState
 
 #: Earlier tries are counted only.
@@ -41,67 +43,76 @@ def print_stories(
     for number, story in enumerate(stories):
         if number:
             console.print()
-        for line in _file(story, output_dir):
+        for line in _Writer(console).file(story, output_dir):
             # Nothing is cut, and a file has whole lines.
             console.print(line, soft_wrap=True)
     for note in notes:
         console.print(_line(("\nNote: ", "bold"), (note, YELLOW)), soft_wrap=True)
 
 
-def _file(story: FileStory, output_dir: Path) -> Iterator[Text]:
-    words, style = _FILE_STATES[story.state]
-    states = {task.state for task in story.tasks}
-    for each in (StoryState.RUNNING, StoryState.QUEUED):
-        if each in states:
-            words, style = each.value, YELLOW
-            break
-    yield _line((f"{printable(story.name)}: ", "bold"), (words, style))
-    if story.input is not None:
-        yield _line(("Input:    ", "bold"), (printable(str(story.input)), ""))
-    if story.taken_up is not None:
-        yield _line(("Taken up: ", "bold"), (_moment(story.taken_up), ""))
-    for task in story.tasks:
-        yield Text()
-        yield from _task(task)
-    if story.state == FileState.ERRORED and story.input is not None:
-        name = shlex.quote(printable(story.name))
-        command = f"tigerflow retry {shlex.quote(printable(str(output_dir)))} {name}"
-        yield Text()
-        yield _line(("When the cause is fixed: ", "bold"), (command, ""))
+class _Writer:
+    """Writes for one reader."""
+
+    def __init__(self, console: Console) -> None:
+        self._width = console.width if console.is_terminal else None
+
+    def file(self, story: FileStory, output_dir: Path) -> Iterator[Text]:
+        words, style = _FILE_STATES[story.state]
+        states = {task.state for task in story.tasks}
+        for each in (StoryState.RUNNING, StoryState.QUEUED):
+            if each in states:
+                words, style = each.value, YELLOW
+                break
+        yield _line((f"{printable(story.name)}: ", "bold"), (words, style))
+        if story.input is not None:
+            yield _line(("Input:    ", "bold"), (_shown(story.input), ""))
+        if story.taken_up is not None:
+            yield _line(("Taken up: ", "bold"), (_moment(story.taken_up), ""))
+        for task in story.tasks:
+            yield Text()
+            yield from self._task(task)
+        if story.state == FileState.ERRORED and story.input is not None:
+            words = " ".join(
+                shlex.quote(printable(word)) for word in (str(output_dir), story.name)
+            )
+            yield Text()
+            yield _line(("When the cause is fixed:", "bold"))
+            yield _line((f"  tigerflow retry {words}", ""))
+
+    def _task(self, task: TaskStory) -> Iterator[Text]:
+        reason = "" if task.reason is None else f" ({plain(task.reason)})"
+        worker = "" if task.worker is None else f" on worker {task.worker}"
+        style = _STYLES.get(task.state, "")
+        yield _line(
+            (f"{task.name}: ", "bold"), (task.state.value, style), (worker + reason, "")
+        )
+        earlier = len(task.tries) - TRIES_SHOWN
+        if earlier > 0:
+            yield _line((f"  {earlier} earlier tries", ""))
+        for each in task.tries[-TRIES_SHOWN:]:
+            yield from self._try(each)
+        if task.result is not None:
+            yield _line((f"  {_shown(task.result)}", ""))
+        if task.failure is not None:
+            yield from _failure(task, task.failure)
+
+    def _try(self, each: Try) -> Iterator[Text]:
+        timing = each.timing
+        fate = "done in" if timing.succeeded else "failed after"
+        text = f"  {_moment(timing.started)}  {fate} {shown_ms(timing.milliseconds)}"
+        worker = "" if each.worker is None else f"worker {each.worker}"
+        host = f"on {printable(each.host)}" if each.host else ""
+        where = f"{worker} {host}".strip()
+        if where and self._width and len(f"{text}, {where}") > self._width:
+            yield Text(text)
+            yield Text(f"    {where}")
+        else:
+            yield Text(f"{text}, {where}" if where else text)
 
 
-def _task(task: TaskStory) -> Iterator[Text]:
-    reason = "" if task.reason is None else f" ({plain(task.reason)})"
-    worker = "" if task.worker is None else f" on worker {task.worker}"
-    style = _STYLES.get(task.state, "")
-    yield _line(
-        (f"{task.name}: ", "bold"), (task.state.value, style), (worker + reason, "")
-    )
-    earlier = len(task.tries) - TRIES_SHOWN
-    if earlier > 0:
-        yield _line((f"  {earlier} earlier tries", ""))
-    for each in task.tries[-TRIES_SHOWN:]:
-        yield _line((f"  {_try(each)}", ""))
-    if task.result is not None:
-        yield _line((f"  {printable(str(task.result))}", ""))
-    if task.failure is not None:
-        yield from _failure(task)
-
-
-def _try(each: Try) -> str:
-    timing = each.timing
-    fate = "done in" if timing.succeeded else "failed after"
-    worker = "" if each.worker is None else f", worker {each.worker}"
-    host = f" on {printable(each.host)}" if each.host else ""
-    took = shown_ms(timing.milliseconds)
-    return f"{_moment(timing.started)}  {fate} {took}{worker}{host}"
-
-
-def _failure(task: TaskStory) -> Iterator[Text]:
-    failure = task.failure
-    assert failure is not None  # noqa: S101 -- the caller has looked
+def _failure(task: TaskStory, failure: Failure) -> Iterator[Text]:
     text = failure.read()
-    yield _line((f"  {printable(str(failure.path))}", ""))
+    yield _line((f"  {_shown(failure.path)}", ""))
     if text.timestamp and not task.tries:
         yield _line((f"  {_moment(text.timestamp)}", ""))
     reason = ": ".join(part for part in (text.exception_type, text.message) if part)
@@ -115,6 +126,14 @@ def _failure(task: TaskStory) -> Iterator[Text]:
         yield Text()
         yield _line(("  It printed:", "bold"))
         yield from _block(printed, indent="    ")
+
+
+def _shown(path: Path) -> str:
+    """Return a path as short as the reader can use it from here."""
+    # The current directory may have been removed.
+    with contextlib.suppress(OSError, ValueError):
+        path = path.relative_to(Path.cwd())
+    return printable(str(path))
 
 
 def _block(text: str, style: str = "", indent: str = "  ") -> Iterator[Text]:
