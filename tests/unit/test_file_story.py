@@ -140,6 +140,23 @@ def test_a_name_that_no_file_has_is_refused_with_the_nearest(out, given, said):
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("scna_01234.txt", "scan_01234.txt"),
+        ("can_04999", "scan_04999"),
+    ],
+)
+def test_the_nearest_of_many_names_is_found(out, given, meant):
+    for number in range(5000):
+        (out.parent / "inputs" / f"scan_{number:05}.txt").touch()
+
+    with pytest.raises(UnknownFileError) as caught:
+        read_stories(out, [given])
+
+    assert f"; did you mean '{meant}" in str(caught.value)
+
+
 def test_without_a_journal_the_files_tell(out):
     found, done = story(out), story(out, "a.b")
 
