@@ -17,7 +17,7 @@ from tigerflow.workers.dispatch import jobs
 from tigerflow.workers.dispatch.earlier import see_off_earlier
 from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
 from tigerflow.workers.dispatch.link import LaunchError
-from tigerflow.workers.dispatch.postman import Delivery, Postman
+from tigerflow.workers.dispatch.mailbox_poller import Delivery, MailboxPoller
 from tigerflow.workers.dispatch.scheduler import JobEvent, SubmitError
 from tigerflow.workers.dispatch.status import TaskStatus
 from tigerflow.workers.protocol import Started
@@ -27,10 +27,10 @@ def test_nothing_is_submitted_once_the_run_has_ended(tmp_path):
     submitted = []
 
     async def launch_and_close():
-        postman = Postman.for_run(tmp_path, SETTINGS)
+        poller = MailboxPoller.for_run(tmp_path, SETTINGS)
         earlier = asyncio.get_running_loop().create_future()
         earlier.set_result(None)
-        service = JobService(postman, lambda *job: submitted.append(job), earlier)
+        service = JobService(poller, lambda *job: submitted.append(job), earlier)
         launcher = JobLauncher(TASK, tmp_path, SETTINGS, service, TaskStatus())
         launching = asyncio.create_task(launcher.launch())
         await settle()
@@ -40,7 +40,7 @@ def test_nothing_is_submitted_once_the_run_has_ended(tmp_path):
             with pytest.raises(LaunchError, match="the run has ended"):
                 await launching
         finally:
-            await asyncio.to_thread(postman.stop)
+            await asyncio.to_thread(poller.stop)
 
     asyncio.run(launch_and_close())
     assert submitted == []
@@ -87,17 +87,17 @@ def test_submission_that_hangs_at_the_end_is_killed(tmp_path, monkeypatch):
     settings = replace(SETTINGS, worker_grace=1)
 
     async def launch_and_close():
-        postman = Postman.for_run(tmp_path, settings)
+        poller = MailboxPoller.for_run(tmp_path, settings)
         earlier = asyncio.get_running_loop().create_future()
         earlier.set_result(None)
         submission = HangingSubmission()
-        service = JobService(postman, lambda *_: submission, earlier)
+        service = JobService(poller, lambda *_: submission, earlier)
         launcher = JobLauncher(TASK, tmp_path, settings, service, TaskStatus())
         link = await launcher.launch()
-        link.close()
+        link.stop()
         await launcher.close()
         assert (await link.wait()).how == "was killed"
-        await asyncio.to_thread(postman.stop)
+        await asyncio.to_thread(poller.stop)
 
     asyncio.run(asyncio.wait_for(launch_and_close(), 30))
 
@@ -105,13 +105,13 @@ def test_submission_that_hangs_at_the_end_is_killed(tmp_path, monkeypatch):
 @contextlib.contextmanager
 def service(run_dir, submission, settings=SETTINGS):
     """A service that submits through one submission."""
-    postman = Postman.for_run(run_dir, settings)
+    poller = MailboxPoller.for_run(run_dir, settings)
     earlier = asyncio.get_running_loop().create_future()
     earlier.set_result(None)
     try:
-        yield JobService(postman, lambda *_: submission, earlier)
+        yield JobService(poller, lambda *_: submission, earlier)
     finally:
-        postman.stop()
+        poller.stop()
 
 
 class PlayedSubmission:
@@ -159,13 +159,13 @@ def test_job_that_was_taken_although_its_submission_failed_is_used(
             link = await launcher.launch()
             submission.said.put_nowait(failed)
             submission.kill()
-            while (adopted := link._job.batch.submission) is submission:  # noqa: ASYNC110 -- nothing else tells
+            while (adopted := link._job.submitted.submission) is submission:  # noqa: ASYNC110 -- nothing else tells
                 await asyncio.sleep(0.01)
             number = tmp_path / mailboxes("work") / "aaaa" / "number"
             assert number.read_text() == "7"
             assert not link.ending.done()
             assert not launcher._paused_until
-            await it.lookout.close()
+            await it.slurm_watch.close()
             adopted.kill()
             await link.wait()
 
@@ -186,7 +186,7 @@ def test_job_that_was_not_taken_is_tried_again_and_told_to_leave(tmp_path, monke
             ending = await link.wait()
             assert ending.is_outage
             assert launcher._paused_until
-            await it.lookout.close()
+            await it.slurm_watch.close()
         # It may still come: nobody waits for it.
         return (link.mailbox / "inbox").read_text()
 

@@ -16,15 +16,15 @@ from tigerflow.rundir.layout import (
     MAILBOX_PULSE,
 )
 from tigerflow.settings import Settings
-from tigerflow.workers.dispatch.postman import Postman, Round
+from tigerflow.workers.dispatch.mailbox_poller import MailboxPoller, PolledMailbox
 from tigerflow.workers.mailbox import Receiver, Sender, make_mailbox
 from tigerflow.workers.protocol import (
     Answer,
     Fate,
     FileRequest,
+    LeaveReason,
     Left,
     Ready,
-    Reason,
     Started,
     Stop,
     encode,
@@ -81,8 +81,8 @@ def test_messages_are_received_once_and_in_order(tmp_path):
     _send(path, FIRST, SECOND)
     assert receiver.receive() == [FIRST, SECOND]
     assert receiver.receive() == []
-    _send(path, Left(Reason.WALL_TIME))
-    assert receiver.receive() == [Left(Reason.WALL_TIME)]
+    _send(path, Left(LeaveReason.WALL_TIME))
+    assert receiver.receive() == [Left(LeaveReason.WALL_TIME)]
 
 
 def test_half_a_message_waits_for_its_other_half(tmp_path):
@@ -222,60 +222,60 @@ def test_beat_takes_no_room_that_the_one_before_did_not_take(tmp_path):
 
 
 def test_round_sends_and_brings_what_came(mailbox):
-    postman_round = Round(mailbox, print)
+    polled = PolledMailbox(mailbox, print)
     request = FileRequest(1, "a.txt", "work/a.out", "work/a.err")
-    postman_round.post(request)
-    postman_round.post(Stop())
+    polled.post(request)
+    polled.post(Stop())
     _send(mailbox / MAILBOX_OUTBOX, Ready(), FIRST)
-    delivery = postman_round.exchange()
+    delivery = polled.exchange()
     assert Receiver(mailbox / MAILBOX_INBOX).receive() == [request, Stop()]
     assert delivery.messages == [Ready(), FIRST]
     assert delivery.exit_code is None
 
 
 def test_round_brings_nothing_when_there_is_no_news(mailbox):
-    postman_round = Round(mailbox, print)
-    assert postman_round.exchange() is not None
-    assert postman_round.exchange() is None
+    polled = PolledMailbox(mailbox, print)
+    assert polled.exchange() is not None
+    assert polled.exchange() is None
     _send(mailbox / MAILBOX_OUTBOX, FIRST)
-    assert postman_round.exchange().messages == [FIRST]
+    assert polled.exchange().messages == [FIRST]
 
 
 @pytest.mark.parametrize("code", [0, 3, -9])
 def test_round_brings_the_end_with_all_that_was_said(mailbox, code):
-    postman_round = Round(mailbox, print)
+    polled = PolledMailbox(mailbox, print)
     _send(mailbox / MAILBOX_OUTBOX, FIRST)
     (mailbox / MAILBOX_EXIT).write_text(str(code))
-    delivery = postman_round.exchange()
+    delivery = polled.exchange()
     assert delivery.messages == [FIRST]
     assert delivery.exit_code == code
 
 
 def test_round_tells_that_a_worker_lives(mailbox):
-    postman_round = Round(mailbox, print)
+    polled = PolledMailbox(mailbox, print)
     Pulse(mailbox / MAILBOX_PULSE).beat()
-    assert postman_round.exchange().still_s == 0
+    assert polled.exchange().still_s == 0
 
 
 def test_pulse_counts_from_the_start_of_a_worker_however_long_its_job_waited(mailbox):
-    postman_round = Round(mailbox, print)
-    postman_round.exchange()
-    postman_round._watch._stillness._still_s += 1000
+    polled = PolledMailbox(mailbox, print)
+    polled.exchange()
+    polled._watch._stillness._still_s += 1000
     _send(mailbox / MAILBOX_OUTBOX, FIRST)
-    assert postman_round.exchange().still_s > 900
+    assert polled.exchange().still_s > 900
     _send(mailbox / MAILBOX_OUTBOX, Started("n1", 1, "1", None))
-    assert postman_round.exchange().still_s < 900
+    assert polled.exchange().still_s < 900
 
 
 def test_what_is_posted_is_sent_though_nobody_listens_any_more(mailbox):
     async def post():
         settings = Settings(mailbox_poll_ms=10)
-        postman = Postman.for_run(mailbox.parents[3], settings)
-        postman_round = Round(mailbox, print)
-        postman.add(postman_round)
-        postman_round.post(Stop())
-        postman.remove(postman_round)
-        await asyncio.to_thread(postman.stop)
+        poller = MailboxPoller.for_run(mailbox.parents[3], settings)
+        polled = PolledMailbox(mailbox, print)
+        poller.add(polled)
+        polled.post(Stop())
+        poller.remove(polled)
+        await asyncio.to_thread(poller.stop)
 
     asyncio.run(post())
     assert Receiver(mailbox / MAILBOX_INBOX).receive() == [Stop()]
@@ -288,21 +288,21 @@ def test_postman_that_dies_tells_all_who_wait_for_it_and_all_who_come_later(mail
     async def wait():
         faults, came, late = asyncio.Queue(), asyncio.Queue(), asyncio.Queue()
         end_on_faults(faults.put_nowait)
-        postman = Postman.for_run(mailbox.parents[3], Settings(mailbox_poll_ms=10))
-        postman.add(Round(mailbox, came.put_nowait, is_urgent=die))
+        poller = MailboxPoller.for_run(mailbox.parents[3], Settings(mailbox_poll_ms=10))
+        poller.add(PolledMailbox(mailbox, came.put_nowait, is_urgent=die))
         fault = await faults.get()
         assert isinstance(fault, KeyError)
         assert (await came.get()).fault is fault
-        postman.add(Round(mailbox, late.put_nowait))
+        poller.add(PolledMailbox(mailbox, late.put_nowait))
         assert (await late.get()).fault is fault
-        await asyncio.to_thread(postman.stop)
+        await asyncio.to_thread(poller.stop)
 
     asyncio.run(asyncio.wait_for(wait(), 120))
 
 
 def test_mailbox_that_is_gone_brings_nothing_and_raises_nothing(tmp_path):
-    postman_round = Round(tmp_path / "gone", print)
-    postman_round.post(Stop())
-    delivery = postman_round.exchange()
+    polled = PolledMailbox(tmp_path / "gone", print)
+    polled.post(Stop())
+    delivery = polled.exchange()
     assert delivery.messages == []
     assert delivery.exit_code is None

@@ -23,9 +23,9 @@ from tigerflow.workers.protocol import (
     Fate,
     FileRequest,
     HandedBack,
+    LeaveReason,
     Left,
     Ready,
-    Reason,
     Recall,
     SetupFailed,
     Started,
@@ -71,7 +71,7 @@ class FakeLink:
     def __init__(self, directory):
         self.log = directory / "log"
         self.sent = []
-        self.is_closed = False
+        self.is_stopped = False
         self.is_killed = False
         self.is_gone = asyncio.Event()
         self.is_gone.set()
@@ -85,8 +85,8 @@ class FakeLink:
         while (message := await self._messages.get()) is not None:
             yield message
 
-    def close(self):
-        self.is_closed = True
+    def stop(self):
+        self.is_stopped = True
 
     def kill(self):
         self.is_killed = True
@@ -180,7 +180,12 @@ class PoolBench:
         self.directory = directory
         self.launcher = FakeLauncher(directory)
         task = replace(TASK, **told)
-        self.pool = TaskPool(task, directory, settings, self.launcher, retries)
+        #: What the pool has said of its workers.
+        self.news = []
+        self.pool = TaskPool(
+            *(task, directory, settings, self.launcher, retries),
+            on_worker=lambda *news: self.news.append(news),
+        )
 
     @property
     def links(self):
@@ -225,7 +230,7 @@ class PoolBench:
 
     async def let_patience_pass(self):
         """Look at workers with calls ahead as if much time had passed."""
-        for worker in self.pool._workers:
+        for worker in self.pool._workforce.members:
             worker.began -= 60
         for timer in list(asyncio.get_running_loop()._scheduled):
             if not timer.cancelled() and "_see_ahead" in str(timer):
@@ -287,7 +292,7 @@ async def test_file_with_an_earlier_place_is_begun_before_those_that_wait(bench)
 async def test_cancelled_worker_gives_its_file_to_another(bench):
     [answer] = await bench.ask("a")
     await bench.links[0].start(for_s=1000)
-    await bench.links[0].leave(Reason.ENDED)
+    await bench.links[0].leave(LeaveReason.ENDED)
     await bench.links[1].start()
     await bench.links[1].finish()
     assert (await answer).fate is Fate.DONE
@@ -298,7 +303,7 @@ async def test_worker_takes_a_place_until_its_job_is_gone(bench):
     await bench.ask("a")
     await bench.links[0].start(for_s=1000)
     bench.links[0].is_gone.clear()
-    await bench.links[0].leave(Reason.ENDED)
+    await bench.links[0].leave(LeaveReason.ENDED)
     assert len(bench.links) == 1
     bench.links[0].is_gone.set()
     await settle()
@@ -313,10 +318,10 @@ async def test_file_whose_workers_the_scheduler_ends_is_blamed_late(bench):
         if number % 2:
             await bench.links[number].end(PREEMPTED)
         else:
-            await bench.links[number].leave(Reason.ENDED)
+            await bench.links[number].leave(LeaveReason.ENDED)
     assert not answer.done()
     await bench.links[-1].start()
-    await bench.links[-1].leave(Reason.ENDED)
+    await bench.links[-1].leave(LeaveReason.ENDED)
     assert (await answer).fate is Fate.FAILED
     record = bench.record("a")
     assert record["exception_type"] == "WorkerEvicted"
@@ -340,7 +345,7 @@ async def test_batch_under_which_the_job_is_cancelled_stays_one(bench):
     bench = PoolBench(bench.directory, batch_size=4)
     await bench.ask(*stems(3))
     await bench.links[0].start()
-    await bench.links[0].leave(Reason.ENDED)
+    await bench.links[0].leave(LeaveReason.ENDED)
     await bench.links[1].start()
     assert bench.links[1].calls == [["f00", "f01", "f02"]]
 
@@ -350,7 +355,7 @@ async def test_worker_that_left_alone_blames_no_file(bench):
     [answer] = await bench.ask("a")
     for number in range(5):
         await bench.links[number].start(for_s=1000)
-        await bench.links[number].leave(Reason.ALONE)
+        await bench.links[number].leave(LeaveReason.ALONE)
     await bench.links[5].start(for_s=1000)
     await bench.links[5].finish()
     assert (await answer).fate is Fate.DONE
@@ -360,7 +365,7 @@ async def test_worker_that_left_alone_blames_no_file(bench):
 async def test_file_that_had_a_workers_whole_time_fails(bench):
     [answer] = await bench.ask("a")
     await bench.links[0].start(for_s=10)
-    await bench.links[0].leave(Reason.WALL_TIME)
+    await bench.links[0].leave(LeaveReason.WALL_TIME)
     assert (await answer).fate is Fate.FAILED
     assert bench.record("a")["exception_type"] == "WallTimeOver"
 
@@ -369,7 +374,7 @@ async def test_file_that_had_a_workers_whole_time_fails(bench):
 async def test_file_that_came_when_the_worker_left_goes_to_a_fresh_one(bench):
     await bench.ask("a")
     await bench.links[0].start(for_s=1000)
-    await bench.links[0].leave(Reason.WALL_TIME)
+    await bench.links[0].leave(LeaveReason.WALL_TIME)
     assert len(bench.links) == 2
     await bench.links[1].start(for_s=1000)
     assert len(bench.links[1].sent) == 1
@@ -380,7 +385,7 @@ async def test_file_that_is_always_cut_fails_in_the_end(bench):
     [answer] = await bench.ask("a")
     for number in range(3):
         await bench.links[number].start(for_s=1000)
-        await bench.links[number].leave(Reason.WALL_TIME)
+        await bench.links[number].leave(LeaveReason.WALL_TIME)
     assert (await answer).fate is Fate.FAILED
     assert bench.record("a")["exception_type"] == "WallTimeOver"
 
@@ -391,8 +396,8 @@ async def test_worker_with_too_little_time_left_makes_room_for_a_fresh_one(bench
     await bench.links[0].start(for_s=60)
     await bench.links[0].finish(seconds=55)
     assert (await first).fate is Fate.DONE
-    assert bench.links[0].is_closed
-    await bench.links[0].leave(Reason.TOLD)
+    assert bench.links[0].is_stopped
+    await bench.links[0].leave(LeaveReason.TOLD)
     await bench.links[1].start(for_s=60)
     await bench.links[1].finish(seconds=55)
     assert (await second).fate is Fate.DONE
@@ -404,7 +409,7 @@ async def test_worker_that_takes_short_files_is_kept(bench):
     await bench.links[0].start(for_s=60)
     await bench.links[0].finish(seconds=5)
     assert (await first).fate is Fate.DONE
-    assert not bench.links[0].is_closed
+    assert not bench.links[0].is_stopped
     assert len(bench.links[0].sent) == 1
 
 
@@ -413,8 +418,8 @@ async def test_one_long_file_does_not_have_each_worker_leave_early_for_ever(benc
     await bench.ask(*(f"f{number}" for number in range(40)))
     await bench.links[0].start(for_s=600)
     await bench.links[0].finish(seconds=700)
-    while bench.links[-1].is_closed and len(bench.links) < 20:
-        await bench.links[-1].leave(Reason.TOLD)
+    while bench.links[-1].is_stopped and len(bench.links) < 20:
+        await bench.links[-1].leave(LeaveReason.TOLD)
         await bench.links[-1].start(for_s=600)
         await bench.links[-1].finish(seconds=30)
     assert len(bench.links) == 1 + REMEMBERED
@@ -425,7 +430,7 @@ async def test_worker_that_has_said_its_last_word_gets_no_file(bench):
     await bench.ask("a")
     await bench.links[0].start()
     await bench.links[0].finish()
-    await bench.links[0].say(Left(Reason.ALONE))
+    await bench.links[0].say(Left(LeaveReason.ALONE))
     await bench.ask("b")
     assert bench.links[0].sent == []
     await bench.links[0].end()
@@ -436,7 +441,7 @@ async def test_worker_that_has_said_its_last_word_gets_no_file(bench):
 async def test_setup_that_is_cut_by_the_wall_time_stops_the_task(bench):
     [answer] = await bench.ask("a")
     await bench.links[0].say(Started("n1", 1, "1", time.time()))
-    await bench.links[0].leave(Reason.WALL_TIME)
+    await bench.links[0].leave(LeaveReason.WALL_TIME)
     assert (await answer).fate is Fate.UNDONE
     assert "its setup was not done when the wall time" in bench.pool.failure
     assert len(bench.links) == 1
@@ -495,7 +500,7 @@ async def test_only_deaths_in_a_row_stop_the_task(bench):
         await bench.links[-1].end(CANCELLED)
         await bench.links[-1].start()
         await bench.links[-1].finish()
-        await bench.links[-1].leave(Reason.WALL_TIME)
+        await bench.links[-1].leave(LeaveReason.WALL_TIME)
     assert bench.pool.failure is None
 
 
@@ -522,7 +527,7 @@ async def test_worker_that_never_started_is_told_in_one_sentence(bench):
 async def test_setup_that_was_short_of_processes_is_tried_again(bench):
     [answer] = await bench.ask("a")
     await bench.links[0].say(SetupFailed("BlockingIOError", is_shortage=True))
-    await bench.links[0].leave(Reason.CANNOT_RUN)
+    await bench.links[0].leave(LeaveReason.CANNOT_RUN)
     assert bench.pool.failure is None
     await bench.let_start_pause_pass()
     await bench.links[1].start()
@@ -535,7 +540,7 @@ async def test_failed_setup_lets_those_go_that_are_still_to_start(bench):
     bench = PoolBench(bench.directory, workers=3)
     await bench.ask("a", "b", "c")
     await bench.links[0].say(SetupFailed("ValueError: no model"))
-    assert [link.is_closed for link in bench.links] == [True] * 3
+    assert [link.is_stopped for link in bench.links] == [True] * 3
 
 
 @in_loop
@@ -545,10 +550,10 @@ async def test_setup_that_fails_beside_a_ready_worker_counts_against_its_node(be
     bad, good, late = bench.links
     await good.start()
     await bad.say(Started("bad", 1, "1", None, "n4"), SetupFailed("OSError: read-only"))
-    await bad.leave(Reason.CANNOT_RUN)
+    await bad.leave(LeaveReason.CANNOT_RUN)
     assert bench.pool.failure is None
     assert bench.launcher.avoided == ["n4"]
-    assert not late.is_closed
+    assert not late.is_stopped
     # Not at once, else one bad node would get job after job.
     assert len(bench.links) == 3
     await bench.let_start_pause_pass()
@@ -567,7 +572,7 @@ async def test_setup_that_fails_while_others_set_up_does_not_stop_the_task(bench
     await bad.say(Started("n4", 1, "1", None), SetupFailed("OSError: read-only"))
     assert bench.pool.failure is None
     await good.say(Ready())
-    await bad.leave(Reason.CANNOT_RUN)
+    await bad.leave(LeaveReason.CANNOT_RUN)
     assert bench.pool.failure is None
 
 
@@ -587,7 +592,7 @@ async def test_starts_that_fail_one_after_the_other_stop_a_task_without_workers(
     [answer] = await bench.ask("a")
     await bench.links[0].start()
     await bench.links[0].finish()
-    await bench.links[0].leave(Reason.WALL_TIME)
+    await bench.links[0].leave(LeaveReason.WALL_TIME)
     assert (await answer).fate is Fate.DONE
     await bench.ask("b")
     for number in range(3):
@@ -638,7 +643,7 @@ async def test_setups_that_the_scheduler_ends_do_not_stop_the_task(bench):
     [answer] = await bench.ask("a")
     for _ in range(6):
         await bench.links[-1].say(Started("n1", 1, "1", None))
-        await bench.links[-1].leave(Reason.ENDED)
+        await bench.links[-1].leave(LeaveReason.ENDED)
         await bench.let_start_pause_pass()
     await bench.links[-1].start()
     await bench.links[-1].finish()
@@ -653,7 +658,7 @@ async def test_worker_that_is_dismissed_before_it_started_is_not_expected(bench)
     await bench.links[0].start()
     await bench.links[0].finish(seconds=10)
     await asyncio.sleep(0.01)
-    assert bench.links[1].is_closed
+    assert bench.links[1].is_stopped
     await bench.ask("c")
     # Its end is not known yet, which may take a minute.
     assert len(bench.links) == 3
@@ -669,7 +674,7 @@ async def test_slow_start_stops_the_task(bench):
     assert bench.pool.failure is None or "longer than 0 s" in bench.pool.failure
     await asyncio.sleep(0.01)
     assert "its setup took longer than 0 s" in bench.pool.failure
-    assert bench.links[0].is_closed
+    assert bench.links[0].is_stopped
 
 
 @in_loop
@@ -680,10 +685,10 @@ async def test_job_that_still_waits_without_need_is_cancelled(bench):
     await bench.links[0].start()
     await bench.links[0].finish(seconds=10)
     await asyncio.sleep(0.01)
-    assert not bench.links[1].is_closed
+    assert not bench.links[1].is_stopped
     await bench.links[0].finish(seconds=10)
     await asyncio.sleep(0.01)
-    assert bench.links[1].is_closed
+    assert bench.links[1].is_stopped
 
 
 @in_loop
@@ -919,7 +924,7 @@ async def test_batch_that_meets_the_wall_time_stays_one_if_it_began_late(bench):
     bench = PoolBench(bench.directory, batch_size=2)
     await bench.ask("a", "b")
     await bench.links[0].start(for_s=1000)
-    await bench.links[0].leave(Reason.WALL_TIME)
+    await bench.links[0].leave(LeaveReason.WALL_TIME)
     await bench.links[1].start(for_s=1000)
     assert bench.links[1].calls == [["a", "b"]]
 
@@ -929,14 +934,14 @@ async def test_batch_that_had_a_workers_whole_time_is_tried_file_by_file(bench):
     bench = PoolBench(bench.directory, batch_size=2)
     first, second = await bench.ask("a", "b")
     await bench.links[0].start(for_s=10)
-    await bench.links[0].leave(Reason.WALL_TIME)
+    await bench.links[0].leave(LeaveReason.WALL_TIME)
     await bench.links[1].start(for_s=1000)
     await bench.links[1].finish(seconds=9)
     assert (await first).fate is Fate.DONE
-    await bench.links[1].leave(Reason.WALL_TIME)
+    await bench.links[1].leave(LeaveReason.WALL_TIME)
     await bench.links[2].start(for_s=10)
     assert bench.links[2].calls == [["b"]]
-    await bench.links[2].leave(Reason.WALL_TIME)
+    await bench.links[2].leave(LeaveReason.WALL_TIME)
     assert (await second).fate is Fate.FAILED
 
 
@@ -957,14 +962,14 @@ async def test_batch_that_takes_too_long_is_tried_file_by_file(bench):
     first, second, _ = await bench.ask("a", "b", "c")
     await bench.links[0].start()
     await bench.let_timeout_pass()
-    assert bench.links[0].is_closed
+    assert bench.links[0].is_stopped
     await bench.links[0].end()
     await bench.links[1].start()
     await bench.links[1].finish()
     assert (await first).fate is Fate.DONE
     assert bench.links[1].calls == [["b"]]
     await bench.let_timeout_pass()
-    assert bench.links[1].is_closed
+    assert bench.links[1].is_stopped
     await bench.links[1].end()
     assert (await second).fate is Fate.FAILED
     assert bench.record("b")["exception_type"] == "TimeoutError"
@@ -972,8 +977,6 @@ async def test_batch_that_takes_too_long_is_tried_file_by_file(bench):
 
 @in_loop
 async def test_what_becomes_of_each_worker_is_told_and_answers_name_theirs(bench):
-    told = []
-    bench.pool.on_worker = lambda *news: told.append(news)
     [first] = await bench.ask("a")
     await bench.links[0].start()
     await bench.links[0].finish()
@@ -983,7 +986,7 @@ async def test_what_becomes_of_each_worker_is_told_and_answers_name_theirs(bench
     await bench.links[1].finish()
 
     assert [(await answer).worker for answer in (first, second)] == [1, 2]
-    assert told == [
+    assert bench.news == [
         ("work", 1, "launched", ""),
         ("work", 1, "started", "n1"),
         ("work", 1, "ready", ""),
@@ -1002,7 +1005,7 @@ async def test_file_done_just_after_its_timeout_gives_up_no_other(bench):
     await bench.links[0].finish(seconds=0.001)
     assert bench.links[0].calls == [["b"], ["c"]]
     await bench.let_timeout_pass()
-    assert bench.links[0].is_closed
+    assert bench.links[0].is_stopped
     await bench.links[0].finish(seconds=0.001)
     await bench.links[0].end()
     await bench.links[1].start()

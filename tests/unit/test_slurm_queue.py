@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tigerflow.workers.dispatch import lookout as lookouts
-from tigerflow.workers.dispatch import slurm
-from tigerflow.workers.dispatch.lookout import Lookout
-from tigerflow.workers.dispatch.slurm import AdoptedJob, Follower, Queue, QueuedJob
+from tigerflow.workers.dispatch import slurm_follow, slurm_watch
+from tigerflow.workers.dispatch.slurm import Queue, QueuedJob
+from tigerflow.workers.dispatch.slurm_follow import AdoptedJob, Follower
+from tigerflow.workers.dispatch.slurm_watch import SlurmWatch
 
 DEADLINE_S = 60
 
@@ -203,7 +203,7 @@ class FakeJob:
 
 @pytest.fixture
 def _quick(monkeypatch):
-    for module in (slurm, lookouts):
+    for module in (slurm_follow, slurm_watch):
         monkeypatch.setattr(module, "LOOK_S", 0.01)
         monkeypatch.setattr(module, "SOON_S", 0.01)
 
@@ -214,8 +214,8 @@ def test_job_that_is_cancelled_while_it_waits_is_seen_to_end(programs):
     says(programs, "sacct", "7|CANCELLED by 1000|None assigned|0:0")
 
     async def wait():
-        lookout, job = Lookout(), FakeJob()
-        lookout.watch(job, is_in_slurm=True)
+        watch, job = SlurmWatch(), FakeJob()
+        watch.watch(job, is_in_slurm=True)
         await job.gone.wait()
         return job.ends
 
@@ -227,9 +227,9 @@ def test_job_that_waits_again_was_requeued(programs):
     says(programs, "squeue", "7|7|PENDING||BeginTime|")
 
     async def wait():
-        lookout, job = Lookout(), FakeJob()
+        watch, job = SlurmWatch(), FakeJob()
         job.has_begun = True
-        lookout.watch(job, is_in_slurm=False)
+        watch.watch(job, is_in_slurm=False)
         await job.gone.wait()
         return job.ends
 
@@ -242,12 +242,12 @@ def test_job_whose_workers_show_that_they_live_is_not_asked_for(programs):
     says(programs, "sacct", "8|CANCELLED by 1000|None assigned|0:0")
 
     async def wait():
-        lookout, busy, waiting = Lookout(), FakeJob(), FakeJob()
+        watch, busy, waiting = SlurmWatch(), FakeJob(), FakeJob()
         busy.is_silent, waiting.number = False, "8"
         for job in (busy, waiting):
-            lookout.watch(job, is_in_slurm=True)
+            watch.watch(job, is_in_slurm=True)
         await waiting.gone.wait()
-        await lookout.close()
+        await watch.close()
         return busy.ends
 
     assert run(wait()) == []
@@ -259,9 +259,9 @@ def test_job_that_appears_after_its_submission_failed_is_cancelled(programs):
     says(programs, "squeue", "9|9|PENDING||None|rule_work_wildcards_aaaa")
 
     async def wait():
-        lookout = Lookout()
-        lookout.doubt("aaaa")
-        await lookout.close()
+        watch = SlurmWatch()
+        watch.doubt("aaaa")
+        await watch.close()
 
     run(wait())
     assert calls(programs, "scancel") == ["9"]
@@ -291,10 +291,10 @@ def test_without_slurm_nothing_is_watched(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     async def watch():
-        lookout = Lookout()
-        lookout.watch(SimpleNamespace(number="7"), is_in_slurm=True)
-        lookout.doubt("aaaa")
-        assert lookout._run is None
-        assert await lookout.queue.explain("7") is None
+        watch = SlurmWatch()
+        watch.watch(SimpleNamespace(number="7"), is_in_slurm=True)
+        watch.doubt("aaaa")
+        assert watch._run is None
+        assert await watch.queue.explain("7") is None
 
     run(watch())

@@ -228,7 +228,7 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
             # Nobody here waits for it.
             return
         try:
-            if reply.fate == "done":
+            if reply.is_done:
                 self._note_done(info.job, reply)
                 self.report_job_success(info)
                 return

@@ -13,7 +13,6 @@ from pathlib import Path
 from tigerflow.engine.forks import Forks
 from tigerflow.engine.submission import Submitter
 from tigerflow.errors import ExitCode
-from tigerflow.rundir.layout import WORKERS_SNAKEFILE, RunLayout
 from tigerflow.workers.dispatch.host import inherited, serve
 
 
@@ -24,13 +23,8 @@ def main(descriptor: str, workflow_dir: str, profile: str) -> ExitCode:
         inherited(descriptor) as listener,
         Forks(Path(f"{listener.getsockname()}.forks")) as forks,
     ):
-        submitter = Submitter(
-            run_dir / workflow_dir / WORKERS_SNAKEFILE,
-            run_dir,
-            run_dir / profile,
-            RunLayout(run_dir).jobs_log,
-            forks,
-        )
+        workflow = run_dir / workflow_dir
+        submitter = Submitter(workflow, run_dir, forks, run_dir / profile)
         return asyncio.run(serve(listener, submitter.submit))
 
 

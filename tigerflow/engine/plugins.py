@@ -44,9 +44,9 @@ from tigerflow.settings import Settings
 from tigerflow.shortage import start_thread
 from tigerflow.tasks.shell.launch import carry_functions
 from tigerflow.workers.dispatch.earlier import note_number
-from tigerflow.workers.dispatch.reasons import Refusal, refusal_by_limit
 from tigerflow.workers.dispatch.scheduler import JobEvent
 from tigerflow.workers.dispatch.slurm import EVICTED, KILLED
+from tigerflow.workers.dispatch.slurm_reasons import Refusal, refusal_by_limit
 from tigerflow.workers.mailbox import exit_code, has_begun, remove_empty_mailboxes
 
 #: How the Slurm plugin names the state of a job that failed.

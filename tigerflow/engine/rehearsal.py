@@ -22,7 +22,7 @@ from tigerflow.errors import RehearsalError
 from tigerflow.pipeline.document import read_document
 from tigerflow.pipeline.schema import SlurmTaskSpec
 from tigerflow.pipeline.spec import Pipeline
-from tigerflow.rundir.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE, mailboxes
+from tigerflow.rundir.layout import RunLayout, mailboxes
 from tigerflow.workers.client import runtime_directory
 from tigerflow.workers.dispatch.scheduler import JobEvent, SubmitError
 
@@ -111,13 +111,8 @@ def rehearse(
             Forks(Path(it) / "forks") as forks,
         ):
             workflow = write_workers(pipeline, Path(it))
-            submitter = Submitter(
-                workflow / WORKERS_SNAKEFILE,
-                Path(it),
-                profile or workflow / WORKERS_PROFILE,
-                Path(it) / "log",
-                forks,
-            )
+            RunLayout(Path(it)).jobs_log.parent.mkdir(parents=True)
+            submitter = Submitter(workflow, Path(it), forks, profile)
             return asyncio.run(_rehearse(submitter, tasks, Path(it)))
     except OSError as error:
         raise RehearsalError(str(error)) from error
@@ -175,7 +170,7 @@ async def _rehearse(
     if missing := names.keys() - told.keys():
         said = told[""].text
         if said == SILENT:
-            said = _last_line(scratch / "log")
+            said = _last_line(RunLayout(scratch).jobs_log)
         raise RehearsalError(said or f"no word on {names[min(missing)]}")
     return {t: _result(scratch / "stage" / j, told[j]) for j, t in names.items()}
 

@@ -26,7 +26,13 @@ from tigerflow.engine.forks import (
     until_parent_ends,
     write_to,
 )
-from tigerflow.rundir.layout import job_end, mailboxes
+from tigerflow.rundir.layout import (
+    WORKERS_PROFILE,
+    WORKERS_SNAKEFILE,
+    RunLayout,
+    job_end,
+    mailboxes,
+)
 from tigerflow.shortage import in_thread, start_thread
 from tigerflow.workers.dispatch.scheduler import JobEvent, SubmitError
 
@@ -48,10 +54,25 @@ class Submitter:
     """Submits jobs of the workers of one workflow."""
 
     def __init__(
-        self, snakefile: Path, run_dir: Path, profile: Path, log: Path, forks: Forks
+        self,
+        workflow_dir: Path,
+        run_dir: Path,
+        forks: Forks,
+        profile: Path | None = None,
     ) -> None:
-        """Run `snakefile` in `run_dir` with `profile`; what it says goes to `log`."""
-        self._arguments = (snakefile, run_dir, profile, log)
+        """Submit what a workflow has of workers, from children of `forks`.
+
+        Args:
+            workflow_dir: the compiled workflow.
+            run_dir: where Snakemake runs. What it says goes to the log of the jobs
+                there, whose directory exists.
+            forks: the fork server.
+            profile: the Snakemake profile that says how; without it, the one that was
+                compiled with the workflow.
+        """
+        snakefile = workflow_dir / WORKERS_SNAKEFILE
+        profile = profile or workflow_dir / WORKERS_PROFILE
+        self._arguments = (snakefile, run_dir, profile, RunLayout(run_dir).jobs_log)
         self._forks = forks
 
     def submit(

@@ -38,9 +38,6 @@ from tigerflow.rundir.layout import (
     RUN_LOG,
     SNAKEMAKE_LOG,
     STATE,
-    WORKERS_PROFILE,
-    WORKERS_SNAKEFILE,
-    RunLayout,
 )
 from tigerflow.rundir.live import LiveFile
 from tigerflow.rundir.lock import LOOK_S, RunLock
@@ -57,7 +54,8 @@ from tigerflow.tasks.children import TaskCall
 from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers import client
-from tigerflow.workers.dispatch.host import Host, Patron, only_generation
+from tigerflow.workers.dispatch.address import only_generation
+from tigerflow.workers.dispatch.host import Host, ServiceHooks
 from tigerflow.workers.dispatch.members import WorkerState
 from tigerflow.workers.protocol import Answer, Fate
 
@@ -136,14 +134,14 @@ class Service:
         windows = self._windows(forks)
         windows.clean()
         recorder = _Recorder(journal)
-        patron = Patron(
+        hooks = ServiceHooks(
             recorder.answered,
             recorder.worker_changed,
             windows.admit,
             windows.turn,
             recorder.place,
         )
-        host = Host(listener, self.settings, patron, self._submitter(forks).submit)
+        host = Host(listener, self.settings, hooks, self._submitter(forks).submit)
         runner = Runner(self._parts(host, windows, journal), self.options)
         recorder.serve(runner)
         loop = end_on_faults(runner.fail)
@@ -188,13 +186,8 @@ class Service:
 
     def _submitter(self, forks: Forks) -> Submitter:
         workflow = self.workflow
-        log = RunLayout(workflow.output_dir).jobs_log
         return Submitter(
-            workflow.directory / WORKERS_SNAKEFILE,
-            workflow.output_dir,
-            self.workers_profile or workflow.directory / WORKERS_PROFILE,
-            log,
-            forks,
+            *(workflow.directory, workflow.output_dir, forks, self.workers_profile)
         )
 
     def _parts(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,7 +22,7 @@ from tigerflow.errors import (
 from tigerflow.faults import begin, end_on_faults
 from tigerflow.log import logger
 from tigerflow.pipeline.spec import Pipeline
-from tigerflow.rundir.layout import STATE, WORKERS_PROFILE, WORKERS_SNAKEFILE, RunLayout
+from tigerflow.rundir.layout import STATE
 from tigerflow.rundir.lock import RunLock
 from tigerflow.service.directory import DirectorySource, Outcome
 from tigerflow.service.signals import Start, hold
@@ -32,18 +32,17 @@ from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.job_source import Lifecycle
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers import client
-from tigerflow.workers.dispatch.earlier import see_off_earlier
-from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
-from tigerflow.workers.dispatch.lookout import Lookout
+from tigerflow.workers.dispatch.fleet import Fleet
 from tigerflow.workers.dispatch.pool import TaskPool
-from tigerflow.workers.dispatch.postman import Postman
-from tigerflow.workers.dispatch.status import CANCELLED, FAILED, TaskStatus
-from tigerflow.workers.mailbox import remove_empty_mailboxes
+from tigerflow.workers.dispatch.status import CANCELLED, FAILED
 from tigerflow.workers.protocol import Answer, Fate
 
 
 class SlurmServer:
     """The service of one Slurm task."""
+
+    #: What leaves nothing behind, in this order, when the process ends at once.
+    _clean_up: tuple[Callable[[], None], ...] = ()
 
     def __init__(
         self,
@@ -62,7 +61,6 @@ class SlurmServer:
         self._settings = settings
         self._profile = workers_profile
         self._start = Start()
-        self._clean_up: tuple[Callable[[], None], ...] = ()
 
     def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
         """Have the source's files processed until it has no more, then end all jobs.
@@ -78,7 +76,7 @@ class SlurmServer:
             os.chdir(self._output_dir)
             scratch = Path(f"{client.socket_path()}.forks")
             with RunLock(STATE, "Task") as lock, Forks(scratch) as forks:
-                asyncio.run(self._serve(told, forks, lock, _Desk(source, lifecycle)))
+                asyncio.run(self._serve(told, forks, lock, _Feeder(source, lifecycle)))
         except client.HostError as error:
             raise RunningError(str(error)) from error
         except OSError as error:
@@ -103,55 +101,31 @@ class SlurmServer:
         return replace(told, working_dir=str(Path.cwd()))
 
     async def _serve(
-        self, told: WorkerTask, forks: Forks, lock: RunLock, desk: "_Desk"
+        self, told: WorkerTask, forks: Forks, lock: RunLock, feeder: "_Feeder"
     ) -> None:
-        end_on_faults(desk.fail)
-        run_dir, lookout = self._output_dir, Lookout()
-        status = TaskStatus(queue=lookout.queue)
-        async with _postman(self._settings) as postman:
-            submit = self._submitter(forks).submit
-            see_off = see_off_earlier(run_dir, self._settings)
-            earlier = begin(see_off)
-            service = JobService(postman, submit, earlier, lookout)
-            launcher = JobLauncher(told, run_dir, self._settings, service, status)
-            retries = self._settings.worker_attempts - 1
-            pool = TaskPool(told, run_dir, self._settings, launcher, retries)
-            empty = partial(remove_empty_mailboxes, run_dir)
-            stand_still = partial(hold, asyncio.get_running_loop())
-            self._clean_up = (stand_still, forks.abandon, lock.release, empty)
-            self._start.end()
-            looking = begin(lock.look_after())
-            try:
-                await desk.serve(pool, self._settings.task_poll_interval)
-            finally:
-                await desk.close(pool)
-                await lookout.close()
-                # Not before: till then, other hosts see that it lives, and are heard.
-                looking.cancel()
-                status.end(desk.reason)
-
-    def _submitter(self, forks: Forks) -> Submitter:
+        end_on_faults(feeder.fail)
         run_dir = self._output_dir
         workflow = write_workers(self._pipeline, run_dir)
-        return Submitter(
-            workflow / WORKERS_SNAKEFILE,
-            run_dir,
-            self._profile or workflow / WORKERS_PROFILE,
-            RunLayout(run_dir).jobs_log,
-            forks,
-        )
+        submitter = Submitter(workflow, run_dir, forks, self._profile)
+        # None of its workers is on this host, and has that to lock.
+        alive = Path(f"{client.socket_path()}.alive")
+        fleet = Fleet(run_dir, self._settings, alive, submitter.submit)
+        fleet.start()
+        pool = fleet.pool(told, is_only=True)
+        stand_still = partial(hold, asyncio.get_running_loop())
+        self._clean_up = (stand_still, forks.abandon, lock.release, fleet.abandon)
+        self._start.end()
+        looking = begin(lock.look_after())
+        try:
+            await feeder.serve(pool, self._settings.task_poll_interval)
+        finally:
+            await feeder.close(fleet)
+            # Not before: till then, other hosts see that it lives, and are heard.
+            looking.cancel()
+            fleet.show_end(feeder.reason)
 
 
-@contextlib.asynccontextmanager
-async def _postman(settings: Settings) -> AsyncIterator[Postman]:
-    postman = Postman.for_run(Path.cwd(), settings)
-    try:
-        yield postman
-    finally:
-        await in_thread(postman.stop)
-
-
-class _Desk:
+class _Feeder:
     """Where files come in, and what became of them is handed back."""
 
     def __init__(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
@@ -193,17 +167,17 @@ class _Desk:
             logger.opt(exception=error).error("Internal error")
         self._source.stop_for(InternalError(error))
 
-    async def close(self, pool: TaskPool) -> None:
+    async def close(self, fleet: Fleet) -> None:
         """Give files in hand the grace time, then end all workers."""
         self._lifecycle.shutting_down()
-        pool.drain()
+        fleet.drain()
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=self._source.patience_s())
-        await pool.stop()
+        await fleet.stop()
         if self._in_flight:
             await asyncio.wait(self._in_flight)
         self._tell_counts()
-        for problem in pool.problems:
+        for problem in fleet.problems:
             self._source.stop_for(TigerflowError(problem))
 
     async def _feed(self, pool: TaskPool) -> None:

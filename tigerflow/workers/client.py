@@ -7,9 +7,12 @@ with 0 or 1. It is started once a file, so it imports the least it can, nothing 
 package, and speaks a protocol that needs no parser: a frame is four bytes of length
 (big endian), then fields separated by NUL, the one byte that no argument can hold.
 
-All who talk to a host, and the host itself, write and read frames by what is here. A
-host first says `accepted` or `refused`, with the reason. Then each `RunRequest` of a
-connection gets a `Reply`, in any order.
+Clients, hosts and the executor write and read frames with the classes here. A
+connection begins with a request, which the host accepts or refuses with the reason.
+Then each `RunRequest` gets a `Reply`, in any order, and a `StopRequest` a `Stopped`.
+
+The module is long since it must stay one file: a program that is run with `-I -S` finds
+nothing beside itself.
 """
 
 # pathlib takes longer to import than all the rest:
@@ -110,6 +113,61 @@ class RunRequest:
         return cls(number, words)
 
 
+class AttendRequest:
+    """Have a host until a process, a Snakemake, has ended."""
+
+    def __init__(self, pid: int) -> None:
+        """Name the process."""
+        self.pid = pid
+
+    def fields(self) -> Fields:
+        """Return the fields of its frame."""
+        return [b"attend", str(self.pid).encode()]
+
+
+class StopRequest:
+    """End all workers, and the host."""
+
+    def fields(self) -> Fields:
+        """Return the fields of its frame."""
+        return [b"stop"]
+
+
+def request_of(fields: Fields) -> "RunRequest | AttendRequest | StopRequest":
+    """Return the request of a frame.
+
+    Raises:
+        FrameError: it is none.
+    """
+    if fields[:1] == [b"stop"]:
+        return StopRequest()
+    if fields[:1] == [b"attend"] and is_process_id(fields[-1]):
+        return AttendRequest(int(fields[-1]))
+    return RunRequest.of(fields)
+
+
+def refusal(reason: str) -> Fields:
+    """Return the fields by which a host refuses a request."""
+    return [REFUSED, reason.encode()]
+
+
+class Stopped:
+    """A host has ended its workers."""
+
+    def __init__(self, problems: list[str]) -> None:
+        """Name what went wrong at their teardown."""
+        self.problems = problems
+
+    def fields(self) -> Fields:
+        """Return the fields of its frame."""
+        return [b"stopped", *map(os.fsencode, self.problems)]
+
+    @classmethod
+    def of(cls, fields: Fields) -> "Stopped":
+        """Return what a frame says."""
+        return cls([field.decode(errors="replace") for field in fields[1:]])
+
+
 class Reply:
     """What became of the file of one request."""
 
@@ -121,6 +179,11 @@ class Reply:
         self.fate = fate
         self.message = message
         self.started = started
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the file has its result."""
+        return self.fate == "done"
 
     def fields(self) -> Fields:
         """Return the fields of its frame."""
@@ -153,7 +216,7 @@ def main(arguments: list[str]) -> int:
     except HostError as error:
         print(f"tigerflow: {error}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
         return 1
-    if reply.fate == "done":
+    if reply.is_done:
         return 0
     print(f"tigerflow: {reply.message}", file=sys.stderr)  # noqa: T201 -- Snakemake shows it
     return 1
@@ -167,23 +230,23 @@ def attend() -> socket.socket:
     Raises:
         HostError: there is no host, and none can be started.
     """
-    return open_session([[b"attend", str(os.getpid()).encode()]])
+    return open_session([AttendRequest(os.getpid()).fields()])
 
 
 def stop() -> list[str]:
     """Stop the current run directory's host; return what went wrong at teardown."""
     try:
-        connection = _try_session([[b"stop"]], None)
+        connection = _try_session([StopRequest().fields()], None)
         if connection is None:
             return []
         with connection:
-            answer = _receive(connection)
+            stopped = Stopped.of(_receive(connection))
     except RefusedError:
         # Its workers are not those of this run.
         return []
     except HostError as error:
         return [str(error)]
-    return [field.decode(errors="replace") for field in answer[1:]]
+    return stopped.problems
 
 
 def open_session(

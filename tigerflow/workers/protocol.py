@@ -117,7 +117,7 @@ class Started:
     node: str = ""
 
 
-class Reason(StrEnum):
+class LeaveReason(StrEnum):
     """Why a worker leaves."""
 
     #: The dispatcher said so.
@@ -134,7 +134,7 @@ class Reason(StrEnum):
 class Left:
     """The worker has torn down and ends; nothing it was sent is in hand any more."""
 
-    why: Reason
+    why: LeaveReason
 
 
 Message = (
@@ -167,5 +167,5 @@ def decode(line: bytes) -> Message:
     if kind is Answer:
         fields["fate"] = Fate(fields["fate"])
     elif kind is Left:
-        fields["why"] = Reason(fields["why"])
+        fields["why"] = LeaveReason(fields["why"])
     return kind(**fields)

@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tigerflow.workers import client
@@ -22,6 +24,8 @@ class Address:
     def __init__(self, path: str) -> None:
         """Keep the socket of that path, which is there, and what is beside it."""
         self.path = path
+        self._removing = threading.Lock()
+        self._is_removed = False
         self._renewed = time.monotonic()
 
     @property
@@ -51,6 +55,31 @@ class Address:
             is_taken = os.path.lexists(self.path)
             return None if is_taken else client.listen(self.path)
 
+    def withdraw(self) -> None:
+        """Take the socket away: who comes now starts a new host.
+
+        Under the lock, so that it is ours that goes, not that of a successor. Once: a
+        thread that abandons this host may come while it does so, or has done it.
+        """
+        lock = f"{self.path}.lock"
+        with self._removing:
+            if self._is_removed:
+                return
+            # What cleans /tmp may have been quicker, and another may be there now.
+            with contextlib.suppress(OSError), client.locked(lock):
+                Path(self.path).unlink(missing_ok=True)
+                Path(lock).unlink()
+            self._is_removed = True
+
+    def abandon(self) -> None:
+        """Remove the socket and the file that is locked: nobody serves any more.
+
+        Raises:
+            OSError: that file cannot be removed.
+        """
+        self.withdraw()
+        self.alive.unlink(missing_ok=True)
+
     def _renew(self) -> None:
         self._renewed = time.monotonic()
         place = Path(self.path).parent
@@ -66,3 +95,20 @@ def _lock_for_good(path: Path) -> None:
     # A host that waits for this one may look at it just now.
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def only_generation(listener: socket.socket) -> Iterator[None]:
+    """Wait until no worker of an earlier host lives; keep later hosts waiting so.
+
+    A predecessor's workers may still tear down: they hold what setup will open.
+    """
+    path = f"{listener.getsockname()}.alive"
+    with client.locked(path) as alive:
+        # Our workers hold it too.
+        fcntl.flock(alive, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            # What cleans /tmp may have been quicker.
+            Path(path).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from tigerflow.rundir.layout import (
 )
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
-from tigerflow.workers.dispatch.postman import Round
+from tigerflow.workers.dispatch.mailbox_poller import PolledMailbox
 from tigerflow.workers.dispatch.slurm import Queue, cancel
 from tigerflow.workers.mailbox import has_begun, keep_prints, owner_of_others
 from tigerflow.workers.protocol import Left, Started, Stop
@@ -75,16 +75,16 @@ async def _see_off(
     """
     boxes = await in_thread(_directories, job)
     lost_s = settings.worker_lost_timeout
-    strangers = [_Stranger(box, lost_s) for box in boxes]
+    workers = [_EarlierWorker(box, lost_s) for box in boxes]
     await cancel_job(job)
-    while not all(each.is_gone for each in strangers):
-        for each in strangers:
+    while not all(each.is_gone for each in workers):
+        for each in workers:
             await in_thread(each.look)
         # One that has not begun finds no mailbox when it does.
         if not await in_thread(has_begun, job):
             break
         await asyncio.sleep(LOOK_S)
-    for each in strangers:
+    for each in workers:
         if (who := each.started) is not None:
             for place in places:
                 await in_thread(remove_temporaries_of, place, who.pid, who.host)
@@ -93,19 +93,19 @@ async def _see_off(
     await in_thread(shutil.rmtree, job, ignore_errors=True)
 
 
-class _Stranger:
+class _EarlierWorker:
     """A worker of an earlier service, which is told to stop."""
 
     def __init__(self, mailbox: Path, lost_s: float) -> None:
         self.started: Started | None = None
         self.is_gone = False
         self._lost_s = lost_s
-        self._round = Round(mailbox, lambda _: None, lost_s=lost_s)
-        self._round.post(Stop())
+        self._polled = PolledMailbox(mailbox, lambda _: None, lost_s=lost_s)
+        self._polled.post(Stop())
 
     def look(self) -> None:
         """Look into its mailbox."""
-        delivery = self._round.exchange()
+        delivery = self._polled.exchange()
         if delivery is None:
             return
         for message in delivery.messages:

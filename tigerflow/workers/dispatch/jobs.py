@@ -3,25 +3,22 @@
 import asyncio
 import contextlib
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.faults import begin, raise_in
 from tigerflow.log import logger
 from tigerflow.rundir.layout import MAILBOX_INBOX, MAILBOXES, RunLayout, mailboxes
 from tigerflow.settings import Settings
-from tigerflow.shortage import in_thread
 from tigerflow.tasks.worker_task import WorkerTask
-from tigerflow.workers.dispatch.earlier import cancel_job, note_number
+from tigerflow.workers.dispatch.job_following import JobFollowing
 from tigerflow.workers.dispatch.link import LaunchError, NoRoomError
-from tigerflow.workers.dispatch.lookout import Lookout
 from tigerflow.workers.dispatch.mailbox_link import MailboxLink
-from tigerflow.workers.dispatch.postman import Postman
+from tigerflow.workers.dispatch.mailbox_poller import MailboxPoller
 from tigerflow.workers.dispatch.scheduler import JobEvent, Submit, SubmitError
-from tigerflow.workers.dispatch.slurm import AdoptedJob
+from tigerflow.workers.dispatch.slurm_watch import SlurmWatch
 from tigerflow.workers.dispatch.status import TaskStatus
-from tigerflow.workers.dispatch.submitted import Batch, Job
+from tigerflow.workers.dispatch.submitted import Job, SubmittedJobs
 from tigerflow.workers.mailbox import Sender, make_mailbox, owner_of_others
 
 #: How long workers are collected that are submitted together, by one Snakemake.
@@ -44,11 +41,11 @@ _OVER = "the run has ended"
 class JobService:
     """What submits the jobs of a run directory, and reaches the workers in them."""
 
-    postman: Postman
+    poller: MailboxPoller
     submit: Submit
     #: Done when the workers of an earlier service have left; none starts before.
     earlier: "asyncio.Future[None]"
-    lookout: Lookout = field(default_factory=Lookout)
+    slurm_watch: SlurmWatch = field(default_factory=SlurmWatch)
 
 
 class JobLauncher:
@@ -66,16 +63,15 @@ class JobLauncher:
         self._task = task
         self._run_dir = run_dir
         self._settings = settings
-        self._postman = service.postman
+        self._poller = service.poller
         self._submit = service.submit
         self._earlier = service.earlier
-        self._lookout = service.lookout
+        self._slurm_watch = service.slurm_watch
+        self._following = JobFollowing(task.name, service.slurm_watch, self._take_word)
         self._status = status
         self._log = RunLayout(run_dir).task_log(task.name)
         self._wanted: list[asyncio.Future[MailboxLink]] = []
         self._waiting: set[asyncio.Task[None]] = set()
-        self._followers: set[asyncio.Task[None]] = set()
-        self._batches: list[Batch] = []
         self._closing = False
         #: For how long, and until when, nothing is submitted.
         self._pause_s = 0.0
@@ -94,28 +90,7 @@ class JobLauncher:
         await self._status.close()
         for waiting in self._waiting:
             waiting.cancel()
-        for batch in self._batches:
-            batch.is_closing = True
-            batch.cancel_idle()
-        # A submission may hang for good at its end; its jobs are cancelled then.
-        patience_s = self._settings.worker_grace + HANG_S
-        if not await self._followers_end(patience_s):
-            for batch in self._batches:
-                logger.warning("[{}] a submission hangs; it is killed", self._task.name)
-                batch.submission.kill()
-            await self._followers_end()
-
-    async def _followers_end(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end of all submissions; tell whether that has come."""
-        loop = asyncio.get_running_loop()
-        end = None if timeout_s is None else loop.time() + timeout_s
-        # One that fails may leave another, of a job that is adopted.
-        while self._followers:
-            left_s = None if end is None else end - loop.time()
-            if left_s is not None and left_s <= 0:
-                return False
-            await asyncio.wait(self._followers, timeout=left_s)
-        return True
+        await self._following.close(self._settings.worker_grace + HANG_S)
 
     async def launch(self) -> MailboxLink:
         """Submit a worker, together with others that are asked for at the same time.
@@ -184,17 +159,26 @@ class JobLauncher:
         for share, job in zip(shares, jobs, strict=True):
             for future, link in zip(share, job.links, strict=True):
                 future.set_result(link)
-        self._start_following(Batch(submission, jobs))
-
-    def _start_following(self, batch: Batch) -> None:
-        self._batches.append(batch)
-        follower = begin(self._follow(batch))
-        self._followers.add(follower)
-        follower.add_done_callback(self._followers.discard)
+        self._following.start(SubmittedJobs(submission, jobs))
 
     def _nodes_to_avoid(self) -> list[str]:
         now = asyncio.get_running_loop().time()
         return sorted(node for node, until in self._avoided.items() if now < until)
+
+    def _take_word(self, event: JobEvent) -> None:
+        """Take what the scheduler says of a submission: a number, or a refusal."""
+        if event.kind == "submitted":
+            self._pause_s = 0.0
+            return
+        if not event.is_outage:
+            # Too few nodes may be left.
+            self._avoided.clear()
+            return
+        self._pause()
+        logger.warning(
+            "[{}] no worker can be submitted just now: {}; tried again in {:.0f} s",
+            *(self._task.name, event.text, self._pause_s),
+        )
 
     def _reason(self, error: OSError | SubmitError) -> Exception:
         """Return what is said to all who wait for a submission that has failed."""
@@ -214,7 +198,7 @@ class JobLauncher:
     def _make_job(self, workers: int) -> Job:
         name = secrets.token_hex(6)
         place = self._run_dir / mailboxes(self._task.name) / name
-        job = Job(name, self._status, place, self._log, self._lookout.hurry)
+        job = Job(name, self._status, place, self._log, self._slurm_watch.hurry)
         try:
             for number in range(workers):
                 mailbox = place / str(number)
@@ -223,84 +207,9 @@ class JobLauncher:
                 sender = Sender(mailbox / MAILBOX_INBOX)
                 sender.post(self._task)
                 sender.flush()
-                link = MailboxLink(mailbox, job, self._postman, self._settings)
+                link = MailboxLink(mailbox, job, self._poller, self._settings)
                 job.links.append(link)
         except OSError:
             job.discard()
             raise
         return job
-
-    async def _follow(self, batch: Batch) -> None:
-        try:
-            await self._hear(batch)
-        except Exception as error:  # noqa: BLE001 -- nobody may wait for its jobs for ever
-            raise_in(asyncio.get_running_loop(), error)
-            text = f"internal error: {error!r}"
-            for job in batch.jobs:
-                job.take(JobEvent(job.name, "failed", text, is_killed=True))
-        self._batches.remove(batch)
-        for job in batch.jobs:
-            if any(not link.ending.done() for link in job.links):
-                # Nobody follows it any more.
-                await cancel_job(job.place)
-            await asyncio.gather(*(link.collected.wait() for link in job.links))
-            await in_thread(job.discard)
-
-    async def _hear(self, batch: Batch) -> None:
-        """Take what is said of the jobs of a submission, until that ends."""
-        by_name = {job.name: job for job in batch.jobs}
-        async for event in batch.submission.events():
-            for job in [by_name[event.job]] if event.job else [*batch.jobs]:
-                await self._take(batch, job, event)
-
-    async def _take(self, batch: Batch, job: Job, event: JobEvent) -> None:
-        """Take what is said of a job, and what Slurm has to say to that."""
-        if event.kind == "submitted":
-            self._pause_s = 0.0
-            job.take(event)
-            self._lookout.watch(job, is_in_slurm=event.is_in_slurm)
-            return
-        if job.number is None and not job.gone.is_set():
-            if await self._adopt(batch, job, event):
-                return
-            self._see_refusal(event)
-        elif event.kind == "failed" and not (job.has_begun or event.node):
-            event = await self._explained(job, event)
-        job.take(event)
-
-    async def _adopt(self, batch: Batch, job: Job, event: JobEvent) -> bool:
-        """Go on with a job that Slurm has taken although its submission failed."""
-        queue = self._lookout.queue
-        found = await queue.find(job.name) if queue.is_here else None
-        if found is None:
-            self._lookout.doubt(job.name)
-            return False
-        logger.warning(
-            "[{}] sbatch has failed, but Slurm has taken job {}: {}",
-            *(self._task.name, found.number, event.text),
-        )
-        await in_thread(note_number, job.place, found.number)
-        batch.jobs.remove(job)
-        submission = AdoptedJob(queue, job.name, found.number)
-        adopted = Batch(submission, [job], is_closing=batch.is_closing)
-        self._start_following(adopted)
-        adopted.cancel_idle()
-        return True
-
-    def _see_refusal(self, event: JobEvent) -> None:
-        if not event.is_outage:
-            # Too few nodes may be left.
-            self._avoided.clear()
-            return
-        self._pause()
-        logger.warning(
-            "[{}] no worker can be submitted just now: {}; tried again in {:.0f} s",
-            *(self._task.name, event.text, self._pause_s),
-        )
-
-    async def _explained(self, job: Job, event: JobEvent) -> JobEvent:
-        """Add to the end of a job that never began where that was, and why."""
-        told = await self._lookout.queue.explain(job.number or "")
-        if told is None:
-            return event
-        return replace(event, node=told.node, text=f"{event.text}{told.hint}")

@@ -81,7 +81,7 @@ class Link(Protocol):
     def receive(self) -> AsyncIterator[Message]:
         """Yield what the worker says, until it can say no more."""
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Send no more: it gives up what it has in hand, tears down and ends."""
 
     def kill(self) -> None:

@@ -182,7 +182,7 @@ class ProcessLink:
         finally:
             self._heard.set()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End its input: it gives up what it has in hand, tears down and ends."""
         with contextlib.suppress(OSError):
             self._requests.write_eof()

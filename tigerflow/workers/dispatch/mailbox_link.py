@@ -14,7 +14,11 @@ from tigerflow.rundir.layout import MAILBOX_LOG
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
 from tigerflow.workers.dispatch.link import Ending, ending_of
-from tigerflow.workers.dispatch.postman import Delivery, Postman, Round
+from tigerflow.workers.dispatch.mailbox_poller import (
+    Delivery,
+    MailboxPoller,
+    PolledMailbox,
+)
 from tigerflow.workers.dispatch.scheduler import JobEvent
 from tigerflow.workers.mailbox import keep_prints
 from tigerflow.workers.protocol import (
@@ -78,16 +82,16 @@ class MailboxLink:
     notice_s = NOTICE_S
 
     def __init__(
-        self, mailbox: Path, job: Allocation, postman: Postman, settings: Settings
+        self, mailbox: Path, job: Allocation, poller: MailboxPoller, settings: Settings
     ) -> None:
         """Talk through `mailbox`, which is there."""
         self.mailbox = mailbox
         self.log = mailbox / MAILBOX_LOG
-        self.is_closed = False
+        self.is_stopped = False
         #: Whether its pulse has stood still for so long that it may be dead.
         self.is_quiet = False
         self._job = job
-        self._postman = postman
+        self._poller = poller
         self._settings = settings
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -99,19 +103,19 @@ class MailboxLink:
         self._collecting: asyncio.Task[None] | None = None
         #: Answers that are waited for, that to its start included.
         self._awaited = 0
-        self._round = Round(
+        self._polled = PolledMailbox(
             mailbox,
             self._deliver,
             lambda: self._awaited > 0,
             settings.worker_lost_timeout,
         )
-        postman.add(self._round)
+        poller.add(self._polled)
 
     def send(self, message: Message) -> None:
         """Send a message; nobody listening any more is no error."""
         self._awaited += isinstance(message, FileRequest)
-        self._round.post(message)
-        self._postman.hurry()
+        self._polled.post(message)
+        self._poller.hurry()
 
     @property
     def has_started(self) -> bool:
@@ -128,15 +132,15 @@ class MailboxLink:
         while (message := await self._messages.get()) is not None:
             yield message
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Send no more: it gives up what it has in hand, tears down and ends."""
-        self.is_closed = True
+        self.is_stopped = True
         self.send(Stop())
         self._job.cancel_unneeded()
 
     def kill(self) -> None:
         """Cancel its job, and with it the others in that."""
-        self.is_closed = True
+        self.is_stopped = True
         self.send(Stop())
         self._job.cancel()
 
@@ -154,9 +158,9 @@ class MailboxLink:
         if self._started is not None:
             remove_temporaries_of(directory, self._started.pid, self._started.host)
 
-    def forget(self) -> None:
+    def stop_polling(self) -> None:
         """Look into its mailbox no more."""
-        self._postman.remove(self._round)
+        self._poller.remove(self._polled)
 
     def job_ended(self, event: JobEvent) -> None:
         """Note that the job is no more.
@@ -241,7 +245,7 @@ class MailboxLink:
     def _end(self, ending: Ending) -> None:
         if self.ending.done():
             return
-        self.forget()
+        self.stop_polling()
         self._messages.put_nowait(None)
         # Not before what it said has been taken.
         asyncio.get_running_loop().call_soon(self._settle, ending)

@@ -1,13 +1,15 @@
 """What a pool knows of its workers, and of the files that they have or wait for."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from tigerflow.tasks.file_job import FileJob
-from tigerflow.workers.dispatch.link import Link
-from tigerflow.workers.protocol import Answer, Left
+from tigerflow.workers.dispatch.link import Ending, Link, NoRoomError
+from tigerflow.workers.protocol import Answer, LeaveReason, Left, Started
 
 
 class WorkerState(StrEnum):
@@ -23,8 +25,13 @@ class WorkerState(StrEnum):
     ENDED = "ended"
 
 
-#: Told of a task, the number of one of its workers, what becomes of that, and a note.
+#: Called with a task's name, the number of one of its workers, what has become of
+#: that worker, and a note.
 WorkerListener = Callable[[str, int, WorkerState, str], None]
+
+
+def ignore(_task: str, _worker: int, _state: WorkerState, _note: str) -> None:
+    """Listen to nothing."""
 
 
 @dataclass(eq=False)
@@ -87,7 +94,7 @@ class PoolWorker:
     #: Whether its start has failed; it ends by itself.
     has_failed: bool = False
     #: Asked to end; gets no more files.
-    leaving: bool = False
+    stopping: bool = False
     #: Ended because a file took too long.
     is_late: bool = False
     #: Its last word, when it ends of its own accord.
@@ -125,12 +132,37 @@ class PoolWorker:
     @property
     def is_open(self) -> bool:
         """Whether it takes files, if it has room."""
-        return self.ready and not (self.leaving or self.left)
+        return self.ready and not (self.stopping or self.left)
 
     @property
     def is_early(self) -> bool:
         """Whether its end is that of a start that fails."""
-        return not (self.ready or self.leaving or self.has_failed)
+        return not (self.ready or self.stopping or self.has_failed)
+
+    def is_evicted(self, ending: Ending) -> bool:
+        """Return whether the scheduler has ended its job, by what either says."""
+        was_told = self.left is not None and self.left.why is LeaveReason.ENDED
+        return was_told or ending.is_evicted
+
+    def how_ended(self, ending: Ending) -> str:
+        """Return how it ended; goes on "the worker "."""
+        if self.left is not None and self.left.why is LeaveReason.ENDED:
+            # With exit code 0, which says nothing.
+            return (
+                "was told to end, as when its job is cancelled, preempted or requeued,"
+            )
+        return ending.how
+
+    def note_start(self, started: Started) -> None:
+        """Note that its process runs, on another host."""
+        self.started, self.node = True, started.node or started.host
+        self.ends_at = started.ends_at
+
+    def note_ready(self) -> None:
+        """Note that it has set up."""
+        if not self.stopping:
+            self.stop_timer()
+        self.ready, self.ready_at = True, time.time()
 
     @property
     def has_begun(self) -> bool:
@@ -142,19 +174,38 @@ class PoolWorker:
         """Whether it is expected to be ready."""
         return self.is_early and self.left is None
 
-    def dismiss(self, grace_s: int) -> None:
+    def stop(self, grace_s: int) -> None:
         """End its input: it gives up what it has in hand, tears down and ends."""
-        if self.leaving:
+        if self.stopping:
             return
-        self.leaving = True
+        self.stopping = True
         self.stop_timer()
         loop = asyncio.get_running_loop()
         patience_s = grace_s + self.link.notice_s
         self.timer = loop.call_later(patience_s, self.link.kill)
-        self.link.close()
+        self.link.stop()
 
     def stop_timer(self) -> None:
         """Let it stay for as long as it likes."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+
+class FileSide(Protocol):
+    """What the workers of a pool do for its files."""
+
+    def dispatch(self) -> None:
+        """Give files to workers, and start workers: something has changed."""
+
+    def take_answer(self, worker: PoolWorker, answer: Answer) -> None:
+        """Take what a worker says of one of its files."""
+
+    def take_back(self, worker: PoolWorker, ids: list[int]) -> None:
+        """Take files that a worker has handed back, by their numbers."""
+
+    def settle_files(self, worker: PoolWorker, ending: Ending) -> None:
+        """Settle or put back the files that a worker had when it ended."""
+
+    def block(self, error: NoRoomError) -> None:
+        """Answer the files that wait: no worker can start before there is room."""

@@ -12,7 +12,7 @@ from tigerflow.workers.dispatch.status import TaskStatus
 
 
 @dataclass(eq=False)
-class Batch:
+class SubmittedJobs:
     """Jobs that were submitted together."""
 
     submission: Submission
@@ -22,7 +22,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         for job in self.jobs:
-            job.batch = self
+            job.submitted = self
 
     def cancel_idle(self) -> None:
         """Cancel the jobs when they are to end, and none has a worker any more."""
@@ -43,7 +43,7 @@ class Job:
     #: Has the scheduler asked about it soon.
     hurry: Callable[[], None]
     links: list[MailboxLink] = field(default_factory=list)
-    batch: Batch | None = None
+    submitted: SubmittedJobs | None = None
     #: The scheduler's, once it has taken the job.
     number: str | None = None
     #: Set when it is in the queue no more.
@@ -67,8 +67,8 @@ class Job:
     def see_end(self, event: JobEvent, state: str) -> None:
         """Take it for ended, whatever its submission says, which is told as well."""
         self.take(event)
-        if self.batch is not None:
-            self.batch.submission.end(self.name, state)
+        if self.submitted is not None:
+            self.submitted.submission.end(self.name, state)
 
     @property
     def has_begun(self) -> bool:
@@ -93,22 +93,22 @@ class Job:
         """Note that a worker in it has ended, or never comes."""
         if has_started:
             self.status.worker_ended()
-        if self.batch is not None:
-            self.batch.cancel_idle()
+        if self.submitted is not None:
+            self.submitted.cancel_idle()
 
     def cancel(self) -> None:
         """Cancel it, unless it has ended."""
-        if self.batch is not None and not self.gone.is_set():
-            self.batch.submission.cancel([self.name])
+        if self.submitted is not None and not self.gone.is_set():
+            self.submitted.submission.cancel([self.name])
             self.hurry()
 
     def cancel_unneeded(self) -> None:
         """Cancel it when it has not begun, and nobody wants its workers any more."""
-        if not self.has_begun and all(link.is_closed for link in self.links):
+        if not self.has_begun and all(link.is_stopped for link in self.links):
             self.cancel()
 
     def discard(self) -> None:
         """Remove its mailboxes."""
         for link in self.links:
-            link.forget()
+            link.stop_polling()
         shutil.rmtree(self.place, ignore_errors=True)

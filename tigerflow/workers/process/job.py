@@ -9,7 +9,6 @@ when the dispatcher is gone; one that cannot, in a setup command for one, is kil
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -20,7 +19,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from tigerflow.files import write_over
 from tigerflow.rundir.layout import (
@@ -43,7 +41,8 @@ from tigerflow.tasks.shell.launch import (
     setup_script,
     starting_directory,
 )
-from tigerflow.workers.protocol import SUSPENDS, WARNS
+from tigerflow.tasks.worker_task import WorkerTask
+from tigerflow.workers.protocol import SUSPENDS, WARNS, Started, Stop, decode, encode
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
 #: What CUDA and ROCm read to find which GPUs a process may use.
@@ -69,7 +68,7 @@ def main(job: Path) -> int:
         job_end(job).touch()
         return 0
     # The last job may have fewer workers than its allocation is for.
-    count = max(len(mailboxes), _read_task(mailboxes[0])["workers_per_job"])
+    count = max(len(mailboxes), _read_task(mailboxes[0]).workers_per_job)
     workers = {
         _start(mailbox, _share(number, count), umask): mailbox
         for number, mailbox in enumerate(mailboxes)
@@ -92,45 +91,41 @@ def _start(
     mailbox: Path, variables: Mapping[str, str], umask: int
 ) -> "subprocess.Popen[bytes]":
     task = _read_task(mailbox)
-    commands, python = task["setup_commands"], sys.executable
-    if commands or task["container"]:
+    commands, python = task.setup_commands, sys.executable
+    if commands or task.container:
         # That of the environment they activate, and ours when they activate none.
         python = "python"
     program = [python, "-P", "-m", "tigerflow.workers.process.remote", str(mailbox)]
-    end = _end_of_job(task["wall_time"])
+    end = _end_of_job(task.wall_time)
     if end is not None:
         program.append(str(end))
-    program = in_container(task["container"], program)
+    program = in_container(task.container, program)
     with (mailbox / MAILBOX_LOG).open("ab") as log:
         worker = subprocess.Popen(
             setup_script(commands, program),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=starting_directory(
-                task["working_dir"] or task["directory"], mailbox.parents[4]
-            ),
+            cwd=starting_directory(task.home, mailbox.parents[4]),
             env={**launch_environment(), **variables},
             start_new_session=True,
             umask=umask,
         )
-    _tell_of_start(mailbox, worker.pid, end)
+    _report_start(mailbox, worker.pid, end)
     return worker
 
 
-def _tell_of_start(mailbox: Path, pid: int, end: float | None) -> None:
-    # Not by the protocol: that imports more than is needed here.
-    message = {
-        "type": "Started",
-        "host": socket.gethostname(),
-        "pid": pid,
-        "job": os.environ.get("SLURM_JOB_ID", ""),
-        "ends_at": end,
-        "node": os.environ.get("SLURMD_NODENAME", ""),
-    }
+def _report_start(mailbox: Path, pid: int, end: float | None) -> None:
+    message = Started(
+        host=socket.gethostname(),
+        pid=pid,
+        job=os.environ.get("SLURM_JOB_ID", ""),
+        ends_at=end,
+        node=os.environ.get("SLURMD_NODENAME", ""),
+    )
     # The worker does the same, but on the same host, where lines stay whole.
     with (mailbox / MAILBOX_OUTBOX).open("ab", buffering=0) as outbox:
-        outbox.write(json.dumps(message).encode("ascii") + b"\n")
+        outbox.write(encode(message))
 
 
 def _end_of_job(wall_time: float | None) -> float | None:
@@ -176,15 +171,15 @@ def _signal(worker: "subprocess.Popen[bytes]", signum: int) -> None:
 
 
 def _is_stopped(mailbox: Path) -> bool:
-    # Not by the protocol: that imports more than is needed here.
     with (mailbox / MAILBOX_INBOX).open("rb") as inbox:
-        return any(json.loads(line)["type"] == "Stop" for line in inbox)
+        return any(isinstance(decode(line), Stop) for line in inbox)
 
 
-def _read_task(mailbox: Path) -> Mapping[str, Any]:
-    # Not by the protocol: that imports more than is needed here.
+def _read_task(mailbox: Path) -> WorkerTask:
+    """Return the description of the task, the first message."""
     with (mailbox / MAILBOX_INBOX).open("rb") as inbox:
-        task: Mapping[str, Any] = json.loads(inbox.readline())
+        task = decode(inbox.readline())
+    assert isinstance(task, WorkerTask)  # noqa: S101 -- the protocol says so
     return task
 
 

@@ -20,21 +20,20 @@ from tigerflow.settings import Settings
 from tigerflow.tasks.children import OwnHandlers
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.mailbox import STORAGE_PAUSE_S, Receiver, Sender
+from tigerflow.workers.process.source import PoolSource, take_no_notice
 from tigerflow.workers.process.worker import (
-    PoolSource,
     end_process,
     prepare_process,
     serve_pool,
-    take_no_notice,
 )
-from tigerflow.workers.protocol import SUSPENDS, WARNS, Left, Message, Reason, Stop
+from tigerflow.workers.protocol import SUSPENDS, WARNS, LeaveReason, Left, Message, Stop
 from tigerflow.workers.pulse import PulseWatch, Stillness
 
 #: How often reasons to leave are looked for that are not urgent.
 LOOK_S = 1.0
 
 
-class Correspondence:
+class MailboxChannel:
     """The messages through a mailbox, and the reasons to end them."""
 
     def __init__(
@@ -55,7 +54,7 @@ class Correspondence:
         self._sending = threading.Lock()
         self._over = threading.Event()
         #: Why no more is received.
-        self.why: Reason | None = None
+        self.why: LeaveReason | None = None
 
     def receive(self) -> Iterator[Message]:
         """Yield what the dispatcher says, until there is a reason to stop."""
@@ -63,25 +62,25 @@ class Correspondence:
         while self.why is None:
             for message in self._receiver.receive():
                 if isinstance(message, Stop):
-                    self.why = Reason.TOLD
+                    self.why = LeaveReason.TOLD
                     return
                 yield message
             self._over.wait(pause_s)
             self.why = self._reason()
         logger.warning("Leaving: {}", self.why.value)
 
-    def _reason(self) -> Reason | None:
+    def _reason(self) -> LeaveReason | None:
         if time.monotonic() < self._next_look:
             return None
         self._next_look = time.monotonic() + LOOK_S
         if self._leave_at is not None and time.time() >= self._leave_at:
-            return Reason.WALL_TIME
+            return LeaveReason.WALL_TIME
         if os.getppid() != self._parent:
-            return Reason.ENDED
+            return LeaveReason.ENDED
         missed_s = self._absence.look(is_so=self._is_gone())
         alone_s = max(missed_s, self._watch.still_s())
         is_alone = alone_s > self._settings.worker_lost_timeout
-        return Reason.ALONE if is_alone else None
+        return LeaveReason.ALONE if is_alone else None
 
     def _is_gone(self) -> bool:
         """Tell whether the mailbox is; a file server that does not answer says no."""
@@ -109,7 +108,7 @@ class Correspondence:
 
     def close(self, code: int) -> None:
         """Send the last word of a worker that ends with this exit code."""
-        ended = Reason.CANNOT_RUN if code else Reason.ENDED
+        ended = LeaveReason.CANNOT_RUN if code else LeaveReason.ENDED
         self.tell(Left(self.why or ended))
         self._over.set()
 
@@ -119,7 +118,7 @@ def main(mailbox: Path, end: float | None) -> None:
     prepare_process()
     settings = Settings.from_environment()
     leave_at = None if end is None else end - settings.worker_wall_time_grace
-    post = Correspondence(mailbox, settings, leave_at)
+    post = MailboxChannel(mailbox, settings, leave_at)
     requests = post.receive()
     told = next(requests, None)
     code = 0

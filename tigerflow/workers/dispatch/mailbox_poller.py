@@ -1,4 +1,4 @@
-"""Looks after the mailboxes of all workers on other hosts, in a thread of its own.
+"""Look into the mailboxes of all workers on other hosts, in a thread of its own.
 
 A file server may take its time; the event loop must not wait for it.
 """
@@ -35,7 +35,7 @@ from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 #: While no answer is waited for, a mailbox is looked into so many times more rarely.
 QUIET_FACTOR = 5
 
-#: How often a worker's pulse is felt.
+#: How often a worker's pulse is looked at.
 PULSE_S = 1.0
 
 
@@ -44,16 +44,16 @@ class Delivery:
     """What a look into a mailbox brought."""
 
     messages: Sequence[Message]
-    #: That of the worker's process, once it has ended; as `Popen.returncode`.
+    #: That of the worker's process, as `Popen.returncode`; None while it lives.
     exit_code: int | None
-    #: For how many seconds its pulse has stood still.
+    #: For how many seconds its pulse has not changed.
     still_s: float = 0.0
-    #: Why nothing will ever come again.
+    #: What nobody expected; nothing will come any more.
     fault: Exception | None = None
 
 
-class Round:
-    """One mailbox on the postman's round."""
+class PolledMailbox:
+    """One mailbox that is looked into again and again."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Round:
         self._sender = Sender(mailbox / MAILBOX_INBOX)
         self._receiver = Receiver(mailbox / MAILBOX_OUTBOX)
         self._watch = PulseWatch(mailbox / MAILBOX_PULSE, lost_s)
-        self._felt = 0.0
+        self._looked_at = 0.0
         self._outgoing: list[Message] = []
         self._lock = threading.Lock()
 
@@ -104,15 +104,15 @@ class Round:
             # Its job may have waited for long before that.
             self._watch.restart()
         now = time.monotonic()
-        is_felt = now - self._felt >= PULSE_S
-        if not (messages or is_felt) and code is None:
+        is_due = now - self._looked_at >= PULSE_S
+        if not (messages or is_due) and code is None:
             return None
-        self._felt = now
+        self._looked_at = now
         return Delivery(messages, code, self._watch.still_s())
 
 
-class Postman:
-    """Makes the rounds, and beats the pulse."""
+class MailboxPoller:
+    """Looks into each mailbox in turn, and beats the pulse."""
 
     def __init__(
         self,
@@ -127,15 +127,15 @@ class Postman:
         self._pulse = Pulse(run_dir / PULSE)
         self._poll_s = poll_s
         self._beat_s = beat_s
-        self._rounds: set[Round] = set()
-        #: Off the round, but with something still to be sent.
-        self._last: list[Round] = []
+        self._polled: set[PolledMailbox] = set()
+        #: Looked into no more, but with something still to be sent.
+        self._last: list[PolledMailbox] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._over = False
-        #: What has ended the rounds.
+        #: What nobody expected, and has ended the looks.
         self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mailboxes", daemon=True)
 
     @classmethod
     def for_run(cls, run_dir: Path, settings: Settings) -> Self:
@@ -147,34 +147,34 @@ class Postman:
         (run_dir / MAILBOXES).mkdir(mode=0o700, parents=True, exist_ok=True)
         poll_s = settings.mailbox_poll_ms / 1000
         beat_s = settings.worker_lost_timeout / BEATS_PER_TIMEOUT
-        postman = cls(asyncio.get_running_loop(), run_dir, poll_s, beat_s)
-        postman.start()
-        return postman
+        poller = cls(asyncio.get_running_loop(), run_dir, poll_s, beat_s)
+        poller.start()
+        return poller
 
     def start(self) -> None:
-        """Start making rounds."""
+        """Start to look."""
         start_thread(self._thread)
 
     def stop(self) -> None:
-        """Make no more rounds; what is posted is sent before that."""
+        """Look no more; what is posted is sent before that."""
         self._over = True
         self._wake.set()
         self._thread.join()
         remove_empty_mailboxes(self._run_dir)
 
-    def add(self, each: Round) -> None:
-        """Take a mailbox on the round."""
+    def add(self, each: PolledMailbox) -> None:
+        """Look into a mailbox, too."""
         with self._lock:
-            self._rounds.add(each)
+            self._polled.add(each)
             fault = self._fault
         if fault is not None:
             self._deliver(each, Delivery((), None, fault=fault))
         self._wake.set()
 
-    def remove(self, each: Round) -> None:
-        """Take a mailbox off the round; what is posted is still sent."""
+    def remove(self, each: PolledMailbox) -> None:
+        """Look into a mailbox no more; what is posted is still sent."""
         with self._lock:
-            self._rounds.discard(each)
+            self._polled.discard(each)
             if each.has_mail:
                 self._last.append(each)
         self._wake.set()
@@ -185,16 +185,16 @@ class Postman:
 
     def _run(self) -> None:
         try:
-            self._make_rounds()
+            self._look_for_good()
         except Exception as error:  # noqa: BLE001 -- nobody may wait for it for ever
             with self._lock:
                 self._fault = error
-                rounds = list(self._rounds)
+                polled = list(self._polled)
             raise_in(self._loop, error)
-            for each in rounds:
+            for each in polled:
                 self._deliver(each, Delivery((), None, fault=error))
 
-    def _make_rounds(self) -> None:
+    def _look_for_good(self) -> None:
         next_beat = 0.0
         while True:
             is_over = self._over
@@ -204,28 +204,28 @@ class Postman:
                 with contextlib.suppress(OSError):
                     self._pulse.beat()
             with self._lock:
-                rounds = list(self._rounds)
+                polled = list(self._polled)
                 last, self._last = self._last, []
             for each in last:
                 each.exchange()
-            for each in rounds:
+            for each in polled:
                 if is_over or each.has_mail or time.monotonic() >= each.next_look:
                     self._look(each)
             if is_over:
                 return
-            urgent = any(each.is_urgent() for each in rounds)
+            urgent = any(each.is_urgent() for each in polled)
             pause_s = self._poll_s if urgent else self._poll_s * QUIET_FACTOR
             self._wake.wait(min(pause_s, self._beat_s))
             self._wake.clear()
 
-    def _look(self, each: Round) -> None:
+    def _look(self, each: PolledMailbox) -> None:
         delivery = each.exchange()
         factor = 1 if each.is_urgent() else QUIET_FACTOR
         each.next_look = time.monotonic() + self._poll_s * factor * 0.9
         if delivery is not None:
             self._deliver(each, delivery)
 
-    def _deliver(self, each: Round, delivery: Delivery) -> None:
+    def _deliver(self, each: PolledMailbox, delivery: Delivery) -> None:
         # The loop may be over already.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(each.deliver, delivery)

@@ -2,7 +2,11 @@
 
 import pytest
 
-from tigerflow.workers.dispatch.reasons import Refusal, never_starts, refusal_by_limit
+from tigerflow.workers.dispatch.slurm_reasons import (
+    Refusal,
+    never_starts,
+    refusal_by_limit,
+)
 
 #: As sbatch of Slurm 22.05 ends, whatever the limit.
 VIOLATES = (

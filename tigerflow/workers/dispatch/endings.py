@@ -1,4 +1,4 @@
-"""What becomes of the files of a worker that has ended, and of its task.
+"""What becomes of the files of a worker that has ended.
 
 A file under which a worker died is tried again, alone on a worker, so that one that
 kills its worker takes no others with it. After the retries it fails, with an `.err`
@@ -19,12 +19,11 @@ from tigerflow.naming import printable
 from tigerflow.settings import Settings
 from tigerflow.tasks.async_loop import timeout_message
 from tigerflow.tasks.error_file import ErrorRecord, write_error
-from tigerflow.tasks.shell.launch import SETUP_COMMAND_FAILED
 from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.dispatch.link import Ending, log_tail
 from tigerflow.workers.dispatch.members import PoolFile, PoolWorker
-from tigerflow.workers.dispatch.starts import MOST_EVICTIONS, Cause, FailedStart
-from tigerflow.workers.protocol import Answer, Fate, Reason
+from tigerflow.workers.dispatch.starts import MOST_EVICTIONS
+from tigerflow.workers.protocol import Answer, Fate, LeaveReason
 
 #: How often a file is begun whose worker's wall time is over before it is done.
 MOST_CUTS = 3
@@ -35,8 +34,8 @@ MOST_OF_IT = 0.8
 GIVEN_UP = "given up: the run has ended"
 
 
-class Aftermath:
-    """Judges how the workers of one task have ended."""
+class WorkerEndings:
+    """Decides whether files are retried or fail, by how their worker has ended."""
 
     def __init__(
         self,
@@ -53,34 +52,6 @@ class Aftermath:
         self._retries = retries
         self._put_back = put_back
 
-    def failed_start(self, worker: PoolWorker, ending: Ending) -> FailedStart | None:
-        """Return why a worker was never ready; None if there can be none just now.
-
-        It ended in the setup commands, or died in setup, or its job never ran.
-        """
-        if ending.is_outage:
-            return None
-        node = worker.node or ending.node
-        if worker.left and worker.left.why is Reason.WALL_TIME:
-            what = "its setup was not done when the wall time of its worker was over"
-            return FailedStart(what, "", node=node)
-        cause = Cause.REFUSED
-        if _is_evicted(worker, ending):
-            cause = Cause.EVICTED
-        elif ending.is_killed or worker.left:
-            cause = Cause.CHANCE
-        elif ending.was_taken:
-            cause = Cause.UNBORN
-        if not ending.has_started:
-            return FailedStart("its worker could not start", ending.how, cause, node)
-        *before, last = _last_lines(worker) or [""]
-        if last.startswith(SETUP_COMMAND_FAILED):
-            output = f"; last output: {before[-1]}" if before else ""
-            what, _, why = f"its {last}{output}".partition(": ")
-            return FailedStart(what, why, cause, node)
-        what = f"its worker {_how(worker, ending)} before it was ready"
-        return FailedStart(what, last, cause, node)
-
     def settle_files(self, worker: PoolWorker, ending: Ending) -> None:
         """Settle or put back the files that a worker had in hand when it ended."""
         in_flight = list(worker.in_flight.values())
@@ -93,7 +64,7 @@ class Aftermath:
             begun = self._is_shared or file.call == in_flight[0].call
             if file.is_late:
                 self._see_late(worker, file)
-            elif late or not (begun or worker.leaving):
+            elif late or not (begun or worker.stopping):
                 # It was only in the company of the one that was worked on.
                 self._put_back(file)
             else:
@@ -127,13 +98,13 @@ class Aftermath:
     def _see_interrupted(
         self, worker: PoolWorker, file: PoolFile, ending: Ending
     ) -> None:
-        if worker.leaving:
+        if worker.stopping:
             file.settle(Answer(0, Fate.UNDONE, GIVEN_UP))
-        elif _is_evicted(worker, ending):
+        elif worker.is_evicted(ending):
             self._see_eviction(worker, file, ending)
         elif worker.left is None:
             self._see_death(worker, file, ending)
-        elif worker.left.why is Reason.WALL_TIME:
+        elif worker.left.why is LeaveReason.WALL_TIME:
             self._see_cut(worker, file)
         else:
             self._put_back(file)
@@ -162,7 +133,7 @@ class Aftermath:
 
     def _see_eviction(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
         """Try a file again under which the scheduler ended the worker's job."""
-        name, how = printable(file.job.input.name), _how(worker, ending)
+        name, how = printable(file.job.input.name), worker.how_ended(ending)
         message = f"the worker {how} while processing {name}"
         file.evictions += 1
         if file.evictions < MOST_EVICTIONS:
@@ -214,21 +185,3 @@ class Aftermath:
             message = f"{printable(job.input.name)} failed: {exception_type}: {message}"
         message = f"{message} (see {job.error})"
         file.settle(Answer(0, Fate.FAILED, message))
-
-
-def _is_evicted(worker: PoolWorker, ending: Ending) -> bool:
-    """Tell whether the scheduler has ended a worker's job, by what either says."""
-    was_told = worker.left is not None and worker.left.why is Reason.ENDED
-    return was_told or ending.is_evicted
-
-
-def _how(worker: PoolWorker, ending: Ending) -> str:
-    """Return how a worker ended; goes on "the worker "."""
-    if worker.left is not None and worker.left.why is Reason.ENDED:
-        # With exit code 0, which says nothing.
-        return "was told to end, as when its job is cancelled, preempted or requeued,"
-    return ending.how
-
-
-def _last_lines(worker: PoolWorker) -> list[str]:
-    return log_tail(worker.link.log, worker.log_start).strip().splitlines()

@@ -10,17 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from tigerflow.faults import begin
 from tigerflow.log import logger
-from tigerflow.workers.dispatch.reasons import never_starts
 from tigerflow.workers.dispatch.scheduler import JobEvent
-from tigerflow.workers.dispatch.slurm import (
-    LOOK_S,
-    REQUEUED,
-    SOON_S,
-    Follower,
-    Queue,
-    QueuedJob,
-    cancel,
-)
+from tigerflow.workers.dispatch.slurm import REQUEUED, Queue, QueuedJob, cancel
+from tigerflow.workers.dispatch.slurm_follow import LOOK_S, SOON_S, Follower
+from tigerflow.workers.dispatch.slurm_reasons import never_starts
 from tigerflow.workers.dispatch.submitted import Job
 
 #: How long Slurm may take a job after sbatch has given up: it has a queue of requests.
@@ -30,7 +23,7 @@ DOUBT_S = 600.0
 PATIENCE = 3
 
 
-class Lookout:
+class SlurmWatch:
     """Watches the jobs of a run directory, of all its tasks."""
 
     def __init__(self, queue: Queue | None = None) -> None:
