@@ -115,8 +115,8 @@ def test_want_of_a_directory_that_is_ours_alone_is_explained(places):
     with pytest.raises(HostError) as caught:
         client.runtime_directory()
     assert str(caught.value) == (
-        f"{places[0]} is not a directory of yours alone; remove it, or set "
-        "XDG_RUNTIME_DIR to one that is"
+        f"{places[0]} is not private to you; remove it, or set "
+        "XDG_RUNTIME_DIR to a directory that is"
     )
 
 
@@ -181,7 +181,7 @@ def test_client_outside_a_run_directory_says_so(world, run):
     run.path = world.directory / "run"
     assert (code, said) == (
         1,
-        "tigerflow: this is not a run directory: there is no .tigerflow in it\n",
+        "tigerflow: this is not a run directory: it contains no .tigerflow\n",
     )
 
 
@@ -214,7 +214,7 @@ def test_host_that_cannot_start_is_explained(world, run):
     run.environment["PYTHONPATH"] = str(package.parent)
     assert run.process("a") == (
         1,
-        "tigerflow: the worker host does not stay up; see .tigerflow/logs/host.log\n",
+        "tigerflow: the worker host ends at once; see .tigerflow/logs/host.log\n",
     )
     assert "half an installation" in run.log("host")
     for path in run.runtime_files():

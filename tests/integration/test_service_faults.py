@@ -62,7 +62,7 @@ def test_file_is_tried_again_when_its_worker_is_killed(world, flow):
     assert process.wait(DEADLINE_S) == 0, flow.said
     assert flow.names("work") == ["a.out", "wait.out", "z.out"]
     assert flow.texts("work")["wait.out"] == "wait"
-    assert flow.said.count("while processing wait.txt; it is tried again") == 2
+    assert flow.said.count("while processing wait.txt; retrying") == 2
 
 
 @pytest.mark.parametrize("kind", ["local", "local_async"])

@@ -106,7 +106,7 @@ def test_task_that_ignores_all_requests_is_killed_with_its_children(world, how):
     flow.until_nothing_is_left()
     # No fresh worker has taken up the file.
     assert flow.noted("run") == ["run"]
-    assert "it is tried again" not in flow.said
+    assert "retrying" not in flow.said
 
 
 #: Has the service wait where it starts a worker, and go on only while it ends.

@@ -226,9 +226,7 @@ class Work(SlurmTask):
     flow.add_inputs("a")
     assert flow.finish() == 1, flow.said
     assert flow.in_order("setup") == ["setup"]
-    assert "its setup was not done when the wall time of its worker was over" in (
-        flow.said
-    )
+    assert "its setup was not finished when its worker's wall time ended" in (flow.said)
     flow.check()
 
 
@@ -382,7 +380,7 @@ exec $SBATCH "$@\"""",
     flow.until_running("wait1")
     flow.until_running("wait2")
     assert len(slurm.jobs()) == 2
-    assert "sbatch has failed, but Slurm has taken job" in flow.said
+    assert "sbatch failed, but Slurm accepted job" in flow.said
     flow.go()
     flow.until("work/wait1.out", "work/wait2.out")
     assert flow.stop(process) == 130
@@ -485,7 +483,7 @@ def test_worker_is_submitted_once_slurmctld_is_back(flow, slurm):
     flow.serve()
     flow.add_inputs("a")
     process = flow.watch("--once")
-    flow.until_said("no worker can be submitted just now")
+    flow.until_said("cannot submit workers now")
     slurm.start_slurmctld()
     assert flow.ended(process) == 0, flow.said
     flow.check("a")

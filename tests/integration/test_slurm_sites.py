@@ -57,7 +57,7 @@ def test_job_that_a_qos_never_takes_is_refused_by_check_and_at_the_start(flow, s
         assert f"its jobs would be refused: {limit}" in flow.said
         assert flow.finish() == 1
         assert f"its worker could not start: {limit}" in stopped(flow)
-    assert "tried again" not in flow.said
+    assert "retrying" not in flow.said
 
 
 def test_task_stops_when_slurm_takes_its_job_but_never_starts_it(flow, slurm):
@@ -66,7 +66,7 @@ def test_task_stops_when_slurm_takes_its_job_but_never_starts_it(flow, slurm):
     flow.add_inputs("a")
     with slurm.qos("short", "MaxWall=5"):
         assert flow.finish() == 1
-    never = "Slurm never starts its job: QOSMaxWallDurationPerJobLimit"
+    never = "Slurm will never start its job: QOSMaxWallDurationPerJobLimit"
     assert f"its worker could not start: {never}" in stopped(flow)
     until(lambda: not flow.leftovers(), "no job is left")
 
@@ -78,7 +78,7 @@ def test_limit_on_the_number_of_jobs_is_waited_for(flow, slurm):
     with slurm.qos("single", "MaxSubmitJobsPerUser=1"):
         other = slurm.submit(*options, "--output=/dev/null", command="sleep 1000")
         process = flow.watch("--once")
-        flow.until_said("no worker can be submitted just now: QOSMaxSubmitJob")
+        flow.until_said("cannot submit workers now: QOSMaxSubmitJob")
         slurm.call("scancel", other)
         assert flow.ended(process) == 0, flow.said
         flow.check("a")

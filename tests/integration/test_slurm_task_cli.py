@@ -467,7 +467,7 @@ def test_a_file_whose_job_is_cancelled_is_tried_again(at):
     at.touch("go")
 
     assert service.end() == 0, service.log
-    assert "while processing a.txt; it is tried again" in service.log
+    assert "while processing a.txt; retrying" in service.log
     assert at.results() == ["a.out"]
 
 

@@ -339,7 +339,7 @@ def test_hanging_teardown_is_killed_after_the_grace_time(world):
     assert run.process("a") == (0, "")
     assert run.stop() == (
         "task 'work': a worker was killed by signal 9 (SIGKILL) before its teardown "
-        "was done; it has 1 s for it"
+        "was finished; it has 1 s for it"
     )
     assert run.noted() == ["teardown"]
 
@@ -584,7 +584,7 @@ def test_worker_is_started_once_there_are_descriptors_again(world):
     resource.prlimit(host, resource.RLIMIT_NOFILE, (taken + 3, limit[1]))
     client = run.start("b", "other")
     log = run.path / ".tigerflow" / "logs" / "host.log"
-    short = "[other] no worker can be started just now"
+    short = "[other] cannot start a worker now"
     wait_until(lambda: short in log.read_text(), "it is short of descriptors")
     resource.prlimit(host, resource.RLIMIT_NOFILE, limit)
 

@@ -40,7 +40,7 @@ def test_nothing_is_submitted_once_the_run_has_ended(tmp_path):
             with pytest.raises(LaunchError, match="the run has ended"):
                 await launching
         finally:
-            await asyncio.to_thread(poller.stop)
+            await asyncio.to_thread(poller.close)
 
     asyncio.run(launch_and_close())
     assert submitted == []
@@ -97,7 +97,7 @@ def test_submission_that_hangs_at_the_end_is_killed(tmp_path, monkeypatch):
         link.stop()
         await launcher.close()
         assert (await link.wait()).how == "was killed"
-        await asyncio.to_thread(poller.stop)
+        await asyncio.to_thread(poller.close)
 
     asyncio.run(asyncio.wait_for(launch_and_close(), 30))
 
@@ -111,7 +111,7 @@ def service(run_dir, submission, settings=SETTINGS):
     try:
         yield JobService(poller, lambda *_: submission, earlier)
     finally:
-        poller.stop()
+        poller.close()
 
 
 class PlayedSubmission:
@@ -217,7 +217,7 @@ def test_submission_that_fails_at_once_is_told_once_and_tried_again(
         asyncio.run(asyncio.wait_for(launch(), 60))
     finally:
         logger.remove(handler)
-    assert said == ["[work] no process; it is tried again"]
+    assert said == ["[work] no process; retrying"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

@@ -275,7 +275,7 @@ def test_what_is_posted_is_sent_though_nobody_listens_any_more(mailbox):
         poller.add(polled)
         polled.post(Stop())
         poller.remove(polled)
-        await asyncio.to_thread(poller.stop)
+        await asyncio.to_thread(poller.close)
 
     asyncio.run(post())
     assert Receiver(mailbox / MAILBOX_INBOX).receive() == [Stop()]
@@ -295,7 +295,7 @@ def test_postman_that_dies_tells_all_who_wait_for_it_and_all_who_come_later(mail
         assert (await came.get()).fault is fault
         poller.add(PolledMailbox(mailbox, late.put_nowait))
         assert (await late.get()).fault is fault
-        await asyncio.to_thread(poller.stop)
+        await asyncio.to_thread(poller.close)
 
     asyncio.run(asyncio.wait_for(wait(), 120))
 

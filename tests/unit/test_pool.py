@@ -326,7 +326,7 @@ async def test_file_whose_workers_the_scheduler_ends_is_blamed_late(bench):
     record = bench.record("a")
     assert record["exception_type"] == "WorkerEvicted"
     assert "its job is cancelled, preempted or requeued" in record["message"]
-    assert "its scheduler has ended 20 jobs under this file" in record["message"]
+    assert "its scheduler has ended 20 jobs that had this file" in record["message"]
 
 
 @in_loop
@@ -397,7 +397,7 @@ async def test_worker_with_too_little_time_left_makes_room_for_a_fresh_one(bench
     await bench.links[0].finish(seconds=55)
     assert (await first).fate is Fate.DONE
     assert bench.links[0].is_stopped
-    await bench.links[0].leave(LeaveReason.TOLD)
+    await bench.links[0].leave(LeaveReason.STOPPED)
     await bench.links[1].start(for_s=60)
     await bench.links[1].finish(seconds=55)
     assert (await second).fate is Fate.DONE
@@ -419,7 +419,7 @@ async def test_one_long_file_does_not_have_each_worker_leave_early_for_ever(benc
     await bench.links[0].start(for_s=600)
     await bench.links[0].finish(seconds=700)
     while bench.links[-1].is_stopped and len(bench.links) < 20:
-        await bench.links[-1].leave(LeaveReason.TOLD)
+        await bench.links[-1].leave(LeaveReason.STOPPED)
         await bench.links[-1].start(for_s=600)
         await bench.links[-1].finish(seconds=30)
     assert len(bench.links) == 1 + REMEMBERED
@@ -443,7 +443,7 @@ async def test_setup_that_is_cut_by_the_wall_time_stops_the_task(bench):
     await bench.links[0].say(Started("n1", 1, "1", time.time()))
     await bench.links[0].leave(LeaveReason.WALL_TIME)
     assert (await answer).fate is Fate.UNDONE
-    assert "its setup was not done when the wall time" in bench.pool.failure
+    assert "its setup was not finished when its worker's wall time" in bench.pool.failure
     assert len(bench.links) == 1
 
 

@@ -129,7 +129,7 @@ def test_job_that_ended_is_explained_by_its_node_and_its_log(programs, tmp_path)
 @pytest.mark.parametrize(
     ("state", "told"),
     [
-        ("FAILED", "; its node cannot open the output directory, which it may not see"),
+        ("FAILED", "; its node cannot open the output directory; is it mounted there?"),
         # It has not begun.
         ("CANCELLED", ""),
     ],

@@ -1,7 +1,7 @@
 """Submit jobs of workers: a run of `workers.smk` through Snakemake's executor plugins.
 
 The profile says through which, and how. A child of the fork server runs Snakemake's
-own command line, and tells what becomes of the jobs for as long as they last.
+own command line, and reports what happens to the jobs for as long as they last.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from tigerflow.shortage import in_thread, start_thread
 from tigerflow.workers.dispatch.scheduler import JobEvent, SubmitError
 
 #: What is said of a Snakemake that has said nothing.
-SILENT = "Snakemake has ended without a word on its job"
+SILENT = "Snakemake ended without reporting on its job"
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _submit(
 def _prepare_snakemake(
     run_dir: Path, connection: Connection, order: "_Order"
 ) -> Callable[[list[str]], None]:
-    """Return Snakemake's command line, which will tell what becomes of its jobs."""
+    """Return Snakemake's command line, which will report what happens to its jobs."""
     from tigerflow.engine import preload  # noqa: PLC0415 -- takes a second
 
     try:

@@ -69,14 +69,14 @@ class SlurmServer:
             RunningError: somebody else is at work in the output directory.
             OutputDirectoryError: it cannot be written.
         """
-        told = self._worker_task()
+        task = self._worker_task()
         self._start.begin()
         try:
             (self._output_dir / STATE / "logs").mkdir(parents=True, exist_ok=True)
             os.chdir(self._output_dir)
             scratch = Path(f"{client.socket_path()}.forks")
             with RunLock(STATE, "Task") as lock, Forks(scratch) as forks:
-                asyncio.run(self._serve(told, forks, lock, _Feeder(source, lifecycle)))
+                asyncio.run(self._serve(task, forks, lock, _Feeder(source, lifecycle)))
         except client.HostError as error:
             raise RunningError(str(error)) from error
         except OSError as error:
@@ -96,12 +96,12 @@ class SlurmServer:
         [task] = self._pipeline.tasks
         # Its inputs matter to a container alone, which it has not.
         run_dir = self._output_dir
-        told = build_worker_task(self._pipeline, task, run_dir, run_dir)
+        described = build_worker_task(self._pipeline, task, run_dir, run_dir)
         # There, setup commands and the task start, and relative paths among params.
-        return replace(told, working_dir=str(Path.cwd()))
+        return replace(described, working_dir=str(Path.cwd()))
 
     async def _serve(
-        self, told: WorkerTask, forks: Forks, lock: RunLock, feeder: "_Feeder"
+        self, task: WorkerTask, forks: Forks, lock: RunLock, feeder: "_Feeder"
     ) -> None:
         end_on_faults(feeder.fail)
         run_dir = self._output_dir
@@ -111,7 +111,7 @@ class SlurmServer:
         alive = Path(f"{client.socket_path()}.alive")
         fleet = Fleet(run_dir, self._settings, alive, submitter.submit)
         fleet.start()
-        pool = fleet.pool(told, is_only=True)
+        pool = fleet.pool(task, is_only=True)
         stand_still = partial(hold, asyncio.get_running_loop())
         self._clean_up = (stand_still, forks.abandon, lock.release, fleet.abandon)
         self._start.end()
@@ -132,7 +132,7 @@ class _Feeder:
         self._source = source
         self._lifecycle = lifecycle
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._told_done = self._told_failed = 0
+        self._logged_done = self._logged_failed = 0
         #: Why the task ends; None when it has simply nothing left to do.
         self.reason: str | None = None
 
@@ -176,7 +176,7 @@ class _Feeder:
         await fleet.stop()
         if self._in_flight:
             await asyncio.wait(self._in_flight)
-        self._tell_counts()
+        self._log_counts()
         for problem in fleet.problems:
             self._source.stop_for(TigerflowError(problem))
 
@@ -207,7 +207,7 @@ class _Feeder:
         match answer.fate:
             case Fate.DONE | Fate.FAILED:
                 if answer.fate is Fate.FAILED and not answer.started:
-                    # No worker was left to tell it.
+                    # No worker was left to log it.
                     logger.error("{}", answer.message)
                 self._source.settle(job, _outcome(answer))
             case Fate.BLOCKED:
@@ -222,18 +222,18 @@ class _Feeder:
     async def _count(self, interval_s: float) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            self._tell_counts()
+            self._log_counts()
 
-    def _tell_counts(self) -> None:
+    def _log_counts(self) -> None:
         """Log how many files are done and failed since the last time."""
-        done = self._source.succeeded - self._told_done
-        failed = self._source.failed - self._told_failed
+        done = self._source.succeeded - self._logged_done
+        failed = self._source.failed - self._logged_failed
         if done:
             logger.info("{} processed files", done)
         if failed:
             logger.error("{} failed files", failed)
-        self._told_done += done
-        self._told_failed += failed
+        self._logged_done += done
+        self._logged_failed += failed
 
 
 def _outcome(answer: Answer) -> Outcome:

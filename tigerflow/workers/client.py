@@ -61,13 +61,13 @@ PID_DIGITS = 10
 ACCEPTED, REFUSED = b"accepted", b"refused"
 
 #: Why a Snakemake of the user's is refused.
-BESIDE = "a TigerFlow service is at work in the output directory; stop it first"
+BESIDE = "a TigerFlow service is running in the output directory; stop it first"
 
 _DIED = "the worker host died; see .tigerflow/logs/host.log"
 
 _OTHER_FORM = (
-    "the worker host answers in an unknown form: it is of another version of "
-    "TigerFlow; wait until it has ended, then run this again"
+    "the worker host answers in an unknown form, as one of another version of "
+    "TigerFlow does; wait until it has ended, then run this again"
 )
 
 Fields = list[bytes]
@@ -174,7 +174,7 @@ class Reply:
     def __init__(
         self, number: bytes, fate: str, message: str = "", started: str = ""
     ) -> None:
-        """Tell the fate, a message, and when `run` was called if it was."""
+        """State the fate, a message, and when `run` was called if it was."""
         self.number = number
         self.fate = fate
         self.message = message
@@ -269,7 +269,7 @@ def open_session(
         select.select([], [], [], 0.1)
         connection = _try_session(requests, host)
     if connection is None:
-        stays = "does not stay up" if host else "is gone"
+        stays = "ends at once" if host else "is gone"
         msg = f"the worker host {stays}; see .tigerflow/logs/host.log"
         raise HostError(msg)
     return connection
@@ -325,7 +325,7 @@ def _try_session(
 
 
 def _is_accepted(answer: Fields) -> bool:
-    """Tell whether a host takes a request; False for one that closes down."""
+    """Return whether a host takes a request; False for one that closes down."""
     if answer[:1] == [REFUSED]:
         raise RefusedError(b" ".join(answer[1:]).decode(errors="backslashreplace"))
     if answer and answer[0] != ACCEPTED:
@@ -358,7 +358,7 @@ def socket_path() -> str:
     try:
         status = os.stat(".tigerflow")
     except OSError as error:
-        msg = "this is not a run directory: there is no .tigerflow in it"
+        msg = "this is not a run directory: it contains no .tigerflow"
         raise HostError(msg) from error
     job = [os.environ[name] for name in ("SLURM_JOB_ID", JOB) if name in os.environ]
     name = "-".join([f"{status.st_dev:x}", f"{status.st_ino:x}", *job]) + ".sock"
@@ -384,8 +384,8 @@ def runtime_directory() -> str:
             return place
     first, *_ = _places()
     msg = (
-        f"{first} is not a directory of yours alone; remove it, or set "
-        "XDG_RUNTIME_DIR to one that is"
+        f"{first} is not private to you; remove it, or set "
+        "XDG_RUNTIME_DIR to a directory that is"
     )
     raise HostError(msg)
 
@@ -408,7 +408,7 @@ def _places() -> list[str]:
 
 
 def is_private(place: str) -> bool:
-    """Tell whether a directory is this user's, and no one else can enter it."""
+    """Return whether a directory is this user's, and no one else can enter it."""
     try:
         status = os.lstat(place)
     except OSError:
@@ -457,7 +457,7 @@ def fields_of(payload: bytes) -> Fields:
 
 
 def is_process_id(field: bytes) -> bool:
-    """Tell whether a field is a process id, as Linux has them."""
+    """Return whether a field is a process id, as Linux has them."""
     return field.isdigit() and len(field) <= PID_DIGITS and 0 < int(field) < 1 << 31
 
 

@@ -96,7 +96,7 @@ class Receiver:
                 yield decode(line)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 # Torn by a full disk, perhaps; those after it are whole.
-                logger.warning("{} has a line that is no message", self._path)
+                logger.warning("{} contains a line that is not a message", self._path)
 
 
 def make_mailbox(path: Path) -> None:
@@ -153,7 +153,7 @@ def exit_code(mailbox: Path) -> int | None:
 
 
 def has_begun(job: Path) -> bool:
-    """Tell whether a job of workers has begun, on whatever host."""
+    """Return whether a job of workers has begun, on whatever host."""
     return see_anew(job_begun(job))
 
 

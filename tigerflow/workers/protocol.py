@@ -6,7 +6,7 @@ worker: one `Ready` or `SetupFailed`, then an `Answer` for each request in any o
 and at the end a `TeardownFailed` if there is something to say.
 
 They go over a socket pair, or, between hosts, through the files of a mailbox. These do
-not end, nor do they tell who died. So there, `Stop` ends what the worker is sent,
+not end, and do not show who died. So there, `Stop` ends what the worker is sent,
 `Started` comes before all else the worker says, and `Left` is its last word.
 """
 
@@ -121,7 +121,7 @@ class LeaveReason(StrEnum):
     """Why a worker leaves."""
 
     #: The dispatcher said so.
-    TOLD = "it was told to stop"
+    STOPPED = "it was told to stop"
     WALL_TIME = "its wall time is nearly over"
     #: The service shows no sign of life, or the mailbox is no more.
     ALONE = "the service has shown no sign of life for long"

@@ -1,4 +1,4 @@
-"""The workers of an earlier service, which died: they are told to stop.
+"""Stop the workers of an earlier service, which died.
 
 None of them may be at a file when a new one is given it, nor take a place beside it.
 """
@@ -41,7 +41,9 @@ async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
         except OSError as error:
             # Nothing may start beside them: a file server that does not answer is
             # asked again.
-            logger.warning("Cannot see worker jobs of an earlier service: {}", error)
+            logger.warning(
+                "Cannot look for worker jobs of an earlier service: {}", error
+            )
             await asyncio.sleep(PAUSE_S)
         else:
             return
@@ -94,7 +96,7 @@ async def _see_off(
 
 
 class _EarlierWorker:
-    """A worker of an earlier service, which is told to stop."""
+    """A worker of an earlier service; it is asked to stop."""
 
     def __init__(self, mailbox: Path, lost_s: float) -> None:
         self.started: Started | None = None

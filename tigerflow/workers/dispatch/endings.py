@@ -75,7 +75,7 @@ class WorkerEndings:
     def _tell_of_singles(self, files: Sequence[PoolFile], why: str) -> None:
         count = sum(file.is_single and file.call_size > 1 for file in files)
         if count:
-            many = f"{count} files are tried again, one by one"
+            many = f"retrying {count} files one by one"
             logger.warning("[{}] {}; {}", self._task.name, why, many)
 
     def _single_out(self, file: PoolFile) -> None:
@@ -118,16 +118,16 @@ class WorkerEndings:
         had_s = ends_at - self._settings.worker_wall_time_grace - worker.ready_at
         name = printable(file.job.input.name)
         if ran_s < MOST_OF_IT * had_s and file.cuts < MOST_CUTS:
-            logger.info("[{}] {} goes to a fresh worker", self._task.name, name)
+            logger.info("[{}] {} is retried in a new worker", self._task.name, name)
             self._put_back(file)
             return
         if file.call_size > 1:
             self._single_out(file)
             return
         message = (
-            f"{name} was not done when the wall time of its worker was over, "
-            f"{file.cut_s:.0f} s after it was begun; give the task's worker_resources "
-            "more time"
+            f"{name} was not finished when its worker's wall time ended, "
+            f"{file.cut_s:.0f} s after it began; allow more time in the task's "
+            "worker_resources"
         )
         self._blame(worker, file, "WallTimeOver", message)
 
@@ -137,13 +137,13 @@ class WorkerEndings:
         message = f"the worker {how} while processing {name}"
         file.evictions += 1
         if file.evictions < MOST_EVICTIONS:
-            logger.warning("[{}] {}; it is tried again", self._task.name, message)
+            logger.warning("[{}] {}; retrying", self._task.name, message)
             self._put_back(file)
             return
         if file.call_size > 1:
             self._single_out(file)
             return
-        message += f"; its scheduler has ended {file.evictions} jobs under this file"
+        message += f"; its scheduler has ended {file.evictions} jobs that had this file"
         self._blame(worker, file, "WorkerEvicted", message)
 
     def _see_death(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
@@ -159,7 +159,7 @@ class WorkerEndings:
         if file.deaths > self._retries:
             self._blame(worker, file, "WorkerDied", message)
             return
-        logger.warning("[{}] {}; it is tried again", self._task.name, message)
+        logger.warning("[{}] {}; retrying", self._task.name, message)
         self._put_back(file)
 
     def _blame(

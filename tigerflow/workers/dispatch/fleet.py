@@ -130,7 +130,7 @@ class Fleet:
         await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
         await self._slurm_watch.close()
         if self._poller is not None:
-            await in_thread(self._poller.stop)
+            await in_thread(self._poller.close)
 
     def show_end(self, how: str | None = None) -> None:
         """Log, of each task with jobs, that these have ended, and how: see `status`."""

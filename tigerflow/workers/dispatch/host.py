@@ -124,7 +124,7 @@ class Host:
                 listener = self._address.keep()
                 if listener is None:
                     continue
-                logger.warning("The socket of the workers was removed; made it again")
+                logger.warning("The workers' socket was removed; created it again")
                 await self._sessions.listen(listener)
 
     async def _watch_idleness(self) -> None:

@@ -39,7 +39,7 @@ class JobFollowing:
         follower.add_done_callback(self._followers.discard)
 
     async def close(self, patience_s: float) -> None:
-        """Return when no job is left; their workers have been told to stop.
+        """Return when no job is left; their workers have been stopped before.
 
         A submission that takes longer than `patience_s` is killed: it may hang for good
         at its end. Its jobs are cancelled then.
@@ -49,12 +49,12 @@ class JobFollowing:
             submitted.cancel_idle()
         if not await self._followers_end(patience_s):
             for submitted in self._submitted:
-                logger.warning("[{}] a submission hangs; it is killed", self._task)
+                logger.warning("[{}] killing a submission that hangs", self._task)
                 submitted.submission.kill()
             await self._followers_end()
 
     async def _followers_end(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end of all submissions; tell whether that has come."""
+        """Wait for the end of all submissions; return whether it has come."""
         loop = asyncio.get_running_loop()
         end = None if timeout_s is None else loop.time() + timeout_s
         # One that fails may leave another, of a job that is adopted.
@@ -111,7 +111,7 @@ class JobFollowing:
             self._slurm_watch.doubt(job.name)
             return False
         logger.warning(
-            "[{}] sbatch has failed, but Slurm has taken job {}: {}",
+            "[{}] sbatch failed, but Slurm accepted job {}: {}",
             *(self._task, found.number, event.text),
         )
         await in_thread(note_number, job.place, found.number)
@@ -124,7 +124,7 @@ class JobFollowing:
 
     async def _explained(self, job: Job, event: JobEvent) -> JobEvent:
         """Add to the end of a job that never began where that was, and why."""
-        told = await self._slurm_watch.queue.explain(job.number or "")
-        if told is None:
+        found = await self._slurm_watch.queue.explain(job.number or "")
+        if found is None:
             return event
-        return replace(event, node=told.node, text=f"{event.text}{told.hint}")
+        return replace(event, node=found.node, text=f"{event.text}{found.hint}")

@@ -59,7 +59,7 @@ class JobLauncher:
         service: JobService,
         status: TaskStatus,
     ) -> None:
-        """Start workers of `task` in `run_dir` by `service`; tell `status` of them."""
+        """Start workers of `task` in `run_dir` by `service`; show their `status`."""
         self._task = task
         self._run_dir = run_dir
         self._settings = settings
@@ -85,7 +85,7 @@ class JobLauncher:
             self._avoided[node] = asyncio.get_running_loop().time() + AVOID_S
 
     async def close(self) -> None:
-        """Return when no job is left; their workers have been told to stop."""
+        """Return when no job is left; their workers have been stopped before."""
         self._closing = True
         await self._status.close()
         for waiting in self._waiting:
@@ -176,21 +176,21 @@ class JobLauncher:
             return
         self._pause()
         logger.warning(
-            "[{}] no worker can be submitted just now: {}; tried again in {:.0f} s",
+            "[{}] cannot submit workers now: {}; retrying in {:.0f} s",
             *(self._task.name, event.text, self._pause_s),
         )
 
     def _reason(self, error: OSError | SubmitError) -> Exception:
         """Return what is said to all who wait for a submission that has failed."""
         if isinstance(error, SubmitError):
-            logger.warning("[{}] {}; it is tried again", self._task.name, error)
+            logger.warning("[{}] {}; retrying", self._task.name, error)
             self._pause()
             return error
         if (owner := owner_of_others(self._run_dir)) is not None:
             place = self._run_dir / MAILBOXES
             return LaunchError(
-                f"{place} belongs to {owner}, whose TigerFlow was killed there; have "
-                f"{owner} start it once more, or remove that directory"
+                f"{place} belongs to {owner}, whose TigerFlow was killed there; ask "
+                f"{owner} to start it again, or remove that directory"
             )
         place = self._run_dir / mailboxes(self._task.name)
         return NoRoomError(OutputDirectoryError(place, error))

@@ -111,7 +111,7 @@ class Launcher(Protocol):
         """Start no other on a host, where one failed to start, if it can choose."""
 
     async def close(self) -> None:
-        """Return when nothing is left of the workers, which are told to stop."""
+        """Start no more; return when nothing is left of the workers, which stop."""
 
 
 def log_size(log: Path) -> int:

@@ -53,7 +53,7 @@ class LocalLauncher:
         self._log = RunLayout(run_dir).task_log(task.name)
 
     async def launch(self) -> "ProcessLink":
-        """Start one under the task's setup commands, and tell it what it is to do.
+        """Start one under the task's setup commands, and send it its task.
 
         When the system is short of processes for a moment, it is tried again.
 
@@ -70,7 +70,7 @@ class LocalLauncher:
                     raise LaunchError(str(error)) from error
                 if pause_s == PAUSE_S:
                     logger.warning(
-                        "[{}] no worker can be started just now: {}; it is tried again",
+                        "[{}] cannot start a worker now: {}; retrying",
                         *(self._task.name, error),
                     )
             with contextlib.suppress(TimeoutError):
@@ -216,7 +216,7 @@ class ProcessLink:
 def kill_unknown(known: Container[int]) -> list[int]:
     """Kill the workers that no pool knows of yet; return their process ids.
 
-    A process is there before whoever starts it is told of it.
+    A process exists before the one that starts it knows of it.
     """
     pids = [pid for pid in _children() if pid not in known and _is_worker(pid)]
     for pid in pids:

@@ -155,7 +155,7 @@ class MailboxPoller:
         """Start to look."""
         start_thread(self._thread)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Look no more; what is posted is sent before that."""
         self._over = True
         self._wake.set()

@@ -149,7 +149,7 @@ class PoolWorker:
         if self.left is not None and self.left.why is LeaveReason.ENDED:
             # With exit code 0, which says nothing.
             return (
-                "was told to end, as when its job is cancelled, preempted or requeued,"
+                "was asked to end, as when its job is cancelled, preempted or requeued,"
             )
         return ending.how
 
@@ -166,7 +166,7 @@ class PoolWorker:
 
     @property
     def has_begun(self) -> bool:
-        """Whether its process runs, as far as that is told."""
+        """Whether its process runs, as far as that is known."""
         return self.started or self.link.pid is not None
 
     @property

@@ -59,7 +59,7 @@ class Pace:
         return max(REMOTE_MOST_AHEAD, 2 * self._task.batch_size)
 
     def has_room(self, worker: PoolWorker, file: PoolFile) -> bool:
-        """Tell whether a worker may be given a file now."""
+        """Return whether a worker may be given a file now."""
         in_flight = worker.in_flight.values()
         # A file that may have killed a worker has one for itself.
         alone = file.deaths or any(other.deaths for other in in_flight)
@@ -71,12 +71,12 @@ class Pace:
         return self.can_finish(worker, file)
 
     def is_at_a_long_one(self, worker: PoolWorker) -> bool:
-        """Tell whether what it has in hand takes longer than files have taken."""
+        """Return whether what it has in hand takes longer than files have taken."""
         at_it_s = time.time() - worker.began
         return bool(worker.in_flight) and at_it_s >= self.patience_s
 
     def can_finish(self, worker: PoolWorker, file: PoolFile) -> bool:
-        """Tell whether there is time for it, by how long files have taken so far."""
+        """Return whether there is time for it, by how long files have taken so far."""
         if worker.ends_at is None or not worker.finished:
             # It never has more time than a fresh one.
             return True

@@ -54,7 +54,7 @@ _FORMAT, _COLUMNS = "%A|%i|%T|%N|%r|%k", 6
 #: A field of `scontrol show job`; those of interest may have blanks in their values.
 _FIELD = re.compile(r"(?:^| )(\w+)=(.*?)(?= [\w:/]+=|$)", re.MULTILINE)
 
-#: How much of a log's last line is told.
+#: How many characters of a log's last line are reported.
 _LONGEST = 300
 
 #: What Slurm calls the exit of a job whose log or directory its node cannot open; since
@@ -83,14 +83,14 @@ class QueuedJob:
         return self.state in ENDED
 
     def is_any_of(self, names: Iterable[str]) -> bool:
-        """Tell whether it is one of those of our names."""
+        """Return whether it is one of those of our names."""
         return any(name in self.comment for name in names)
 
     def end(self, job: str) -> JobEvent:
-        """Return what is to be told of its end, by our name of it."""
+        """Return the event of its end, for the job of that name of ours."""
         if self.state == "COMPLETED":
             return JobEvent(job, "finished", "")
-        text = f"Slurm job {self.number} is {self.state or 'no more in the queue'}"
+        text = f"Slurm job {self.number} is {self.state or 'no longer in the queue'}"
         return JobEvent(
             job,
             "failed",
@@ -104,7 +104,7 @@ class QueuedJob:
     def hint(self) -> str:
         """Return what its node has to say, if that is known; goes on a sentence."""
         if self.exit_code == _NO_FILES:
-            return "; its node cannot open the output directory, which it may not see"
+            return "; its node cannot open the output directory; is it mounted there?"
         return f"; its log ends with: {self.said}" if self.said else ""
 
 
@@ -190,15 +190,15 @@ class Queue:
         if not (number.isdigit() and self.is_here):
             return None
         said = await _run("scontrol", "--oneliner", "show", "job", number) or ""
-        told = {name: value.strip() for name, value in _FIELD.findall(said)}
-        if _word(told.get("JobState", "")) not in ENDED:
+        fields = {name: value.strip() for name, value in _FIELD.findall(said)}
+        if _word(fields.get("JobState", "")) not in ENDED:
             return (await self.ended([number])).get(number)
-        state, code, log = _word(told["JobState"]), told.get("ExitCode", ""), None
-        if path := told.get("StdOut", "").replace("%j", number):
+        state, code, log = _word(fields["JobState"]), fields.get("ExitCode", ""), None
+        if path := fields.get("StdOut", "").replace("%j", number):
             log = await in_thread(_last_line, Path(path))
             if log is None and state == "FAILED":
                 code = _NO_FILES
-        node = _node(told.get("NodeList", ""))
+        node = _node(fields.get("NodeList", ""))
         return QueuedJob(number, state, node, exit_code=code, said=log or "")
 
 

@@ -71,11 +71,11 @@ class AdoptedJob:
             if queue is None:
                 continue
             missing = [] if self._number in queue else [self._number]
-            told = follower.judge(queue, await self._queue.ended(missing))
-            if told is not None:
-                yield told.end(self._name)
+            found = follower.judge(queue, await self._queue.ended(missing))
+            if found is not None:
+                yield found.end(self._name)
                 break
-        yield JobEvent("", "ended", "it is followed no more", is_killed=True)
+        yield JobEvent("", "ended", "it is no longer followed", is_killed=True)
 
     def cancel(self, jobs: Sequence[str] = ()) -> None:
         """Cancel the job, unless it has ended."""

@@ -61,7 +61,7 @@ def refusal_by_limit(said: str) -> Refusal | None:
 
 
 def never_starts(reason: str) -> bool:
-    """Tell whether a job that waits for this reason waits in vain.
+    """Return whether a job that waits for this reason waits in vain.
 
     Limits on all jobs of a user or an account pass when others of these have ended.
     """

@@ -1,6 +1,6 @@
 """Asks Slurm about jobs that show no sign of life, and has those end that are over.
 
-The plugin that follows a job may be told of its end in words that it does not
+The plugin that follows a job may hear of its end in words that it does not
 understand, or never. So nothing that it fails to say keeps a worker coming.
 """
 
@@ -93,12 +93,12 @@ class SlurmWatch:
         missing = [number for number in numbers if number not in queue]
         ended = await self.queue.ended(missing)
         for job in silent:
-            told = self._followers[job].judge(queue, ended)
-            if told is not None and not job.has_begun:
-                told = await self.queue.explain(told.number) or told
-            if told is not None and not job.gone.is_set():
-                logger.debug("Slurm job {} is over: {}", told.number, told.state)
-                job.see_end(told.end(job.name), told.state)
+            found = self._followers[job].judge(queue, ended)
+            if found is not None and not job.has_begun:
+                found = await self.queue.explain(found.number) or found
+            if found is not None and not job.gone.is_set():
+                logger.debug("Slurm job {} is over: {}", found.number, found.state)
+                job.see_end(found.end(job.name), found.state)
         self._end_stuck(silent, queue)
         self._end_requeued(begun, queue)
 
@@ -107,10 +107,10 @@ class SlurmWatch:
     ) -> None:
         """Cancel jobs that wait again: a job begins only once."""
         for job in begun:
-            told = queue.get(job.number or "")
-            if told is not None and told.state in REQUEUED and not job.gone.is_set():
+            found = queue.get(job.number or "")
+            if found is not None and found.state in REQUEUED and not job.gone.is_set():
                 job.cancel()
-                text = f"Slurm job {told.number} was requeued"
+                text = f"Slurm job {found.number} was requeued"
                 event = JobEvent(
                     job.name, "failed", text, is_killed=True, is_evicted=True
                 )
@@ -123,14 +123,14 @@ class SlurmWatch:
         """
         before, self._stuck = self._stuck, {}
         for job in silent:
-            told = queue.get(job.number or "")
-            if told is None or told.state != "PENDING" or job.gone.is_set():
+            found = queue.get(job.number or "")
+            if found is None or found.state != "PENDING" or job.gone.is_set():
                 continue
-            if never_starts(told.reason):
-                self._stuck[job] = told.reason
-                if before.get(job) == told.reason:
+            if never_starts(found.reason):
+                self._stuck[job] = found.reason
+                if before.get(job) == found.reason:
                     job.cancel()
-                    why = f"Slurm never starts its job: {told.reason}"
+                    why = f"Slurm will never start its job: {found.reason}"
                     event = JobEvent(job.name, "failed", why, is_stuck=True)
                     job.see_end(event, "CANCELLED")
 
@@ -142,7 +142,7 @@ class SlurmWatch:
         self._doubts = {name: end for name, end in self._doubts.items() if now < end}
 
     def _is_asked_for(self, job: Job) -> bool:
-        """Tell whether a job is silent, and nobody else may tell of it soon."""
+        """Return whether a job is silent, and nobody else may report its end soon."""
         if not job.is_silent:
             self._silences.pop(job, None)
             return False

@@ -78,7 +78,7 @@ def failed_start(worker: PoolWorker, ending: Ending) -> FailedStart | None:
         return None
     node = worker.node or ending.node
     if worker.left and worker.left.why is LeaveReason.WALL_TIME:
-        what = "its setup was not done when the wall time of its worker was over"
+        what = "its setup was not finished when its worker's wall time ended"
         return FailedStart(what, "", node=node)
     cause = Cause.REFUSED
     if worker.is_evicted(ending):

@@ -65,7 +65,7 @@ class Job:
                 pass
 
     def see_end(self, event: JobEvent, state: str) -> None:
-        """Take it for ended, whatever its submission says, which is told as well."""
+        """Take it for ended, whatever its submission says; that learns it as well."""
         self.take(event)
         if self.submitted is not None:
             self.submitted.submission.end(self.name, state)
@@ -82,7 +82,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether all its workers have ended, as far as they can tell."""
+        """Whether all its workers have ended, as far as they have said."""
         return self.has_begun and all(link.is_idle for link in self.links)
 
     def worker_started(self) -> None:

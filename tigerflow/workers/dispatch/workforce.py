@@ -210,7 +210,7 @@ class Workforce:
                 self._take(worker, message)
                 self._files.dispatch()
         except Exception:  # noqa: BLE001 -- its files must not wait for ever
-            logger.exception("Cannot understand a worker of {}", self._task.name)
+            logger.exception("Cannot understand a worker of task {!r}", self._task.name)
             worker.link.kill()
 
     def _take(self, worker: PoolWorker, message: Message) -> None:
@@ -272,7 +272,7 @@ class Workforce:
         if worker.stopping and ending.is_killed:
             self.problems.append(
                 f"task {self._task.name!r}: a worker {ending.how} before its "
-                f"teardown was done; it has {self._settings.worker_grace} s for it",
+                f"teardown was finished; it has {self._settings.worker_grace} s for it",
             )
         self._files.settle_files(worker, ending)
 
@@ -297,7 +297,7 @@ class Workforce:
     def _pause_starts(self, failed: FailedStart, log: Path | None) -> None:
         pause_s = self._starts.pause_s
         logger.warning(
-            "[{}] {} (see {}); no other worker is started for {:.0f} s",
+            "[{}] {} (see {}); waiting {:.0f} s before the next start",
             *(self._task.name, failed.sentence_with_node, log or self._log, pause_s),
         )
         self._starts.pause(self._files.dispatch)

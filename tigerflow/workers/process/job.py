@@ -4,7 +4,7 @@
 
 Several workers of one job share its GPUs: each sees its own. The setup commands run
 for each worker, with their output in its mailbox, as the worker's. This process says
-that a worker has started, shows that it lives, and tells how it ended. A worker leaves
+that a worker has started, shows that it lives, and notes how it ended. A worker leaves
 when the dispatcher is gone; one that cannot, in a setup command for one, is killed.
 """
 
@@ -56,12 +56,12 @@ def main(job: Path) -> int:
     umask = os.umask(0o077)
     mailboxes = sorted(job.glob("[0-9]*"), key=lambda path: int(path.name))
     if not mailboxes:
-        return _refuse(f"{job} is gone: nobody needs this worker any more")
+        return _refuse(f"{job} is gone: this worker is no longer needed")
     try:
         job_begun(job).touch(mode=0o600, exist_ok=False)
     except FileExistsError:
         # Its files are being done by others.
-        return _refuse(f"{job} has begun before: its scheduler has started it again")
+        return _refuse(f"{job} has run before: its scheduler has started it again")
     if any(_is_stopped(mailbox) for mailbox in mailboxes):
         for mailbox in mailboxes:
             write_over(mailbox / MAILBOX_EXIT, exit_text(0))
@@ -196,7 +196,7 @@ def _share(number: int, count: int) -> dict[str, str]:
 
 
 def _forward_signals(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
-    """What this process is told to do, the workers are told as well."""
+    """Pass signals to this process on to the workers."""
 
     def forward(signum: int, _frame: FrameType | None) -> None:
         for worker in workers:
@@ -209,7 +209,7 @@ def _forward_signals(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
 
 
 def _wait(workers: "Mapping[subprocess.Popen[bytes], Path]") -> int:
-    """Wait for all, and tell of each how it ended; return the first code but 0."""
+    """Wait for all, and note how each ended; return the first code but 0."""
     left = {worker.pid: worker for worker in workers}
     first = 0
     while left:

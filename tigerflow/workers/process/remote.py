@@ -34,12 +34,12 @@ LOOK_S = 1.0
 
 
 class MailboxChannel:
-    """The messages through a mailbox, and the reasons to end them."""
+    """The messages to and from a pool, through a mailbox, and the reasons to end."""
 
     def __init__(
         self, mailbox: Path, settings: Settings, leave_at: float | None
     ) -> None:
-        """Correspond through `mailbox` until `leave_at`; it is there."""
+        """Use `mailbox`, which exists, until `leave_at`, in seconds since the epoch."""
         self._inbox = mailbox / MAILBOX_INBOX
         self._receiver = Receiver(self._inbox)
         self._sender = Sender(mailbox / MAILBOX_OUTBOX)
@@ -62,7 +62,7 @@ class MailboxChannel:
         while self.why is None:
             for message in self._receiver.receive():
                 if isinstance(message, Stop):
-                    self.why = LeaveReason.TOLD
+                    self.why = LeaveReason.STOPPED
                     return
                 yield message
             self._over.wait(pause_s)
@@ -83,7 +83,7 @@ class MailboxChannel:
         return LeaveReason.ALONE if is_alone else None
 
     def _is_gone(self) -> bool:
-        """Tell whether the mailbox is; a file server that does not answer says no."""
+        """Return whether the mailbox is gone; False if its server does not answer."""
         try:
             self._inbox.stat()
         except FileNotFoundError:
@@ -92,7 +92,7 @@ class MailboxChannel:
             return False
         return False
 
-    def tell(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Send a message; while it cannot be stored, wait for that."""
         with self._sending:
             self._sender.post(message)
@@ -109,7 +109,7 @@ class MailboxChannel:
     def close(self, code: int) -> None:
         """Send the last word of a worker that ends with this exit code."""
         ended = LeaveReason.CANNOT_RUN if code else LeaveReason.ENDED
-        self.tell(Left(self.why or ended))
+        self.send(Left(self.why or ended))
         self._over.set()
 
 
@@ -118,17 +118,17 @@ def main(mailbox: Path, end: float | None) -> None:
     prepare_process()
     settings = Settings.from_environment()
     leave_at = None if end is None else end - settings.worker_wall_time_grace
-    post = MailboxChannel(mailbox, settings, leave_at)
-    requests = post.receive()
-    told = next(requests, None)
+    channel = MailboxChannel(mailbox, settings, leave_at)
+    requests = channel.receive()
+    task = next(requests, None)
     code = 0
-    if isinstance(told, WorkerTask):
+    if isinstance(task, WorkerTask):
         run_dir = mailbox.parents[4]
         OwnHandlers().set({SUSPENDS: take_no_notice})
         grace_s = settings.worker_grace
-        source = PoolSource(requests, post.tell, grace_s, run_dir, warnings=[WARNS])
-        code = serve_pool(told, source)
-    post.close(code)
+        source = PoolSource(requests, channel.send, grace_s, run_dir, warnings=[WARNS])
+        code = serve_pool(task, source)
+    channel.close(code)
     end_process(code, is_orphan=False)
 
 

@@ -33,25 +33,25 @@ SUMMARY_LIMIT = 1000
 
 
 class PoolSource:
-    """The files that a pool sends; also tells it what becomes of them."""
+    """The files that a pool sends; it gets an answer to each."""
 
     def __init__(
         self,
         requests: Iterator[Message],
-        tell: Callable[[Message], None],
+        send: Callable[[Message], None],
         grace_s: int,
         run_dir: Path,
         warnings: Sequence[signal.Signals] = (),
     ) -> None:
-        """Read requests and `tell` answers; end the process `grace_s` after the end.
+        """Read requests and `send` answers; end the process `grace_s` after the end.
 
-        `tell` is called from several threads, and never raises. The requests' paths
+        `send` is called from several threads, and never raises. The requests' paths
         start at `run_dir`. Beside SIGTERM, it ends on `warnings`.
         """
         self._warnings = warnings
         self.run_dir = run_dir
         self._requests = requests
-        self.tell = tell
+        self.send = send
         self._grace_s = grace_s
         #: The files of each call that is to come.
         self._queue: queue.SimpleQueue[list[FileRequest] | None] = queue.SimpleQueue()
@@ -127,7 +127,7 @@ class PoolSource:
         self.interruptible = False
         number, _ = self._ids.pop(id(job))
         is_outage = error.is_outage
-        self.tell(Answer(number, Fate.BLOCKED, str(error), is_outage=is_outage))
+        self.send(Answer(number, Fate.BLOCKED, str(error), is_outage=is_outage))
 
     def _answer(
         self,
@@ -138,7 +138,7 @@ class PoolSource:
     ) -> None:
         number, _ = self._ids.pop(id(job))
         started, seconds = _timing(result) if result else ("", 0.0)
-        self.tell(Answer(number, fate, message, started, seconds))
+        self.send(Answer(number, fate, message, started, seconds))
 
     def _read(self) -> None:
         try:
@@ -173,7 +173,7 @@ class PoolSource:
                 ids += [request.id for request in call]
             # The end has come meanwhile.
             self._queue.put(None)
-        self.tell(HandedBack(ids))
+        self.send(HandedBack(ids))
 
     def _end_at_once(self) -> None:
         for directory in {job.output.parent for _, job in self._ids.copy().values()}:

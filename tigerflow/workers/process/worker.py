@@ -54,7 +54,7 @@ TRACEBACK_LIMIT = 50_000
 PF_EXITING = 0x4
 
 
-class _ToldLifecycle:
+class _ReportedLifecycle:
     def __init__(self, source: PoolSource) -> None:
         self._source = source
         self.is_set_up = False
@@ -67,7 +67,7 @@ class _ToldLifecycle:
         self._source.interruptible = False
         self.is_set_up = True
         logger.info("Task setup complete")
-        self._source.tell(Ready())
+        self._source.send(Ready())
 
     def shutting_down(self) -> None:
         self._source.interruptible = False
@@ -96,7 +96,7 @@ class SocketChannel:
                 if line.endswith(b"\n"):
                     yield decode(line)
 
-    def tell(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Send a message; nobody listening any more is no error."""
         with self._writing, contextlib.suppress(OSError):
             self._writer.write(encode(message))
@@ -121,19 +121,19 @@ def main() -> None:
     keep_from_children(alive)
     fcntl.flock(alive, fcntl.LOCK_SH)
     requests = wire.receive()
-    told = next(requests, None)
-    if told is None:
+    task = next(requests, None)
+    if task is None:
         return
-    assert isinstance(told, WorkerTask)  # noqa: S101 -- the protocol says so
+    assert isinstance(task, WorkerTask)  # noqa: S101 -- the protocol says so
     host = os.getppid()
     grace_s = Settings.from_environment().worker_grace
-    source = PoolSource(requests, wire.tell, grace_s, Path(sys.argv[3]))
-    code = serve_pool(told, source)
+    source = PoolSource(requests, wire.send, grace_s, Path(sys.argv[3]))
+    code = serve_pool(task, source)
     end_process(code, is_orphan=os.getppid() != host or _is_ending(host))
 
 
 def _is_ending(pid: int) -> bool:
-    """Tell whether a process is about to be gone: it closes its sockets before that."""
+    """Return whether a process is ending: it closes its sockets before it is gone."""
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -141,50 +141,53 @@ def _is_ending(pid: int) -> bool:
     return bool(int(words[6]) & PF_EXITING)
 
 
-def serve_pool(told: WorkerTask, source: PoolSource) -> int:
-    """Load the task and serve it; return the exit code. The pool is told all else."""
-    if told.worker:
-        mark_lines(f"worker {told.worker}")
+def serve_pool(task: WorkerTask, source: PoolSource) -> int:
+    """Load the task and serve it; return the exit code.
+
+    What goes wrong is reported to the pool.
+    """
+    if task.worker:
+        mark_lines(f"worker {task.worker}")
     # After the setup commands, which may have set them.
-    default_threads(told.threads)
+    default_threads(task.threads)
     try:
-        task, params = _load(told, source.run_dir)
+        task_class, params = _load(task, source.run_dir)
     except TigerflowError as error:
-        source.tell(SetupFailed(str(error)))
+        source.send(SetupFailed(str(error)))
         return 1
-    return _serve(told, task, params, source)
+    return _serve(task, task_class, params, source)
 
 
-def _load(told: WorkerTask, run_dir: Path) -> tuple[type[Task], dict[str, Any]]:
-    directory = Path(told.directory)
-    task = load_task(Reference.parse(told.module, directory), directory)
-    check_definition(task)
-    lead_children_to(task)
-    places = Places(Path(told.home), run_dir)
+def _load(task: WorkerTask, run_dir: Path) -> tuple[type[Task], dict[str, Any]]:
+    directory = Path(task.directory)
+    task_class = load_task(Reference.parse(task.module, directory), directory)
+    check_definition(task_class)
+    lead_children_to(task_class)
+    places = Places(Path(task.home), run_dir)
     # A default may be checked where it is: before it can be made absolute.
-    with contextlib.chdir(starting_directory(told.home, run_dir)):
-        values, mistakes = convert(task.fields(), told.params, places)
+    with contextlib.chdir(starting_directory(task.home, run_dir)):
+        values, mistakes = convert(task_class.fields(), task.params, places)
     for name, sentence in mistakes.items():
         msg = f"params.{name}: {sentence}"
         raise TigerflowError(msg)
-    return task, values
+    return task_class, values
 
 
 def _serve(
-    told: WorkerTask,
-    task: type[Task],
+    task: WorkerTask,
+    task_class: type[Task],
     params: dict[str, Any],
     source: PoolSource,
 ) -> int:
-    source.start(task.kind)
-    lifecycle = _ToldLifecycle(source)
+    source.start(task_class.kind)
+    lifecycle = _ReportedLifecycle(source)
     server = FileLoop(
-        task,
-        told.name,
+        task_class,
+        task.name,
         params,
-        told.concurrency_limit,
-        batch_size=told.batch_size,
-        timeout_s=told.timeout,
+        task.concurrency_limit,
+        batch_size=task.batch_size,
+        timeout_s=task.timeout,
     )
     try:
         server.serve(source, lifecycle)
@@ -192,13 +195,13 @@ def _serve(
         pass
     except BaseException as error:  # noqa: BLE001 -- the user's setup or teardown, or a bug
         traceback.print_exc()
-        record = ErrorRecord.from_exception(told.name, "", error)
+        record = ErrorRecord.from_exception(task.name, "", error)
         if lifecycle.is_set_up:
-            source.tell(TeardownFailed(summary_of(record)))
+            source.send(TeardownFailed(summary_of(record)))
         else:
             trace = record.traceback[-TRACEBACK_LIMIT:]
             failed = SetupFailed(summary_of(record), trace, is_shortage(error))
-            source.tell(failed)
+            source.send(failed)
         return 1
     logger.info("Task shutdown complete")
     return 0
