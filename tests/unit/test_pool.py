@@ -443,7 +443,9 @@ async def test_setup_that_is_cut_by_the_wall_time_stops_the_task(bench):
     await bench.links[0].say(Started("n1", 1, "1", time.time()))
     await bench.links[0].leave(LeaveReason.WALL_TIME)
     assert (await answer).fate is Fate.UNDONE
-    assert "its setup was not finished when its worker's wall time" in bench.pool.failure
+    assert (
+        "its setup was not finished when its worker's wall time" in bench.pool.failure
+    )
     assert len(bench.links) == 1
 
 

@@ -36,7 +36,7 @@ from tigerflow.rundir.layout import (
 from tigerflow.shortage import in_thread, start_thread
 from tigerflow.workers.dispatch.scheduler import JobEvent, SubmitError
 
-#: What is said of a Snakemake that has said nothing.
+#: The text for a Snakemake that ended without a message.
 SILENT = "Snakemake ended without reporting on its job"
 
 
@@ -46,7 +46,7 @@ class _Order:
 
     #: The directories of the jobs' mailboxes.
     places: Sequence[str]
-    #: The nodes that no job is to go to.
+    #: The nodes that no job may use.
     avoided: Sequence[str]
 
 
@@ -60,7 +60,7 @@ class Submitter:
         forks: Forks,
         profile: Path | None = None,
     ) -> None:
-        """Submit what a workflow has of workers, from children of `forks`.
+        """Submit the workers of a workflow, from children of the fork server.
 
         Args:
             workflow_dir: the compiled workflow.
@@ -78,7 +78,7 @@ class Submitter:
     def submit(
         self, task: str, jobs: Sequence[str], avoided: Sequence[str] = ()
     ) -> "SnakemakeSubmission":
-        """Submit jobs of a task, by our names of them, to no node that is avoided.
+        """Submit jobs of a task, by our names of them, to no node in `avoided`.
 
         Raises:
             SubmitError: no process can be started just now.
@@ -88,7 +88,7 @@ class Submitter:
     def submit_at(
         self, places: Sequence[Path], avoided: Sequence[str] = ()
     ) -> "SnakemakeSubmission":
-        """Submit jobs, maybe of several tasks, by the directories of their mailboxes.
+        """Submit jobs, perhaps of several tasks, by the directories of their mailboxes.
 
         Raises:
             SubmitError: no process can be started just now.
@@ -120,7 +120,7 @@ class SnakemakeSubmission:
         text = SILENT
         while (event := await self._queue.get()) is not None:
             if event.kind == "ended":
-                # It has not yet, and says why it will.
+                # It says why it will end.
                 text = event.text
             else:
                 yield event
@@ -137,7 +137,7 @@ class SnakemakeSubmission:
             self._say("cancel", job)
 
     def end(self, job: str, state: str) -> None:
-        """Take a job for ended, in a state of Slurm's, unless that is known."""
+        """Note that a job has ended, in a state of Slurm's, unless that is known."""
         self._say("end", job, state)
 
     def _say(self, *words: str) -> None:
@@ -170,7 +170,7 @@ def _submit(
     order: "_Order",
     connection: Connection,
 ) -> None:
-    # Ctrl-C at a terminal is for the service: it decides what becomes of the jobs.
+    # Ctrl-C at a terminal is for the service, which decides about the jobs.
     os.setsid()
     signal.signal(signal.SIGINT, _interrupt_once)
     start_thread(threading.Thread(target=_cancel_after_service, daemon=True))
@@ -180,9 +180,9 @@ def _submit(
 
     targets = [str(job_end(place)) for place in order.places]
     words = ["--snakefile", str(snakefile), "--directory", str(run_dir)]
-    # Not also the profile that Snakemake would find beside the workflow.
+    # Ignore the profile that Snakemake would find beside the workflow.
     words += ["--profile", str(profile), "--workflow-profile", "none"]
-    # A worker that is lost is replaced by the pool, which knows whether files wait.
+    # The pool replaces a lost worker: it knows whether files wait.
     words += ["--retries", "0", "--nolock", *targets]
     try:
         main(words)
@@ -219,7 +219,7 @@ def _prepare_snakemake(
 
 
 def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
-    """Have Snakemake cancel its jobs; what comes meanwhile asks for the same."""
+    """Have Snakemake cancel its jobs; ignore further signals."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 

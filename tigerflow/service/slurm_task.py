@@ -1,4 +1,4 @@
-"""A Slurm task by itself: the files of its directory go to jobs of workers."""
+"""Serve a Slurm task by itself: the files of a directory go to workers in jobs."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ from tigerflow.workers.protocol import Answer, Fate
 class SlurmServer:
     """The service of one Slurm task."""
 
-    #: What leaves nothing behind, in this order, when the process ends at once.
+    #: What to call, in this order, so that a process that ends at once leaves nothing.
     _clean_up: tuple[Callable[[], None], ...] = ()
 
     def __init__(
@@ -63,7 +63,7 @@ class SlurmServer:
         self._start = Start()
 
     def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
-        """Have the source's files processed until it has no more, then end all jobs.
+        """Process the source's files until it has no more, then end all jobs.
 
         Raises:
             RunningError: somebody else is at work in the output directory.
@@ -83,7 +83,7 @@ class SlurmServer:
             raise OutputDirectoryError(self._output_dir, error) from error
 
     def kill(self) -> None:
-        """Leave nothing behind, for this process ends at once; from any thread.
+        """Clean up, since this process ends at once; from any thread.
 
         The child that has submitted the jobs sees that end, and cancels them.
         """
@@ -94,7 +94,7 @@ class SlurmServer:
 
     def _worker_task(self) -> WorkerTask:
         [task] = self._pipeline.tasks
-        # Its inputs matter to a container alone, which it has not.
+        # Only a container needs to know its input directory, and it has none.
         run_dir = self._output_dir
         described = build_worker_task(self._pipeline, task, run_dir, run_dir)
         # There, setup commands and the task start, and relative paths among params.
@@ -107,7 +107,7 @@ class SlurmServer:
         run_dir = self._output_dir
         workflow = write_workers(self._pipeline, run_dir)
         submitter = Submitter(workflow, run_dir, forks, self._profile)
-        # None of its workers is on this host, and has that to lock.
+        # No worker runs on this host, so none locks it.
         alive = Path(f"{client.socket_path()}.alive")
         fleet = Fleet(run_dir, self._settings, alive, submitter.submit)
         fleet.start()
@@ -126,23 +126,23 @@ class SlurmServer:
 
 
 class _Feeder:
-    """Where files come in, and what became of them is handed back."""
+    """Takes files from a source, and reports to it what became of them."""
 
     def __init__(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
         self._source = source
         self._lifecycle = lifecycle
         self._in_flight: set[asyncio.Task[None]] = set()
         self._logged_done = self._logged_failed = 0
-        #: Why the task ends; None when it has simply nothing left to do.
+        #: Why the task ends; None if it has nothing left to do.
         self.reason: str | None = None
 
     async def serve(self, pool: TaskPool, interval_s: float) -> None:
-        """Pass files on until there are no more, or it is stopped."""
+        """Pass files on until there are no more, or until the task is stopped."""
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            # A signal may come when all is over.
+            # A signal may come after the end.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(stopping.set)
 
@@ -162,13 +162,13 @@ class _Feeder:
             await feeding
 
     def fail(self, error: Exception) -> None:
-        """End because of what nobody expected."""
+        """End because of an unexpected error."""
         if self._source.error is None:
             logger.opt(exception=error).error("Internal error")
         self._source.stop_for(InternalError(error))
 
     async def close(self, fleet: Fleet) -> None:
-        """Give files in hand the grace time, then end all workers."""
+        """Give files in progress the grace time, then stop all workers."""
         self._lifecycle.shutting_down()
         fleet.drain()
         if self._in_flight:

@@ -1,9 +1,9 @@
-"""What a rule runs for each file: hand it to the task's worker, wait, exit.
+"""Hand one file to its task's worker, wait, and exit: what a rule runs for each file.
 
     python -I -S client.py WORKFLOW_DIR RUN_PID TASK INPUT OUTPUT
 
 Runs in the run directory, starts the run's worker host when there is none, and ends
-with 0 or 1. It is started once a file, so it imports the least it can, nothing of the
+with 0 or 1. It starts once per file, so it imports as little as it can, nothing of the
 package, and speaks a protocol that needs no parser: a frame is four bytes of length
 (big endian), then fields separated by NUL, the one byte that no argument can hold.
 
@@ -26,41 +26,43 @@ import stat
 import sys
 from io import BufferedWriter
 
-#: How often a host that ends just now is replaced by a new one before giving up.
+#: How often to try again when the host that was found is just ending.
 TRIES = 20
 
-#: How long, in tenths of a second, a host is waited for that must be there: what cleans
-#: /tmp may have taken its socket, and it makes another.
+#: How long to wait, in tenths of a second, for a host that must exist: a cleaner of
+#: /tmp may have removed its socket, and it makes another.
 BACK_DS = 100
 
-#: The longest directory of sockets that a login may have, in characters.
+#: The longest `XDG_RUNTIME_DIR` in which the names of sockets are short enough, in
+#: characters.
 _LONGEST_PLACE = 40
 
-#: Clients that may wait to be let in; Snakemake may start hundreds at once.
+#: How many clients may wait to be accepted; Snakemake may start hundreds at once.
 BACKLOG = 1024
 
-#: The module that is a host, which this starts; words for it may follow.
+#: The module to start as the host; its arguments may follow.
 HOST = ("tigerflow.workers.dispatch.host",)
 
-#: In a scheduler's job: the process that it lasts for, a Snakemake.
+#: Names, in a scheduler's job, the process that the job lasts for: a Snakemake.
 JOB = "TIGERFLOW_JOB"
 
 #: Bytes of a frame before its payload.
 HEAD = 4
 
-#: No frame of ours is as long: paths have 4096 bytes each, and messages are cut.
+#: Bytes of the longest payload. No frame of ours is as long: a path has up to 4096
+#: bytes, and messages are cut.
 FRAME_LIMIT = 1 << 20
 
-#: Characters of a message that go over a connection.
+#: Characters of a message that are sent.
 MESSAGE_LIMIT = 20_000
 
-#: Of a process id, which is below 2**31.
+#: Digits of a process id, which is below 2**31.
 PID_DIGITS = 10
 
-#: The first word of a host that takes a request, and of one that does not.
+#: The first word of a host that accepts a request, and of one that does not.
 ACCEPTED, REFUSED = b"accepted", b"refused"
 
-#: Why a Snakemake of the user's is refused.
+#: Why a Snakemake that the user started is refused.
 BESIDE = "a TigerFlow service is running in the output directory; stop it first"
 
 _DIED = "the worker host died; see .tigerflow/logs/host.log"
@@ -78,15 +80,15 @@ class HostError(Exception):
 
 
 class RefusedError(HostError):
-    """The worker host serves somebody else; the text says who."""
+    """The worker host is part of a service; the text says so."""
 
 
 class FrameError(Exception):
-    """What came over a connection is not of the form that it should have."""
+    """What came over a connection does not have the expected form."""
 
 
 class RunRequest:
-    """One file to be run: its workflow, Snakemake's process id, its task, its paths."""
+    """Run one file: the workflow, Snakemake's process id, the task, and the paths."""
 
     # Not a dataclass: that takes longer to import than all the rest.
 
@@ -114,7 +116,7 @@ class RunRequest:
 
 
 class AttendRequest:
-    """Have a host until a process, a Snakemake, has ended."""
+    """Keep a host until a process, a Snakemake, has ended."""
 
     def __init__(self, pid: int) -> None:
         """Name the process."""
@@ -223,7 +225,7 @@ def main(arguments: list[str]) -> int:
 
 
 def attend() -> socket.socket:
-    """Have a host for as long as this process lives, or until it is told to stop.
+    """Keep a host for as long as this process lives, or until the host is stopped.
 
     It is started if need be; return the connection, to be kept.
 
@@ -242,7 +244,7 @@ def stop() -> list[str]:
         with connection:
             stopped = Stopped.of(_receive(connection))
     except RefusedError:
-        # Its workers are not those of this run.
+        # Its workers belong to a service, not to this run.
         return []
     except HostError as error:
         return [str(error)]
@@ -319,13 +321,13 @@ def _try_session(
         except HostError:
             connection.close()
             raise
-        # It was just closing down: the next one starts afresh.
+        # It was just ending: start the next one.
         connection.close()
     return None
 
 
 def _is_accepted(answer: Fields) -> bool:
-    """Return whether a host takes a request; False for one that closes down."""
+    """Return whether a host takes a request; False if it is ending."""
     if answer[:1] == [REFUSED]:
         raise RefusedError(b" ".join(answer[1:]).decode(errors="backslashreplace"))
     if answer and answer[0] != ACCEPTED:
@@ -363,7 +365,7 @@ def socket_path() -> str:
     job = [os.environ[name] for name in ("SLURM_JOB_ID", JOB) if name in os.environ]
     name = "-".join([f"{status.st_dev:x}", f"{status.st_ino:x}", *job]) + ".sock"
     for place in _places():
-        # That of a host is found wherever it is, also when a better place is free now.
+        # A host stays where it is, even if an earlier place is free by now.
         if is_private(place) and os.path.lexists(path := f"{place}/{name}"):
             return path
     return f"{runtime_directory()}/{name}"
@@ -399,7 +401,7 @@ def _places() -> list[str]:
     user = os.getuid()
     places = [f"/tmp/tigerflow-{user}"]  # noqa: S108 -- checked before it is used
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    # Names in it must fit into the address of a socket.
+    # Names in it must fit into the address of a socket: 108 bytes.
     if runtime.startswith("/") and len(runtime) <= _LONGEST_PLACE:
         places.append(f"{runtime}/tigerflow")
     places.append(f"/run/user/{user}/tigerflow")
@@ -472,9 +474,9 @@ def _receive_exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def locked(path: str) -> BufferedWriter:
-    """Wait until this process alone has the file of that name, and return it open.
+    """Lock the file at `path`, wait for that if need be, and return it open.
 
-    Whoever has it may remove it: those who wait then lock the next one of the name.
+    Whoever holds the lock may remove the file: those who wait lock the next one.
     """
     import fcntl  # noqa: PLC0415 -- only the first client of a run comes here
 
@@ -533,7 +535,7 @@ def _start_host(host: tuple[str, ...]) -> socket.socket:
 
 
 def listen(path: str) -> socket.socket:
-    """Return a listener at a path, in the place of what is there."""
+    """Return a listener at a path; replace what is there."""
     if os.path.lexists(path):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX)
@@ -547,12 +549,12 @@ def _run_host(listener: int, module: str, *words: str) -> None:
     import subprocess  # noqa: PLC0415 -- only the first client of a run comes here
 
     os.makedirs(".tigerflow/logs", exist_ok=True)
-    # Others may have put a FIFO there, which would be waited for, or a link.
+    # Somebody may have put a FIFO there, which would block, or a link.
     carefully = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | carefully
     with open(os.open(".tigerflow/logs/host.log", flags, 0o666), "ab") as log:
         subprocess.Popen(
-            # -P: a module in the run directory must not pass for one of ours.
+            # -P: a module in the run directory must not be imported as one of ours.
             [sys.executable, "-P", "-m", module, str(listener), *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -564,6 +566,6 @@ def _run_host(listener: int, module: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C reaches all clients of a run: none has more to say than that it ends.
+    # Ctrl-C reaches all clients of a run: each ends at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))

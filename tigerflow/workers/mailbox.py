@@ -1,4 +1,4 @@
-"""Messages in files of a shared file system, between hosts that share nothing else.
+"""Exchange messages in files, between hosts that share nothing but a file system.
 
 A mailbox is a directory that only its owner may enter. In it, `inbox` has what the
 dispatcher says and `outbox` what the worker says, one JSON message a line. Each file
@@ -33,10 +33,10 @@ from tigerflow.workers.pulse import Pulse
 
 _FILES = (MAILBOX_INBOX, MAILBOX_OUTBOX, MAILBOX_LOG, MAILBOX_PULSE, MAILBOX_EXIT)
 
-#: How long a message that cannot be stored waits for the next try.
+#: Seconds to wait before a message that could not be stored is tried again.
 STORAGE_PAUSE_S = 2.0
 
-#: One worker's prints after another's.
+#: Held while one worker's prints are appended to the log of its task.
 _KEEPING = threading.Lock()
 
 
@@ -49,11 +49,11 @@ class Sender:
         self._unsent = b""
 
     def post(self, message: Message) -> None:
-        """Put a message among those that `flush` sends."""
+        """Add a message to those that `flush` sends."""
         self._unsent += encode(message)
 
     def flush(self) -> None:
-        """Send what is unsent; what a full disk does not take stays for the next time.
+        """Send what is unsent; keep what a full disk does not take for the next time.
 
         Raises:
             OSError: not all could be sent.
@@ -70,7 +70,7 @@ class Receiver:
     """Reads the messages that somebody appends to one file."""
 
     def __init__(self, path: Path) -> None:
-        """Read `path` from its start; it need not be there yet."""
+        """Read `path` from its start; it need not exist yet."""
         self._path = path
         self._read = 0
 
@@ -84,7 +84,7 @@ class Receiver:
                 file.seek(self._read)
                 data = file.read()
         except OSError:
-            # Not there yet, or the file server does not answer: there is a next look.
+            # Not there yet, or the file server does not answer: the next look will see.
             return []
         whole, newline, _ = data.rpartition(b"\n")
         self._read += len(whole) + len(newline)
@@ -100,14 +100,14 @@ class Receiver:
 
 
 def make_mailbox(path: Path) -> None:
-    """Make a mailbox that its owner alone may enter, in places that are the same."""
+    """Make a mailbox, and the directories above it, that only their owner may enter."""
     _make_private(path.parents[2], exist_ok=True)
     _make_private(path.parents[1], exist_ok=True)
     _make_private(path.parent, exist_ok=True)
     _make_private(path)
     for name in _FILES:
         (path / name).touch(mode=0o600)
-        # Whatever the umask leaves of it.
+        # The umask may have removed bits.
         (path / name).chmod(0o600)
     # Whoever waits for it must not wait for a name: see `tigerflow.rundir.requests`.
     write_over(path / MAILBOX_EXIT, exit_text(""))
@@ -115,7 +115,7 @@ def make_mailbox(path: Path) -> None:
 
 
 def owner_of_others(run_dir: Path) -> str | None:
-    """Return who has the mailboxes of a run directory, if only they may use them."""
+    """Return who owns a run directory's mailboxes, unless this user may use them."""
     try:
         uid = (run_dir / MAILBOXES).stat().st_uid
     except OSError:
@@ -129,12 +129,12 @@ def owner_of_others(run_dir: Path) -> str | None:
 
 
 def remove_empty_mailboxes(run_dir: Path) -> None:
-    """Remove what no job's mailbox is in any more: the next owner may be another."""
+    """Remove directories without a mailbox: another user may run here next."""
     place = run_dir / MAILBOXES
     with contextlib.suppress(OSError):
         (run_dir / PULSE).unlink()
     for directory in [*place.glob("*"), place]:
-        # One that is not empty has mailboxes of jobs that may live.
+        # One that is not empty has mailboxes of jobs that may still run.
         with contextlib.suppress(OSError):
             directory.rmdir()
 
@@ -145,7 +145,7 @@ def _make_private(path: Path, *, exist_ok: bool = False) -> None:
 
 
 def exit_code(mailbox: Path) -> int | None:
-    """Return that of the worker's process, as of `Popen`; None while it lives."""
+    """Return the worker's exit code, as `Popen.returncode`; None while it lives."""
     try:
         return int((mailbox / MAILBOX_EXIT).read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -158,7 +158,7 @@ def has_begun(job: Path) -> bool:
 
 
 def keep_prints(mailbox: Path, log: Path) -> None:
-    """Append what a worker has printed to its task's log, where there is room."""
+    """Append what a worker has printed to its task's log, if there is room."""
     with contextlib.suppress(OSError), _KEEPING:
         log.parent.mkdir(parents=True, exist_ok=True)
         with (mailbox / MAILBOX_LOG).open("rb") as printed, append_to(log) as target:

@@ -45,9 +45,9 @@ class SetupFailed:
     """The task cannot run in this process."""
 
     message: str
-    #: Of what its `setup` has raised.
+    #: The traceback of what `setup` raised.
     traceback: str = ""
-    #: Whether it was short of what another may get in a moment.
+    #: Whether the system was short of something, so that another try may succeed.
     is_shortage: bool = False
 
 
@@ -57,9 +57,9 @@ class Fate(StrEnum):
     DONE = "done"
     #: It has an `.err`.
     FAILED = "failed"
-    #: Nobody ran it, or its run was given up; it is still undone.
+    #: No worker ran it, or its run was given up; it is still undone.
     UNDONE = "undone"
-    #: Its result could not be stored: no room, or no right. It is still undone.
+    #: Its result could not be stored: no room, or no permission. It is still undone.
     BLOCKED = "blocked"
 
 
@@ -70,12 +70,12 @@ class Answer:
     id: int
     fate: Fate
     message: str = ""
-    #: When `run` was called (UTC, ISO 8601 with offset), and for how long it ran.
+    #: When `run` was called (UTC, ISO 8601 with offset), and how many seconds it took.
     started: str = ""
     seconds: float = 0.0
-    #: The number that its pool has given to the worker; 0 before that.
+    #: The number of the worker in its pool; 0 until the pool adds it.
     worker: int = 0
-    #: Of one that is blocked: whether that may pass by itself.
+    #: If it is blocked: whether that may pass by itself.
     is_outage: bool = False
 
 
@@ -88,7 +88,7 @@ class TeardownFailed:
 
 @dataclass(frozen=True)
 class Recall:
-    """The worker is to hand back what it has not begun: others would be sooner."""
+    """The worker is to hand back what it has not begun: others can do it sooner."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class HandedBack:
 
 @dataclass(frozen=True)
 class Stop:
-    """The worker gets no more; also one that has not started yet."""
+    """The worker gets no more files; also one that has not started yet."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +113,17 @@ class Started:
     job: str
     #: When the job must have ended, in seconds since the epoch; None is never.
     ends_at: float | None
-    #: How Slurm calls the host; empty where that is unknown.
+    #: Slurm's name of the host; empty if unknown.
     node: str = ""
 
 
 class LeaveReason(StrEnum):
     """Why a worker leaves."""
 
-    #: The dispatcher said so.
+    #: The service stopped it.
     STOPPED = "it was told to stop"
     WALL_TIME = "its wall time is nearly over"
-    #: The service shows no sign of life, or the mailbox is no more.
+    #: The service shows no sign of life, or the mailbox is gone.
     ALONE = "the service has shown no sign of life for long"
     #: Its job is cancelled, or was killed around it.
     ENDED = "its job is being ended"
@@ -132,7 +132,7 @@ class LeaveReason(StrEnum):
 
 @dataclass(frozen=True)
 class Left:
-    """The worker has torn down and ends; nothing it was sent is in hand any more."""
+    """The worker has torn down and ends; it works on none of its files any more."""
 
     why: LeaveReason
 

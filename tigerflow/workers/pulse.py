@@ -1,4 +1,4 @@
-"""Signs of life between hosts: a file with a number that grows.
+"""Show and watch signs of life between hosts: a file with a growing number.
 
 The dispatcher has one for all its workers, and each worker has one in its mailbox.
 A full disk does not stop them: they are made beforehand, and only written over.
@@ -12,7 +12,7 @@ from pathlib import Path
 from tigerflow.errors import is_outage
 from tigerflow.files import write_over
 
-#: Signs of life in the time after which somebody without one is taken for gone.
+#: How many signs of life fit into the time after which their owner counts as gone.
 BEATS_PER_TIMEOUT = 4
 
 #: Digits of the number, so that each beat takes the place of the one before.
@@ -38,7 +38,7 @@ class Pulse:
 
 
 class Stillness:
-    """For how long something has been so at each look, by this host's clock alone.
+    """Measures how long something has been true at each look, by this host's clock.
 
     The time between two looks counts for no more than the time between two beats: when
     looks are late, their file server or this host hung, and others may have done so.
@@ -47,7 +47,7 @@ class Stillness:
     def __init__(
         self, lost_s: float = math.inf, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take `lost_s` for the time after which somebody is taken for gone."""
+        """Take `lost_s` seconds as the time after which somebody counts as gone."""
         self._most_s = lost_s / BEATS_PER_TIMEOUT
         self._clock = clock
         self.restart()
@@ -69,7 +69,7 @@ class Stillness:
 
 
 class PulseWatch:
-    """Tells for how long a pulse has stood still; see `Stillness`.
+    """Measures for how long a pulse has not changed; see `Stillness`.
 
     While the file server answers with errors, nothing can be said of anybody.
     """
@@ -80,7 +80,7 @@ class PulseWatch:
         lost_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Watch `path`; after `lost_s` without a beat, somebody is taken for gone."""
+        """Watch `path`; without a beat for `lost_s` seconds, its owner is gone."""
         self._path = path
         self._last = b""
         self._stillness = Stillness(lost_s, clock)

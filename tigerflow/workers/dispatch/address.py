@@ -1,4 +1,4 @@
-"""What a host has outside the run directory, where cleaners of /tmp come by."""
+"""Keep what a host has outside the run directory, where /tmp may be cleaned."""
 
 import contextlib
 import fcntl
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tigerflow.workers import client
 
-#: How often it is looked whether all is there.
+#: Seconds between looks whether everything is still there.
 KEEP_S = 2.0
 
-#: How often files are made to look new: cleaners take those that are days old.
+#: Seconds after which files are touched: cleaners remove files that are days old.
 RENEW_S = 3600.0
 
 
@@ -22,7 +22,7 @@ class Address:
     """A host's socket, and the file that its workers lock."""
 
     def __init__(self, path: str) -> None:
-        """Keep the socket of that path, which is there, and what is beside it."""
+        """Keep the socket at `path`, which exists, and the files beside it."""
         self.path = path
         self._removing = threading.Lock()
         self._is_removed = False
@@ -34,7 +34,7 @@ class Address:
         return Path(f"{self.path}.alive")
 
     def keep(self) -> socket.socket | None:
-        """Make again what is gone; return a listener in the place of a lost one.
+        """Make again what was removed; return a new listener if the socket was lost.
 
         Raises:
             OSError: that is impossible just now.
@@ -42,7 +42,7 @@ class Address:
         if time.monotonic() - self._renewed > RENEW_S:
             self._renew()
         place = Path(self.path).parent
-        # Somebody else may have been quicker.
+        # Another process may have made it.
         place.mkdir(mode=0o700, exist_ok=True)
         if not client.is_private(str(place)):
             return None
@@ -51,12 +51,12 @@ class Address:
         if os.path.lexists(self.path):
             return None
         with client.locked(f"{self.path}.lock"):
-            # It may be that of another host, which a client has started meanwhile.
+            # A client may have started another host in the meantime.
             is_taken = os.path.lexists(self.path)
             return None if is_taken else client.listen(self.path)
 
     def withdraw(self) -> None:
-        """Take the socket away: who comes now starts a new host.
+        """Remove the socket: the next client starts a new host.
 
         Under the lock, so that it is ours that goes, not that of a successor. Once: a
         thread that abandons this host may come while it does so, or has done it.
@@ -65,7 +65,7 @@ class Address:
         with self._removing:
             if self._is_removed:
                 return
-            # What cleans /tmp may have been quicker, and another may be there now.
+            # A cleaner of /tmp may have removed it, and another host may have one now.
             with contextlib.suppress(OSError), client.locked(lock):
                 Path(self.path).unlink(missing_ok=True)
                 Path(lock).unlink()
@@ -90,16 +90,16 @@ class Address:
 
 
 def _lock_for_good(path: Path) -> None:
-    """Have the lock by which later hosts see that this process lives."""
+    """Lock a file for good, so that later hosts see that this process lives."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
-    # A host that waits for this one may look at it just now.
+    # A host that waits for this one may hold it for a moment.
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager
 def only_generation(listener: socket.socket) -> Iterator[None]:
-    """Wait until no worker of an earlier host lives; keep later hosts waiting so.
+    """Wait until no worker of an earlier host lives; have later hosts wait for ours.
 
     A predecessor's workers may still tear down: they hold what setup will open.
     """
@@ -110,5 +110,5 @@ def only_generation(listener: socket.socket) -> Iterator[None]:
         try:
             yield
         finally:
-            # What cleans /tmp may have been quicker.
+            # A cleaner of /tmp may have removed it.
             Path(path).unlink(missing_ok=True)

@@ -23,10 +23,10 @@ from tigerflow.workers.dispatch.slurm import Queue, cancel
 from tigerflow.workers.mailbox import has_begun, keep_prints, owner_of_others
 from tigerflow.workers.protocol import Left, Started, Stop
 
-#: How often they are looked at.
+#: Seconds between looks at them.
 LOOK_S = 0.5
 
-#: How long nothing is tried when the file server has not answered.
+#: Seconds to wait when the file server has not answered.
 PAUSE_S = 5.0
 
 #: Where outputs go that are not kept.
@@ -34,7 +34,7 @@ _HIDDEN = STATE / "tasks"
 
 
 async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
-    """Return when no worker of an earlier service is at work in `run_dir`."""
+    """Return when no worker of an earlier service works in `run_dir` any more."""
     while True:
         try:
             await _see_all_off(run_dir, settings)
@@ -51,7 +51,7 @@ async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
 
 async def _see_all_off(run_dir: Path, settings: Settings) -> None:
     if await in_thread(owner_of_others, run_dir) is not None:
-        # Nothing can be done about them, nor beside them: see `JobLauncher`.
+        # This user can do nothing about them, and start none: see `JobLauncher`.
         return
     tasks = await in_thread(_directories, run_dir / MAILBOXES)
     see_offs, queue = [], Queue()
@@ -82,7 +82,7 @@ async def _see_off(
     while not all(each.is_gone for each in workers):
         for each in workers:
             await in_thread(each.look)
-        # One that has not begun finds no mailbox when it does.
+        # A job that has not begun will find no mailbox, and end.
         if not await in_thread(has_begun, job):
             break
         await asyncio.sleep(LOOK_S)
@@ -120,14 +120,14 @@ class _EarlierWorker:
 
 
 async def cancel_job(job: Path) -> None:
-    """Cancel a job in Slurm, if it has a number there and that is possible."""
+    """Cancel a job in Slurm, if its number is known."""
     number = await in_thread(_read, job_number(job))
     if number.isdigit():
         await cancel([number])
 
 
 async def _cancel_unnumbered(jobs: list[Path], queue: Queue) -> None:
-    """Cancel jobs that Slurm had taken when the service died, which had no answer."""
+    """Cancel jobs that Slurm accepted just before the service died."""
     names = [job.name for job in jobs if not job_number(job).exists()]
     if names and queue.is_here:
         live = (await queue.look(LOOK_S) or {}).values()

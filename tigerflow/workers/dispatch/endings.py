@@ -1,6 +1,6 @@
-"""What becomes of the files of a worker that has ended.
+"""Decide what becomes of the files of a worker that has ended.
 
-A file under which a worker died is tried again, alone on a worker, so that one that
+A file whose worker died is retried, alone on a worker, so that one that
 kills its worker takes no others with it. After the retries it fails, with an `.err`
 that names the signal or exit code. What the scheduler does is not held against it: a
 file whose worker's job was cancelled or preempted is tried again many times. When there
@@ -25,7 +25,7 @@ from tigerflow.workers.dispatch.members import PoolFile, PoolWorker
 from tigerflow.workers.dispatch.starts import MOST_EVICTIONS
 from tigerflow.workers.protocol import Answer, Fate, LeaveReason
 
-#: How often a file is begun whose worker's wall time is over before it is done.
+#: How many workers' wall times may end while they work on a file.
 MOST_CUTS = 3
 
 #: The share of a worker's time that a file must have had for the time to be too short.
@@ -45,7 +45,7 @@ class WorkerEndings:
         retries: int,
         put_back: Callable[[PoolFile], None],
     ) -> None:
-        """Try files again up to `retries` times: `put_back` gets them."""
+        """Retry files up to `retries` times: `put_back` gets them."""
         self._task = task
         self._run_dir = run_dir
         self._settings = settings
@@ -53,11 +53,11 @@ class WorkerEndings:
         self._put_back = put_back
 
     def settle_files(self, worker: PoolWorker, ending: Ending) -> None:
-        """Settle or put back the files that a worker had in hand when it ended."""
+        """Settle or put back the files that a worker had when it ended."""
         in_flight = list(worker.in_flight.values())
         for directory in {self._run_dir / each.job.output.parent for each in in_flight}:
             worker.link.remove_temporaries(directory)
-        # Also when that file was done after all: those behind it go on elsewhere.
+        # Even if that file was finished after all: those behind it go to others.
         late = worker.is_late
         for file in reversed(in_flight):
             file.stop_timer()
@@ -65,7 +65,7 @@ class WorkerEndings:
             if file.is_late:
                 self._see_late(worker, file)
             elif late or not (begun or worker.stopping):
-                # It was only in the company of the one that was worked on.
+                # The worker had not begun it.
                 self._put_back(file)
             else:
                 self._see_interrupted(worker, file, ending)
@@ -79,7 +79,7 @@ class WorkerEndings:
             logger.warning("[{}] {}; {}", self._task.name, why, many)
 
     def _single_out(self, file: PoolFile) -> None:
-        """Have a file tried again by itself that was in one call with others."""
+        """Retry a file alone that was in one call with others."""
         file.is_single, file.is_late = True, False
         file.cuts, file.cut_s = 0, 0.0
         self._put_back(file)
@@ -110,7 +110,7 @@ class WorkerEndings:
             self._put_back(file)
 
     def _see_cut(self, worker: PoolWorker, file: PoolFile) -> None:
-        """Try a file again that a worker gave up at the end of its time."""
+        """Retry a file that a worker gave up at the end of its wall time."""
         ran_s = time.time() - worker.began
         file.cuts += 1
         file.cut_s = max(file.cut_s, ran_s)
@@ -132,7 +132,7 @@ class WorkerEndings:
         self._blame(worker, file, "WallTimeOver", message)
 
     def _see_eviction(self, worker: PoolWorker, file: PoolFile, ending: Ending) -> None:
-        """Try a file again under which the scheduler ended the worker's job."""
+        """Retry a file whose worker's job the scheduler has ended."""
         name, how = printable(file.job.input.name), worker.how_ended(ending)
         message = f"the worker {how} while processing {name}"
         file.evictions += 1
@@ -151,7 +151,7 @@ class WorkerEndings:
             self._single_out(file)
             return
         name = printable(file.job.input.name)
-        # Those that were handed over ahead were not even begun.
+        # Files that were sent ahead were not even begun.
         others = len(worker.in_flight) - 1 if self._is_shared else 0
         company = f" and {others} other files" if others else ""
         message = f"the worker {ending.how} while processing {name}{company}"

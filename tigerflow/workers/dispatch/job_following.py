@@ -15,7 +15,7 @@ from tigerflow.workers.dispatch.submitted import Job, SubmittedJobs
 
 
 class JobFollowing:
-    """Takes what schedulers say of the jobs of one task."""
+    """Follows what schedulers report on the jobs of one task."""
 
     def __init__(
         self, task: str, slurm_watch: SlurmWatch, on_word: Callable[[JobEvent], None]
@@ -57,7 +57,7 @@ class JobFollowing:
         """Wait for the end of all submissions; return whether it has come."""
         loop = asyncio.get_running_loop()
         end = None if timeout_s is None else loop.time() + timeout_s
-        # One that fails may leave another, of a job that is adopted.
+        # One that fails may be followed by another, for a job that is adopted.
         while self._followers:
             left_s = None if end is None else end - loop.time()
             if left_s is not None and left_s <= 0:
@@ -76,20 +76,20 @@ class JobFollowing:
         self._submitted.remove(submitted)
         for job in submitted.jobs:
             if any(not link.ending.done() for link in job.links):
-                # Nobody follows it any more.
+                # Nothing follows the job any more.
                 await cancel_job(job.place)
             await asyncio.gather(*(link.collected.wait() for link in job.links))
             await in_thread(job.discard)
 
     async def _hear(self, submitted: SubmittedJobs) -> None:
-        """Take what is said of the jobs of a submission, until that ends."""
+        """Take the events of a submission's jobs, until the submission ends."""
         by_name = {job.name: job for job in submitted.jobs}
         async for event in submitted.submission.events():
             for job in [by_name[event.job]] if event.job else [*submitted.jobs]:
                 await self._take(submitted, job, event)
 
     async def _take(self, submitted: SubmittedJobs, job: Job, event: JobEvent) -> None:
-        """Take what is said of a job, and what Slurm has to say to that."""
+        """Take an event of a job, and ask Slurm for more where that helps."""
         if event.kind == "submitted":
             self._on_word(event)
             job.take(event)
@@ -104,7 +104,7 @@ class JobFollowing:
         job.take(event)
 
     async def _adopt(self, submitted: SubmittedJobs, job: Job, event: JobEvent) -> bool:
-        """Go on with a job that Slurm has taken although its submission failed."""
+        """Follow a job that Slurm has accepted although its submission failed."""
         queue = self._slurm_watch.queue
         found = await queue.find(job.name) if queue.is_here else None
         if found is None:
@@ -123,7 +123,7 @@ class JobFollowing:
         return True
 
     async def _explained(self, job: Job, event: JobEvent) -> JobEvent:
-        """Add to the end of a job that never began where that was, and why."""
+        """Add where and why a job ended that never began."""
         found = await self._slurm_watch.queue.explain(job.number or "")
         if found is None:
             return event

@@ -1,4 +1,4 @@
-"""Starts workers as jobs of a scheduler."""
+"""Start workers as jobs of a scheduler."""
 
 import asyncio
 import contextlib
@@ -21,17 +21,17 @@ from tigerflow.workers.dispatch.status import TaskStatus
 from tigerflow.workers.dispatch.submitted import Job, SubmittedJobs
 from tigerflow.workers.mailbox import Sender, make_mailbox, owner_of_others
 
-#: How long workers are collected that are submitted together, by one Snakemake.
+#: Seconds in which workers are collected, to be submitted together by one Snakemake.
 COLLECT_S = 0.05
 
-#: How long a scheduler that takes no jobs just now is left alone: at first, at most.
+#: Seconds to wait when the scheduler accepts no jobs for now: at first, at most.
 PAUSE_S = 5.0
 LONGEST_PAUSE_S = 120.0
 
-#: How long no worker is submitted to a node on which one could not start.
+#: Seconds in which no worker is submitted to a node on which one could not start.
 AVOID_S = 3600.0
 
-#: How much longer than a worker's teardown a submission may take to end.
+#: Seconds that a submission may take to end after its workers' grace time.
 HANG_S = 30.0
 
 _OVER = "the run has ended"
@@ -39,7 +39,7 @@ _OVER = "the run has ended"
 
 @dataclass(frozen=True)
 class JobService:
-    """What submits the jobs of a run directory, and reaches the workers in them."""
+    """What all tasks of a run directory share to have workers in jobs."""
 
     poller: MailboxPoller
     submit: Submit
@@ -73,7 +73,7 @@ class JobLauncher:
         self._wanted: list[asyncio.Future[MailboxLink]] = []
         self._waiting: set[asyncio.Task[None]] = set()
         self._closing = False
-        #: For how long, and until when, nothing is submitted.
+        #: For how many seconds, and until when, nothing is submitted.
         self._pause_s = 0.0
         self._paused_until = 0.0
         #: Until when no worker is submitted to a node.
@@ -106,7 +106,7 @@ class JobLauncher:
                 loop.call_later(COLLECT_S, self._submit_wanted)
             self._wanted.append(future)
             with contextlib.suppress(SubmitError):
-                # After a pause, it is tried again.
+                # Retry after a pause.
                 return await future
 
     async def _until_free(self) -> None:
@@ -119,7 +119,7 @@ class JobLauncher:
         self._waiting.discard(waiting)
         if waiting.cancelled():
             raise LaunchError(_OVER)
-        # Else workers of an earlier service may be there, of which nobody knows.
+        # An error: workers of an earlier service may still run, unknown to us.
         waiting.result()
 
     async def _wait(self) -> None:
@@ -128,7 +128,7 @@ class JobLauncher:
         await asyncio.sleep(max(0, self._paused_until - loop.time()))
 
     def _pause(self) -> None:
-        """Submit nothing for a while, each time for longer."""
+        """Submit nothing for a while, longer each time."""
         now = asyncio.get_running_loop().time()
         if now >= self._paused_until:
             self._pause_s = min(max(PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
@@ -137,7 +137,7 @@ class JobLauncher:
     def _submit_wanted(self) -> None:
         wanted, self._wanted = self._wanted, []
         if self._closing:
-            # Nobody would see these to their end.
+            # Nobody would follow their jobs to the end.
             for future in wanted:
                 future.set_exception(LaunchError(_OVER))
             return
@@ -145,7 +145,7 @@ class JobLauncher:
         shares = [wanted[i : i + size] for i in range(0, len(wanted), size)]
         jobs: list[Job] = []
         try:
-            # One by one: those that are made are discarded when another cannot be.
+            # One by one: if one cannot be made, those before it are discarded.
             jobs.extend(self._make_job(len(share)) for share in shares)
             names = [job.name for job in jobs]
             submission = self._submit(self._task.name, names, self._nodes_to_avoid())
@@ -171,7 +171,7 @@ class JobLauncher:
             self._pause_s = 0.0
             return
         if not event.is_outage:
-            # Too few nodes may be left.
+            # Too few nodes may be left: allow all again.
             self._avoided.clear()
             return
         self._pause()
@@ -181,7 +181,7 @@ class JobLauncher:
         )
 
     def _reason(self, error: OSError | SubmitError) -> Exception:
-        """Return what is said to all who wait for a submission that has failed."""
+        """Return the error for all who wait for a submission that has failed."""
         if isinstance(error, SubmitError):
             logger.warning("[{}] {}; retrying", self._task.name, error)
             self._pause()

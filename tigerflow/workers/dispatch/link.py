@@ -1,4 +1,4 @@
-"""How a pool reaches its workers, wherever they run: start one, talk to it, end it."""
+"""Reach workers wherever they run: start one, talk to it, end it."""
 
 import contextlib
 import signal
@@ -17,7 +17,7 @@ class LaunchError(Exception):
 
 
 class NoRoomError(LaunchError):
-    """No worker can be started before something can be stored again."""
+    """No worker can be started until files can be stored again."""
 
     def __init__(self, trouble: StorageError) -> None:
         super().__init__(str(trouble))
@@ -34,19 +34,19 @@ class Ending:
     #: Whether something from outside ended it, so that another may do better.
     is_killed: bool
     has_started: bool = True
-    #: Whether there can be no others just now.
+    #: Whether no worker can start for now.
     is_outage: bool = False
     #: Whether the scheduler ended its job, which is nobody's fault: it was cancelled,
     #: preempted or requeued, or its node was lost.
     is_evicted: bool = False
-    #: Whether the scheduler had taken its job, if it never started.
+    #: If it never started: whether the scheduler had accepted its job.
     was_taken: bool = False
-    #: The host it was to start on, as far as that is known.
+    #: The host it was to start on; empty if unknown.
     node: str = ""
 
 
 def ending_of(code: int) -> Ending:
-    """Return how a process ended that ended with this code, as of `Popen`."""
+    """Return how a process ended, by its exit code as `Popen.returncode`."""
     if code >= 0:
         return Ending(f"ended with exit code {code}", is_killed=False)
     try:
@@ -69,32 +69,32 @@ class Link(Protocol):
 
     @property
     def log_start(self) -> int:
-        """Where in that its prints start."""
+        """Where in the log its prints start, in bytes."""
 
     @property
     def notice_s(self) -> float:
-        """How long it may take to learn that it is to end."""
+        """How many seconds it may take to learn that it is to end."""
 
     def send(self, message: Message) -> None:
-        """Send a message; nobody listening any more is no error."""
+        """Send a message; no error if the worker has ended."""
 
     def receive(self) -> AsyncIterator[Message]:
-        """Yield what the worker says, until it can say no more."""
+        """Yield the worker's messages, until there can be no more."""
 
     def stop(self) -> None:
-        """Send no more: it gives up what it has in hand, tears down and ends."""
+        """Have it give up its files, tear down and end."""
 
     def kill(self) -> None:
         """End it, and all that it started, without a teardown."""
 
     async def wait(self) -> Ending:
-        """Return when the process has ended and all it said was received."""
+        """Return when the process has ended and all its messages were received."""
 
     async def gone(self) -> None:
-        """Return when it takes no place among the workers any more."""
+        """Return when another worker may take its place."""
 
     def remove_temporaries(self, directory: Path) -> None:
-        """Remove what it left half written, once it has ended."""
+        """Remove the temporary files that it has left, once it has ended."""
 
 
 class Launcher(Protocol):
@@ -108,14 +108,14 @@ class Launcher(Protocol):
         """
 
     def avoid(self, node: str) -> None:
-        """Start no other on a host, where one failed to start, if it can choose."""
+        """Start no worker on a node where one failed to start, if there is a choice."""
 
     async def close(self) -> None:
-        """Start no more; return when nothing is left of the workers, which stop."""
+        """Start no more; return when nothing is left of those that were started."""
 
 
 def log_size(log: Path) -> int:
-    """Return where in a log the next line goes."""
+    """Return the size of a log in bytes; 0 if it does not exist."""
     try:
         return log.stat().st_size
     except OSError:

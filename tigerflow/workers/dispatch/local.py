@@ -1,4 +1,4 @@
-"""Workers on this host: child processes, each at the other end of a socket pair."""
+"""Start and reach workers on this host: child processes with a socket pair each."""
 
 import asyncio
 import contextlib
@@ -29,11 +29,11 @@ from tigerflow.workers.protocol import Message, decode, encode
 #: Messages are short, but a path may have 4,096 bytes, each escaped.
 LINE_LIMIT = 2**20
 
-#: How long it may take to hear a dead worker's last words, which are there already.
+#: Seconds to wait for the last messages of a dead worker, which have arrived already.
 LAST_WORDS_S = 1
 
 
-#: What workers run, and the program by which a process is known as one.
+#: The module that workers run, by which their processes are recognized.
 _WORKER = "tigerflow.workers.process.worker"
 
 
@@ -97,7 +97,7 @@ class LocalLauncher:
         """Do nothing: there is only this host."""
 
     async def close(self) -> None:
-        """Try no more; nothing is left of a process that has ended."""
+        """Start no more; nothing is left of a process that has ended."""
         self._closing.set()
 
     async def _start(
@@ -119,7 +119,7 @@ class LocalLauncher:
         commands, python = self._task.setup_commands, sys.executable
         container = [*self._task.container]
         if commands or container:
-            # That of the environment they activate, and ours when they activate none.
+            # The one of the environment that they activate; ours if they activate none.
             python = "python"
         module = ["-P", "-m", _WORKER]
         program = [python, *module, str(descriptor), str(self._alive)]
@@ -129,7 +129,7 @@ class LocalLauncher:
         program = in_container(container, program)
         return await asyncio.create_subprocess_exec(
             *setup_script(commands, program),
-            # Not the messages: setup commands may read and print what they like.
+            # Not the messages: setup commands may read standard input.
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -171,11 +171,11 @@ class ProcessLink:
         return self._process.pid
 
     def send(self, message: Message) -> None:
-        """Send a message; nobody listening any more is no error."""
+        """Send a message; no error if the worker has ended."""
         self._requests.write(encode(message))
 
     async def receive(self) -> AsyncIterator[Message]:
-        """Yield what the worker says, until it can say no more."""
+        """Yield the worker's messages, until there can be no more."""
         try:
             async for line in self._answers:
                 yield decode(line)
@@ -183,7 +183,7 @@ class ProcessLink:
             self._heard.set()
 
     def stop(self) -> None:
-        """End its input: it gives up what it has in hand, tears down and ends."""
+        """End its input: it gives up its files, tears down and ends."""
         with contextlib.suppress(OSError):
             self._requests.write_eof()
 
@@ -193,9 +193,9 @@ class ProcessLink:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait(self) -> Ending:
-        """Return when the process has ended and all it said was received."""
+        """Return when the process has ended and all its messages were received."""
         code = await self._process.wait()
-        # What the task started and did not end goes with it.
+        # Processes that the task started and did not end are killed with it.
         self.kill()
         # What it said is there, and this the end of it.
         self._theirs.shutdown(socket.SHUT_WR)
@@ -206,10 +206,10 @@ class ProcessLink:
         return ending_of(code)
 
     async def gone(self) -> None:
-        """Return: a process that has ended takes no place."""
+        """Return at once: the place of a process that has ended is free."""
 
     def remove_temporaries(self, directory: Path) -> None:
-        """Remove what it left half written, once it has ended."""
+        """Remove the temporary files that it has left, once it has ended."""
         remove_temporaries_of(directory, self._process.pid)
 
 

@@ -1,4 +1,4 @@
-"""A worker in a job, as its pool sees it: reached through a mailbox."""
+"""Reach a worker in a job, through its mailbox."""
 
 import asyncio
 import contextlib
@@ -33,13 +33,13 @@ from tigerflow.workers.protocol import (
     Stop,
 )
 
-#: How long a job may still be in the queue after its workers have ended.
+#: Seconds that a job may still be in the queue after its workers have ended.
 QUEUE_S = 3.0
 
-#: How long a worker on another host may take to learn that its time is over.
+#: Seconds that a worker on another host may take to learn that it is to end.
 NOTICE_S = 5.0
 
-#: How long the first word of a worker may take to be seen whose job has ended.
+#: Seconds until the first message is seen of a worker whose job has ended.
 FIRST_WORD_S = 1.0
 
 
@@ -56,7 +56,7 @@ class Allocation(Protocol):
 
     @property
     def gone(self) -> asyncio.Event:
-        """Set when it is in the queue no more."""
+        """Set when it is no longer in the queue."""
 
     def worker_started(self) -> None:
         """Note that a worker in it runs."""
@@ -71,7 +71,7 @@ class Allocation(Protocol):
         """Cancel it, unless it has ended."""
 
     def cancel_unneeded(self) -> None:
-        """Cancel it when it has not begun, and nobody wants its workers any more."""
+        """Cancel it if it has not begun and its workers are no longer needed."""
 
 
 class MailboxLink:
@@ -84,11 +84,11 @@ class MailboxLink:
     def __init__(
         self, mailbox: Path, job: Allocation, poller: MailboxPoller, settings: Settings
     ) -> None:
-        """Talk through `mailbox`, which is there."""
+        """Talk through `mailbox`, which exists."""
         self.mailbox = mailbox
         self.log = mailbox / MAILBOX_LOG
         self.is_stopped = False
-        #: Whether its pulse has stood still for so long that it may be dead.
+        #: Whether its pulse has not changed for so long that it may be dead.
         self.is_quiet = False
         self._job = job
         self._poller = poller
@@ -96,12 +96,12 @@ class MailboxLink:
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._started: Started | None = None
-        #: How it ended, by what is said of its job; itself it may still say more.
+        #: How it ended, if its job is over; messages of its own may still come.
         self._lost: Ending | None = None
         #: Set when it has ended, and its prints are in the task's log.
         self.collected = asyncio.Event()
         self._collecting: asyncio.Task[None] | None = None
-        #: Answers that are waited for, that to its start included.
+        #: How many answers are expected, that to its start included.
         self._awaited = 0
         self._polled = PolledMailbox(
             mailbox,
@@ -112,7 +112,7 @@ class MailboxLink:
         poller.add(self._polled)
 
     def send(self, message: Message) -> None:
-        """Send a message; nobody listening any more is no error."""
+        """Send a message; no error if the worker has ended."""
         self._awaited += isinstance(message, FileRequest)
         self._polled.post(message)
         self._poller.hurry()
@@ -128,33 +128,33 @@ class MailboxLink:
         return not self.has_started or self.ending.done()
 
     async def receive(self) -> AsyncIterator[Message]:
-        """Yield what the worker says, until it can say no more."""
+        """Yield the worker's messages, until there can be no more."""
         while (message := await self._messages.get()) is not None:
             yield message
 
     def stop(self) -> None:
-        """Send no more: it gives up what it has in hand, tears down and ends."""
+        """Have it give up its files, tear down and end."""
         self.is_stopped = True
         self.send(Stop())
         self._job.cancel_unneeded()
 
     def kill(self) -> None:
-        """Cancel its job, and with it the others in that."""
+        """Cancel its job, and with it the other workers in the job."""
         self.is_stopped = True
         self.send(Stop())
         self._job.cancel()
 
     async def wait(self) -> Ending:
-        """Return when the process has ended and all it said was received."""
+        """Return when the process has ended and all its messages were received."""
         return await self.ending
 
     async def gone(self) -> None:
-        """Return when its job is in the queue no more, as far as that is known."""
+        """Return when its job has left the queue, or soon if that is not reported."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._job.gone.wait(), QUEUE_S)
 
     def remove_temporaries(self, directory: Path) -> None:
-        """Remove what it left half written, once it has ended."""
+        """Remove the temporary files that it has left, once it has ended."""
         if self._started is not None:
             remove_temporaries_of(directory, self._started.pid, self._started.host)
 
@@ -163,7 +163,7 @@ class MailboxLink:
         self._poller.remove(self._polled)
 
     def job_ended(self, event: JobEvent) -> None:
-        """Note that the job is no more.
+        """Note that the job is over.
 
         What its worker said last may be on its way. And the worker may live: on a node
         that has lost touch with the others, or tearing down.
@@ -188,7 +188,7 @@ class MailboxLink:
 
     def _end_unborn(self, ending: Ending) -> None:
         if not self.has_started:
-            # Slurm may have taken the job all the same: its worker leaves at once.
+            # If Slurm has accepted the job all the same, its worker leaves at once.
             self.send(Stop())
             self._end(ending)
 
@@ -211,25 +211,25 @@ class MailboxLink:
             self._give_up(delivery.fault)
         elif delivery.exit_code is not None:
             ending = ending_of(delivery.exit_code)
-            # By it, a scheduler ends what did not listen, as a setup command.
+            # A scheduler ends with it what ignores warnings, such as a setup command.
             is_evicted = delivery.exit_code in {-signal.SIGTERM, -WARNS}
             self._end(replace(ending, is_evicted=is_evicted))
         elif self.has_started and delivery.still_s > self._patience_s:
             timeout_s = self._settings.worker_lost_timeout
             how = f"has shown no sign of life for {timeout_s} s"
-            # If it lives all the same, it must not go on beside another.
+            # If it does live, it must not go on beside its successor.
             self.kill()
             self._end(self._lost or Ending(how, is_killed=True))
 
     def _give_up(self, fault: Exception) -> None:
-        """End it because nothing can be heard of it any more."""
+        """Take it for ended: none of its messages can be received any more."""
         self.kill()
         how = f"cannot be reached: internal error: {fault!r}"
         ending = Ending(how, is_killed=True, is_evicted=True)
         self._end(replace(ending, has_started=self.has_started))
 
     def _note_pulse(self, delivery: Delivery) -> None:
-        """Have the scheduler asked while the worker may still be taken for alive."""
+        """Have the scheduler asked before the worker counts as lost."""
         was_quiet = self.is_quiet
         limit_s = self._settings.worker_lost_timeout / 2
         self.is_quiet = self.has_started and delivery.still_s > limit_s
@@ -238,7 +238,7 @@ class MailboxLink:
 
     @property
     def _patience_s(self) -> float:
-        """How long its pulse may stand still."""
+        """For how many seconds its pulse may stay the same."""
         timeout_s = self._settings.worker_lost_timeout
         return timeout_s if self._lost is None else timeout_s / 2
 
@@ -247,7 +247,7 @@ class MailboxLink:
             return
         self.stop_polling()
         self._messages.put_nowait(None)
-        # Not before what it said has been taken.
+        # Only after its last messages have been taken.
         asyncio.get_running_loop().call_soon(self._settle, ending)
 
     async def _collect(self) -> None:

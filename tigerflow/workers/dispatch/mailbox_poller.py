@@ -32,28 +32,28 @@ from tigerflow.workers.mailbox import (
 from tigerflow.workers.protocol import Message, Started
 from tigerflow.workers.pulse import BEATS_PER_TIMEOUT, Pulse, PulseWatch
 
-#: While no answer is waited for, a mailbox is looked into so many times more rarely.
+#: While no answer is expected, a mailbox is polled this many times less often.
 QUIET_FACTOR = 5
 
-#: How often a worker's pulse is looked at.
+#: Seconds between looks at a worker's pulse.
 PULSE_S = 1.0
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a look into a mailbox brought."""
+    """What one look into a mailbox has found."""
 
     messages: Sequence[Message]
-    #: That of the worker's process, as `Popen.returncode`; None while it lives.
+    #: Of the worker's process, as `Popen.returncode`; None while it lives.
     exit_code: int | None
     #: For how many seconds its pulse has not changed.
     still_s: float = 0.0
-    #: What nobody expected; nothing will come any more.
+    #: An unexpected error, after which nothing more will come.
     fault: Exception | None = None
 
 
 class PolledMailbox:
-    """One mailbox that is looked into again and again."""
+    """One mailbox that is polled."""
 
     def __init__(
         self,
@@ -80,16 +80,16 @@ class PolledMailbox:
 
     @property
     def has_mail(self) -> bool:
-        """Whether there is something to be sent."""
+        """Whether there are messages to send."""
         return bool(self._outgoing)
 
     def post(self, message: Message) -> None:
-        """Put a message among those to be sent; from any thread."""
+        """Add a message to those to send; from any thread."""
         with self._lock:
             self._outgoing.append(message)
 
     def exchange(self) -> Delivery | None:
-        """Send what is to be sent; return what has come, or None for nothing new."""
+        """Send what was posted; return what has come, or None for nothing new."""
         with self._lock:
             outgoing, self._outgoing = self._outgoing, []
         for message in outgoing:
@@ -101,7 +101,7 @@ class PolledMailbox:
         code = exit_code(self._mailbox)
         messages = self._receiver.receive()
         if any(isinstance(message, Started) for message in messages):
-            # Its job may have waited for long before that.
+            # Its job may have waited for a long time before.
             self._watch.restart()
         now = time.monotonic()
         is_due = now - self._looked_at >= PULSE_S
@@ -112,7 +112,7 @@ class PolledMailbox:
 
 
 class MailboxPoller:
-    """Looks into each mailbox in turn, and beats the pulse."""
+    """Polls each mailbox in turn, and beats the pulse of this process."""
 
     def __init__(
         self,
@@ -121,19 +121,19 @@ class MailboxPoller:
         poll_s: float,
         beat_s: float,
     ) -> None:
-        """Deliver into `loop`; look every `poll_s`, beat every `beat_s`."""
+        """Deliver into `loop`; poll every `poll_s`, beat every `beat_s` seconds."""
         self._loop = loop
         self._run_dir = run_dir
         self._pulse = Pulse(run_dir / PULSE)
         self._poll_s = poll_s
         self._beat_s = beat_s
         self._polled: set[PolledMailbox] = set()
-        #: Looked into no more, but with something still to be sent.
+        #: No longer polled, but with messages still to send.
         self._last: list[PolledMailbox] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._over = False
-        #: What nobody expected, and has ended the looks.
+        #: The unexpected error that has ended the thread.
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="mailboxes", daemon=True)
 
@@ -152,18 +152,18 @@ class MailboxPoller:
         return poller
 
     def start(self) -> None:
-        """Start to look."""
+        """Start polling."""
         start_thread(self._thread)
 
     def close(self) -> None:
-        """Look no more; what is posted is sent before that."""
+        """Send what was posted, then stop polling."""
         self._over = True
         self._wake.set()
         self._thread.join()
         remove_empty_mailboxes(self._run_dir)
 
     def add(self, each: PolledMailbox) -> None:
-        """Look into a mailbox, too."""
+        """Start polling a mailbox."""
         with self._lock:
             self._polled.add(each)
             fault = self._fault
@@ -172,7 +172,7 @@ class MailboxPoller:
         self._wake.set()
 
     def remove(self, each: PolledMailbox) -> None:
-        """Look into a mailbox no more; what is posted is still sent."""
+        """Stop polling a mailbox; what was posted is still sent."""
         with self._lock:
             self._polled.discard(each)
             if each.has_mail:
@@ -180,12 +180,12 @@ class MailboxPoller:
         self._wake.set()
 
     def hurry(self) -> None:
-        """Look now; from any thread."""
+        """Poll now; from any thread."""
         self._wake.set()
 
     def _run(self) -> None:
         try:
-            self._look_for_good()
+            self._poll_until_closed()
         except Exception as error:  # noqa: BLE001 -- nobody may wait for it for ever
             with self._lock:
                 self._fault = error
@@ -194,13 +194,13 @@ class MailboxPoller:
             for each in polled:
                 self._deliver(each, Delivery((), None, fault=error))
 
-    def _look_for_good(self) -> None:
+    def _poll_until_closed(self) -> None:
         next_beat = 0.0
         while True:
             is_over = self._over
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._beat_s
-                # Workers wait several beats before they give the service up.
+                # Workers miss several beats before they leave.
                 with contextlib.suppress(OSError):
                     self._pulse.beat()
             with self._lock:

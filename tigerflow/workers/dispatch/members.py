@@ -1,4 +1,4 @@
-"""What a pool knows of its workers, and of the files that they have or wait for."""
+"""What a pool knows about its workers, and about the files that wait for them."""
 
 import asyncio
 import time
@@ -13,15 +13,15 @@ from tigerflow.workers.protocol import Answer, LeaveReason, Left, Started
 
 
 class WorkerState(StrEnum):
-    """What becomes of a worker, in this order; it may end at any time."""
+    """The states of a worker, in this order; it may end at any time."""
 
     #: Its process is started, or its job submitted.
     LAUNCHED = "launched"
-    #: Of one in a job: the job runs. The note names its host.
+    #: The job runs, if the worker is in one. The note names its host.
     STARTED = "started"
-    #: It has set up.
+    #: Its setup is done.
     READY = "ready"
-    #: The note says how.
+    #: It has ended; the note says how.
     ENDED = "ended"
 
 
@@ -31,38 +31,38 @@ WorkerListener = Callable[[str, int, WorkerState, str], None]
 
 
 def ignore(_task: str, _worker: int, _state: WorkerState, _note: str) -> None:
-    """Listen to nothing."""
+    """Do nothing."""
 
 
 @dataclass(eq=False)
 class PoolFile:
-    """A file that somebody waits for."""
+    """A file that was asked for and has no answer yet."""
 
     job: FileJob
     answer: asyncio.Future[Answer]
     #: Its place among those that wait.
     place: int
-    #: How many wait for the answer.
+    #: How many callers wait for the answer.
     waiters: int = 0
-    #: How many workers have died under it.
+    #: How many workers have died while they processed it.
     deaths: int = 0
-    #: How often a worker's wall time was over under it, and how long it ran then.
+    #: How often a worker's wall time ended while it ran, and for how long it ran then.
     cuts: int = 0
     cut_s: float = 0.0
-    #: How often the scheduler has ended a worker's job under it.
+    #: How often the scheduler has ended a worker's job while it ran.
     evictions: int = 0
-    #: The call that a worker has it for, and how many files are in that.
+    #: The number of the call that it is in, and how many files are in that call.
     call: int = 0
     call_size: int = 1
-    #: Whether it has a call of its own: something went wrong with one for several.
+    #: Whether it must have a call of its own, since one with others went wrong.
     is_single: bool = False
-    #: Runs while a worker has it, when the task has a timeout.
+    #: Runs while a worker processes it, if the task has a timeout.
     timer: asyncio.TimerHandle | None = None
     is_late: bool = False
 
     @property
     def goes_alone(self) -> bool:
-        """Whether no other may be in the same call."""
+        """Whether no other file may be in the same call."""
         return self.is_single or self.deaths > 0
 
     def settle(self, answer: Answer) -> None:
@@ -72,7 +72,7 @@ class PoolFile:
             self.answer.set_result(answer)
 
     def stop_timer(self) -> None:
-        """Count its time no more."""
+        """Stop the timer of its timeout."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -85,7 +85,7 @@ class PoolWorker:
     link: Link
     #: From 1 on, in the order in which they are launched.
     number: int
-    #: How long its log was when it began what it has in hand.
+    #: How many bytes its log had when it began its present files.
     log_start: int
     started: bool = False
     #: The host that it has started on, when that is another one.
@@ -95,15 +95,15 @@ class PoolWorker:
     has_failed: bool = False
     #: Asked to end; gets no more files.
     stopping: bool = False
-    #: Ended because a file took too long.
+    #: Stopped because a file took too long.
     is_late: bool = False
-    #: Its last word, when it ends of its own accord.
+    #: Its last message, if it ends of its own accord.
     left: Left | None = None
     #: When it must have ended, in seconds since the epoch; None is never.
     ends_at: float | None = None
     #: How many files it has finished.
     finished: int = 0
-    #: Seconds since the epoch: when it was ready, and when it began the file in hand.
+    #: Seconds since the epoch: when it was ready, and when it began its present file.
     ready_at: float = 0.0
     began: float = 0.0
     in_flight: dict[int, PoolFile] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class PoolWorker:
 
     @property
     def calls(self) -> int:
-        """How many calls it has in hand."""
+        """How many calls it has, begun or not."""
         return len({file.call for file in self.in_flight.values()})
 
     def at_work(self, limit: int) -> Iterator["PoolFile"]:
@@ -136,11 +136,11 @@ class PoolWorker:
 
     @property
     def is_early(self) -> bool:
-        """Whether its end is that of a start that fails."""
+        """Whether, if it ends now, its start has failed."""
         return not (self.ready or self.stopping or self.has_failed)
 
     def is_evicted(self, ending: Ending) -> bool:
-        """Return whether the scheduler has ended its job, by what either says."""
+        """Return whether the scheduler has ended its job, as either reports."""
         was_told = self.left is not None and self.left.why is LeaveReason.ENDED
         return was_told or ending.is_evicted
 
@@ -166,7 +166,7 @@ class PoolWorker:
 
     @property
     def has_begun(self) -> bool:
-        """Whether its process runs, as far as that is known."""
+        """Whether its process is known to run."""
         return self.started or self.link.pid is not None
 
     @property
@@ -175,7 +175,7 @@ class PoolWorker:
         return self.is_early and self.left is None
 
     def stop(self, grace_s: int) -> None:
-        """End its input: it gives up what it has in hand, tears down and ends."""
+        """Have it give up its files, tear down and end; kill it after `grace_s`."""
         if self.stopping:
             return
         self.stopping = True
@@ -186,7 +186,7 @@ class PoolWorker:
         self.link.stop()
 
     def stop_timer(self) -> None:
-        """Let it stay for as long as it likes."""
+        """Stop the timer that would end it."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -199,7 +199,7 @@ class FileSide(Protocol):
         """Give files to workers, and start workers: something has changed."""
 
     def take_answer(self, worker: PoolWorker, answer: Answer) -> None:
-        """Take what a worker says of one of its files."""
+        """Take a worker's answer for one of its files."""
 
     def take_back(self, worker: PoolWorker, ids: list[int]) -> None:
         """Take files that a worker has handed back, by their numbers."""
@@ -208,4 +208,4 @@ class FileSide(Protocol):
         """Settle or put back the files that a worker had when it ended."""
 
     def block(self, error: NoRoomError) -> None:
-        """Answer the files that wait: no worker can start before there is room."""
+        """Answer the files that wait: no worker can start until there is room."""

@@ -1,4 +1,4 @@
-"""How long a task's files take, and what follows for what a worker is given."""
+"""Measure how long a task's files take, and how many a worker should have at once."""
 
 import math
 import time
@@ -9,20 +9,20 @@ from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.dispatch.members import PoolFile, PoolWorker
 from tigerflow.workers.protocol import Answer
 
-#: For how many seconds a worker has files in hand, when they are short, and how many at
-#: the most: on this host, and far away, where the next takes longer to come.
+#: How many seconds' worth of short files a worker has at once, and how many files at
+#: most: on this host, and on another, where the next file takes longer to arrive.
 AHEAD_S, MOST_AHEAD = 0.02, 8
 REMOTE_AHEAD_S, REMOTE_MOST_AHEAD = 2.0, 64
 
-#: After how long at one file, in seconds, a worker is given none ahead, and those that
-#: it has go to others: on this host, and far away.
+#: Seconds at one file after which a worker is sent no more ahead, and those that wait
+#: behind it go to others: on this host, and on another.
 PATIENCE_S, REMOTE_PATIENCE_S = 0.25, 4.0
 
-#: Over about how many files their time is averaged.
+#: Over about how many files the time is averaged.
 AVERAGED_OVER = 10
 
-#: Of how many files the longest is what the next may take: one that took its time long
-#: ago must not have each worker leave early for ever.
+#: The next file may take as long as the longest of this many: a slow file long ago must
+#: not make every worker leave early for ever.
 REMEMBERED = 10
 
 
@@ -33,10 +33,10 @@ class Pace:
         """Know of no file yet."""
         self._task = task
         self._grace_s = settings.worker_wall_time_grace
-        #: For how long a worker may be at a file while others wait behind that.
+        #: For how many seconds a worker may process a file while others wait behind it.
         self.patience_s = PATIENCE_S
         if task.remote:
-            # Its answer is seen at the next look.
+            # Its answer is seen only when the mailbox is polled.
             self.patience_s = REMOTE_PATIENCE_S + 2 * settings.mailbox_poll_ms / 1000
         self._average_s: float | None = None
         self._last_s: deque[float] = deque(maxlen=REMEMBERED)
@@ -50,18 +50,18 @@ class Pace:
 
     @property
     def files_at_once(self) -> int:
-        """How many files a worker works on at once, at the most."""
+        """How many files a worker works on at once, at most."""
         return self._task.concurrency_limit * self._task.batch_size
 
     @property
     def most_in_hand(self) -> int:
-        """About how many files a worker has in hand, when they are the shortest."""
+        """About how many files a worker has at once, when they are very short."""
         return max(REMOTE_MOST_AHEAD, 2 * self._task.batch_size)
 
     def has_room(self, worker: PoolWorker, file: PoolFile) -> bool:
         """Return whether a worker may be given a file now."""
         in_flight = worker.in_flight.values()
-        # A file that may have killed a worker has one for itself.
+        # A file that may have killed a worker is processed alone.
         alone = file.deaths or any(other.deaths for other in in_flight)
         limit = 1 if alone else self._depth
         if self.is_at_a_long_one(worker):
@@ -71,14 +71,14 @@ class Pace:
         return self.can_finish(worker, file)
 
     def is_at_a_long_one(self, worker: PoolWorker) -> bool:
-        """Return whether what it has in hand takes longer than files have taken."""
+        """Return whether its present file takes longer than usual."""
         at_it_s = time.time() - worker.began
         return bool(worker.in_flight) and at_it_s >= self.patience_s
 
     def can_finish(self, worker: PoolWorker, file: PoolFile) -> bool:
-        """Return whether there is time for it, by how long files have taken so far."""
+        """Return whether it has time for a file, by how long others have taken."""
         if worker.ends_at is None or not worker.finished:
-            # It never has more time than a fresh one.
+            # A fresh worker has all the time that any has.
             return True
         needed_s = max(*self._last_s, 2 * file.cut_s, 0)
         left_s = worker.ends_at - time.time() - self._grace_s
@@ -86,7 +86,7 @@ class Pace:
 
     @property
     def _depth(self) -> int:
-        """How many calls a worker has in hand at the most.
+        """How many calls a worker has at once, at most.
 
         It has some more than it works on, when they are short, so that it need not wait
         for the next.

@@ -1,4 +1,4 @@
-"""The files of one task: each goes to a worker that has room for it."""
+"""Give each file of a task to a worker that has room for it."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ from tigerflow.workers.protocol import Answer, Fate, FileRequest, Recall
 class Load:
     """What the workers of a task are working on."""
 
-    #: Live ones, those that set up included.
+    #: Those alive, also while they set up.
     workers: int = 0
     ready: int = 0
     busy: int = 0
@@ -88,7 +88,7 @@ class TaskPool:
 
     @property
     def failure_traceback(self) -> str:
-        """That of what its setup has raised, if that is why."""
+        """The traceback of what its setup has raised, if that is why."""
         return self._workforce.failure_traceback
 
     @property
@@ -139,7 +139,7 @@ class TaskPool:
         file = self._waiting.find(job.output) or self._add(job, place)
         file.waiters += 1
         try:
-            # Its window may have died: then it is asked for again, and is done once.
+            # If its window has died, it is asked for again, but processed once.
             answer = await asyncio.shield(file.answer)
             if self._task.remote:
                 # Whoever gets the answer looks for the results on this host.
@@ -166,7 +166,7 @@ class TaskPool:
             if reason is not None:
                 self.fail(reason)
         if self._task.batch_size > 1:
-            # Others that come at this moment may be in the same call.
+            # Files that come at the same moment may share the call.
             asyncio.get_running_loop().call_soon(self.dispatch)
         else:
             self.dispatch()
@@ -255,7 +255,7 @@ class TaskPool:
         worker.stop_timer()
         is_begun = self._task.concurrency_limit > 1 or not worker.in_flight
         if not worker.in_flight:
-            # What it prints from here on is these files', and that of their company.
+            # What it prints from here on belongs to these files.
             worker.log_start = log_size(worker.link.log)
             worker.began = time.time()
         call = self._next_id + 1

@@ -1,4 +1,4 @@
-"""How jobs are submitted and followed, whatever runs them."""
+"""Submit and follow jobs, whatever scheduler runs them."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Protocol
 
 
 class SubmitError(Exception):
-    """Nothing can be submitted just now."""
+    """Nothing can be submitted for now; the text says why."""
 
 
 @dataclass(frozen=True)
 class JobEvent:
-    """What the scheduler, or Snakemake on its behalf, says of a job."""
+    """What the scheduler, or Snakemake on its behalf, reports on a job."""
 
     #: Our name of the job; empty for the submission as a whole.
     job: str
@@ -21,21 +21,21 @@ class JobEvent:
     text: str
     #: Whether what failed was ended from outside: cancelled, lost, out of time.
     is_killed: bool = False
-    #: Whether the scheduler takes no jobs just now.
+    #: Whether the scheduler accepts no jobs for now.
     is_outage: bool = False
     #: Whether the scheduler itself ended what failed, as when it is cancelled,
     #: preempted, or its node lost.
     is_evicted: bool = False
-    #: Whether the scheduler has taken it, but would never start it.
+    #: Whether the scheduler has accepted it, but would never start it.
     is_stuck: bool = False
-    #: Where the job was, as far as that is known.
+    #: Where the job was; empty if unknown.
     node: str = ""
-    #: Whether it is Slurm for sure that has the job.
+    #: Whether the scheduler is known to be Slurm.
     is_in_slurm: bool = False
 
 
 class Submission(Protocol):
-    """Some jobs on their way through the scheduler."""
+    """Jobs that were submitted together, until they are over."""
 
     def events(self) -> AsyncIterator[JobEvent]:
         """Yield what happens to the jobs, until all have ended; last is `ended`."""
@@ -44,7 +44,7 @@ class Submission(Protocol):
         """Cancel these jobs, or all, unless they have ended."""
 
     def end(self, job: str, state: str) -> None:
-        """Take a job for ended, in a state of Slurm's, unless that is known."""
+        """Note that a job has ended, in a state of Slurm's, unless that is known."""
 
     def kill(self) -> None:
         """End it at once; its jobs stay."""

@@ -1,4 +1,4 @@
-"""All that is asked of Slurm directly: which jobs there are, and how those ended.
+"""Ask Slurm directly which jobs there are and how they ended, and cancel jobs.
 
 The executor plugin follows the jobs. But it does not understand all that Slurm says,
 and never hears of a job that was taken while `sbatch` said otherwise. So the queue is
@@ -33,32 +33,32 @@ ENDED = frozenset(
     }
 )
 
-#: Those of them in which the job was ended from outside.
+#: The states in which the job was ended from outside.
 KILLED = ENDED - {"COMPLETED", "FAILED"}
 
-#: Those of them in which the scheduler, or whoever runs it, has ended the job.
+#: The states in which the scheduler, or its administrator, has ended the job.
 EVICTED = frozenset({"BOOT_FAIL", "CANCELLED", "NODE_FAIL", "PREEMPTED", "REVOKED"})
 
-#: States of jobs that wait, which one that has begun enters only by a requeue.
+#: States of jobs that wait. A job that has begun enters them only by a requeue.
 REQUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
 
-#: How long Slurm may take to answer; its own patience with its controller is shorter.
+#: Seconds that Slurm may take to answer; its own timeout for the controller is shorter.
 ANSWER_S = 30.0
 
-#: How long it is not asked again after it has not answered.
+#: Seconds until Slurm is asked again when it has not answered.
 NO_ANSWER_S = 5.0
 
-#: Which columns of the queue are asked for: a comment may have any character.
+#: The columns to ask squeue for. The comment comes last: it may have any character.
 _FORMAT, _COLUMNS = "%A|%i|%T|%N|%r|%k", 6
 
-#: A field of `scontrol show job`; those of interest may have blanks in their values.
+#: A field of `scontrol show job`; its value may contain blanks.
 _FIELD = re.compile(r"(?:^| )(\w+)=(.*?)(?= [\w:/]+=|$)", re.MULTILINE)
 
 #: How many characters of a log's last line are reported.
 _LONGEST = 300
 
-#: What Slurm calls the exit of a job whose log or directory its node cannot open; since
-#: 24.11 at the latest, only the log that is missing says so.
+#: The exit code of a job whose log or directory its node cannot open. Slurm 24.11 and
+#: newer report another: there, only the missing log shows it.
 _NO_FILES = "0:53"
 
 
@@ -71,10 +71,10 @@ class QueuedJob:
     node: str = ""
     #: Why it waits.
     reason: str = ""
-    #: Our name of it is in there.
+    #: Contains our name of the job.
     comment: str = ""
     exit_code: str = ""
-    #: What it has printed last.
+    #: The last line that it printed.
     said: str = ""
 
     @property
@@ -102,7 +102,7 @@ class QueuedJob:
 
     @property
     def hint(self) -> str:
-        """Return what its node has to say, if that is known; goes on a sentence."""
+        """What is known from its node, to be added to a sentence; may be empty."""
         if self.exit_code == _NO_FILES:
             return "; its node cannot open the output directory; is it mounted there?"
         return f"; its log ends with: {self.said}" if self.said else ""
@@ -120,7 +120,7 @@ class Queue:
 
     @property
     def is_here(self) -> bool:
-        """Whether there is a Slurm to be asked."""
+        """Whether this host has Slurm's commands."""
         return shutil.which("squeue") is not None
 
     async def look(self, max_age_s: float = 0.0) -> Mapping[str, QueuedJob] | None:
@@ -155,7 +155,7 @@ class Queue:
             if len(words) == _COLUMNS:
                 number, name, state, *more = words
                 found[number] = QueuedJob(number, _word(state), *more)
-                # That of a part of an array, by which others call it.
+                # A member of a job array is also known by its number in the array.
                 found[name] = found[number]
         return found
 
@@ -166,7 +166,7 @@ class Queue:
         return next((job for job in live if job.is_any_of([name])), None)
 
     async def ended(self, numbers: Iterable[str]) -> Mapping[str, QueuedJob]:
-        """Return those of some jobs that are over, as the database has them."""
+        """Return those of these jobs that are over, by the accounting database."""
         wanted = ",".join(numbers)
         if not wanted or shutil.which("sacct") is None:
             return {}
@@ -183,7 +183,7 @@ class Queue:
         return found
 
     async def explain(self, number: str) -> QueuedJob | None:
-        """Return what Slurm has of a job that is over, and what that says in its log.
+        """Return what Slurm knows about a job that is over, with its log's last line.
 
         None if it has forgotten the job.
         """
@@ -203,7 +203,7 @@ class Queue:
 
 
 def _word(state: str) -> str:
-    """Return a state without what is said of it: `CANCELLED by 1000`, `FAILED+`."""
+    """Return the state alone, of `CANCELLED by 1000` or `FAILED+`."""
     return (state.split() or [""])[0].rstrip("+")
 
 
@@ -213,7 +213,7 @@ def _node(names: str) -> str:
 
 
 def _last_line(log: Path) -> str | None:
-    """Return the last line of a job's log that Slurm has not written about its end.
+    """Return the last line of a job's log, without those that Slurm added at its end.
 
     None if there is no such file.
     """
@@ -234,8 +234,8 @@ async def cancel(numbers: Sequence[str]) -> None:
 
 
 async def _run(*words: str) -> str | None:
-    """Return what a program of Slurm's has printed, or None when it fails."""
-    # What a user has set for tables to look at would leave jobs out.
+    """Return what one of Slurm's commands prints, or None if it fails."""
+    # Filters and formats that the user has set would hide jobs.
     variables = {
         name: value
         for name, value in os.environ.items()
@@ -250,7 +250,7 @@ async def _run(*words: str) -> str | None:
             env=variables,
         )
     except OSError:
-        # No process can be made just now, perhaps.
+        # Perhaps no process can be started for now.
         return None
     try:
         said, _ = await asyncio.wait_for(process.communicate(), ANSWER_S)

@@ -18,7 +18,7 @@ MISSES = 2
 
 
 class Follower:
-    """Judges, look by look, whether a job is over."""
+    """Decides, look by look, whether a job is over."""
 
     def __init__(self, number: str, *, was_seen: bool) -> None:
         """Follow a job by its number; `was_seen` in the queue for sure, or not yet."""
@@ -29,23 +29,23 @@ class Follower:
     def judge(
         self, queue: Mapping[str, QueuedJob], ended: Mapping[str, QueuedJob]
     ) -> QueuedJob | None:
-        """Return how the job ended; None if it goes on, as far as anybody knows.
+        """Return how the job ended; None if it is not known to be over.
 
         Args:
-            queue: what a look brought.
+            queue: what `Queue.look` has found.
             ended: what the database has of jobs that are not in there.
         """
         job = queue.get(self.number) or ended.get(self.number)
         if job is not None:
             self._was_seen, self._misses = True, 0
             return job if job.has_ended else None
-        # A number of which this Slurm has never heard may be another scheduler's.
+        # A number that Slurm has never known may be another scheduler's.
         self._misses += self._was_seen
         return QueuedJob(self.number, "") if self._misses >= MISSES else None
 
 
 class AdoptedJob:
-    """A job that Slurm took although its submission failed; see `Submission`."""
+    """A job that Slurm accepted although its submission failed; see `Submission`."""
 
     def __init__(self, queue: Queue, name: str, number: str) -> None:
         """Follow a job by its number; `name` is ours."""
@@ -89,9 +89,9 @@ class AdoptedJob:
         self._hurry.set()
 
     def end(self, job: str, state: str) -> None:
-        """Do nothing: it is this that knows."""
+        """Do nothing: this object follows the job itself."""
 
     def kill(self) -> None:
-        """Follow it no more; it stays."""
+        """Stop following the job; it goes on."""
         self._is_over = True
         self._hurry.set()

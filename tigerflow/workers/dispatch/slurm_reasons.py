@@ -1,4 +1,4 @@
-"""Slurm's own words for why a job does not start, and which of them pass with time.
+"""Judge Slurm's reasons why a job does not start: which of them pass with time?
 
 They are those of `enum job_state_reason` in slurm.h, as `squeue` and `sbatch` print
 them; Slurm's pages "Job Reason Codes" and "Resource Limits" explain them.
@@ -16,7 +16,7 @@ _OWN_SIZE = re.compile(
 #: Limits on how many jobs there are, or on what those of a group have used so far.
 _OF_OTHERS = re.compile(r"\w*(Jobs|SubmitJob|Grp\w*Minutes|RunMins)\w*", re.ASCII)
 
-#: What a job asks for does not exist, or is not for this user.
+#: Reasons that never pass: what the job asks for does not exist, or is not allowed.
 _IMPOSSIBLE = frozenset(
     {
         "AccountNotAllowed",
@@ -31,7 +31,7 @@ _IMPOSSIBLE = frozenset(
     }
 )
 
-#: What sbatch calls a limit, on a line of its own: a single word.
+#: How sbatch names a limit in its error: by a single word.
 _LIMIT = re.compile(
     r"(?:^|[\s;])((?:QOS|Assoc(?:Grp|Max))\w+|Max\w+Per(?:Account|User|Limit))(?=[\s;]|$)",
     re.ASCII,
@@ -41,7 +41,7 @@ _LIMIT = re.compile(
 class Refusal(Enum):
     """Whether a job that is refused now would be taken later."""
 
-    #: As it is, never.
+    #: Never, as it is.
     FOR_GOOD = auto()
     #: Once other jobs have ended.
     FOR_NOW = auto()

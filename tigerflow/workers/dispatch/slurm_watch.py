@@ -1,4 +1,4 @@
-"""Asks Slurm about jobs that show no sign of life, and has those end that are over.
+"""Ask Slurm about jobs that show no sign of life, and end those that are over.
 
 The plugin that follows a job may hear of its end in words that it does not
 understand, or never. So nothing that it fails to say keeps a worker coming.
@@ -16,10 +16,10 @@ from tigerflow.workers.dispatch.slurm_follow import LOOK_S, SOON_S, Follower
 from tigerflow.workers.dispatch.slurm_reasons import never_starts
 from tigerflow.workers.dispatch.submitted import Job
 
-#: How long Slurm may take a job after sbatch has given up: it has a queue of requests.
+#: Seconds in which Slurm may accept a job after sbatch has failed: it queues requests.
 DOUBT_S = 600.0
 
-#: How many looks a job is left to the plugin whose workers have ended.
+#: For how many looks a job whose workers have ended is left to the plugin.
 PATIENCE = 3
 
 
@@ -31,22 +31,22 @@ class SlurmWatch:
         self.queue = queue or Queue()
         self._followers: dict[Job, Follower] = {}
         self._silences: dict[Job, int] = {}
-        #: Why jobs wait that Slurm would never start, by what the last look brought.
+        #: The jobs that Slurm would never start, with the reason, as of the last look.
         self._stuck: dict[Job, str] = {}
-        #: Our names of jobs that Slurm may have taken, and until when.
+        #: Our names of jobs that Slurm may have accepted, and until when to look.
         self._doubts: dict[str, float] = {}
         self._hurry = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
 
     def watch(self, job: Job, *, is_in_slurm: bool) -> None:
-        """Watch a job that has a number; of Slurm's for sure, or perhaps."""
+        """Watch a job that has a number, of Slurm's if `is_in_slurm`, else perhaps."""
         if job.number is None or not self.queue.is_here:
             return
         self._followers[job] = Follower(job.number, was_seen=is_in_slurm)
         self._start()
 
     def doubt(self, name: str) -> None:
-        """Cancel a job that Slurm has taken or may yet take: nobody waits for it."""
+        """Cancel a job, as soon as Slurm has it, whose submission failed."""
         if self.queue.is_here:
             self._doubts[name] = asyncio.get_running_loop().time() + DOUBT_S
             self._start()
@@ -61,7 +61,7 @@ class SlurmWatch:
         self._hurry.set()
 
     async def close(self) -> None:
-        """Look no more, after a last look for jobs that should not be there."""
+        """Stop watching, after a last look for jobs that should not exist."""
         if self._run is not None:
             self._run.cancel()
             await asyncio.wait({self._run})
@@ -72,7 +72,7 @@ class SlurmWatch:
         while self._followers or self._doubts:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), LOOK_S)
-                # Till then, Slurm may have done what it was asked for.
+                # Give Slurm time to do what it was asked for.
                 await asyncio.sleep(SOON_S)
             self._hurry.clear()
             await self._look()
@@ -83,7 +83,7 @@ class SlurmWatch:
             del self._followers[job]
             self._silences.pop(job, None)
         silent = [job for job in self._followers if self._is_asked_for(job)]
-        # Before the queue is looked at: a job may begin meanwhile.
+        # Before the look: a job may begin in the meantime.
         begun = [job for job in silent if job.has_begun]
         queue = await self.queue.look() if silent or self._doubts else None
         if queue is None:
@@ -117,7 +117,7 @@ class SlurmWatch:
                 job.see_end(event, "CANCELLED")
 
     def _end_stuck(self, silent: Sequence[Job], queue: Mapping[str, QueuedJob]) -> None:
-        """Cancel jobs that Slurm has taken, but would never start.
+        """Cancel jobs that Slurm has accepted, but would never start.
 
         Not at the first look: while Slurm itself starts, it does not know all accounts.
         """

@@ -1,4 +1,4 @@
-"""Judges starts of workers that fail: is it the task's fault, or that of one node?
+"""Judge failed starts of workers: is it the fault of the task, or of one node?
 
 Until a worker of the task has been ready, a start that fails stops the task, unless
 others set up at that moment. Afterwards the task can run: a start that fails counts
@@ -16,7 +16,7 @@ from tigerflow.workers.dispatch.link import Ending, log_tail
 from tigerflow.workers.dispatch.members import PoolWorker
 from tigerflow.workers.protocol import LeaveReason
 
-#: How long no worker is started after a start that failed: at first, at most.
+#: Seconds without a start after one that failed: at first, at most.
 PAUSE_S = 5.0
 LONGEST_PAUSE_S = 120.0
 
@@ -27,13 +27,13 @@ MOST_EVICTIONS = 20
 class Cause(Enum):
     """Why a start failed."""
 
-    #: The task, or the node, says no: another start on this node ends the same way.
+    #: The task cannot run on this node: another start there would end the same way.
     REFUSED = auto()
-    #: Its job ended before it began, which is often the node's fault.
+    #: Its job ended before the worker began, which is often the node's fault.
     UNBORN = auto()
     #: It was short of processes, memory or the like; that passes.
     SHORTAGE = auto()
-    #: It was killed: another may do better.
+    #: It was killed: another may succeed.
     CHANCE = auto()
     #: Its scheduler ended the job.
     EVICTED = auto()
@@ -48,9 +48,9 @@ class FailedStart:
     #: The details.
     why: str
     cause: Cause = Cause.REFUSED
-    #: Where it was; empty if that is not known.
+    #: Where it was; empty if unknown.
     node: str = ""
-    #: Of what its setup has raised.
+    #: The traceback of what its setup has raised.
     trace: str = ""
 
     @property
@@ -70,7 +70,7 @@ def _join(what: str, why: str) -> str:
 
 
 def failed_start(worker: PoolWorker, ending: Ending) -> FailedStart | None:
-    """Return why a worker was never ready; None if there can be none just now.
+    """Return why a worker was never ready; None if no worker can start for now.
 
     It ended in the setup commands, or died in setup, or its job never ran.
     """
@@ -115,8 +115,8 @@ class Starts:
         self._nodes: set[str] = set()
         #: Runs while no worker is to be started, since the last start failed.
         self._pause: asyncio.TimerHandle | None = None
-        #: Of workers up to this number, only one counts on each node: all that are on
-        #: a node when it breaks fail together.
+        #: Of the workers up to this number, only one failure per node counts: when a
+        #: node breaks, all workers on it fail together.
         self._counted_up_to = 0
 
     def note_ready(self) -> None:
@@ -132,7 +132,7 @@ class Starts:
         launched: int,
         others: Iterable[PoolWorker],
     ) -> str | None:
-        """Take note of a failure; return why the task cannot run, if it cannot.
+        """Note a failure; return why the task cannot run, or None if it can.
 
         Args:
             failed: the failure.

@@ -1,17 +1,17 @@
-"""What becomes of a task's jobs, in the log: submitted, pending, active, inactive."""
+"""Log the status of a task's jobs: submitted, pending, active, inactive."""
 
 import asyncio
 
 from tigerflow.log import logger
 from tigerflow.workers.dispatch.slurm import Queue
 
-#: Numbers of workers that change within this time make one line.
+#: Seconds in which changes of the number of workers make one line.
 SETTLE_S = 1.0
 
-#: When the scheduler is first asked why jobs wait, and how often from then on.
+#: Seconds until Slurm is first asked why jobs wait, and between later questions.
 FIRST_REASON_S, REASON_S = 2.0, 15.0
 
-#: How a task ends, in Slurm's words for jobs.
+#: How a task may end, in Slurm's words for jobs.
 COMPLETED, CANCELLED, FAILED = "COMPLETED", "CANCELLED", "FAILED"
 
 
@@ -46,23 +46,23 @@ class TaskStatus:
         self._look()
 
     def worker_started(self, job: str) -> None:
-        """Note that a worker in a job runs, be it that it only sets up."""
+        """Note that a worker in a job runs; it may still set up."""
         self._pending.pop(job, None)
         self._workers += 1
         self._look()
 
     def worker_ended(self) -> None:
-        """Note that a worker that had started is no more."""
+        """Note that a worker that had started has ended."""
         self._workers -= 1
         self._look()
 
     def job_ended(self, job: str) -> None:
-        """Note that a job is no more, whether or not a worker has started in it."""
+        """Note that a job is over, whether or not a worker has started in it."""
         if self._pending.pop(job, None) is not None:
             self._look()
 
     async def close(self) -> None:
-        """Show nothing more but the end: not that one worker leaves after another."""
+        """Show only the end from now on, not each worker that ends."""
         self._is_closing = True
         if self._settling is not None:
             self._settling.cancel()
@@ -82,7 +82,7 @@ class TaskStatus:
         self._show(f"INACTIVE (Reason: {how})", "INFO" if is_well else "ERROR")
 
     def _look(self) -> None:
-        """Show a change of kind at once, one of numbers when these have settled."""
+        """Show a change of status at once, one of numbers once they have settled."""
         now = self._status()
         if self._is_closing or now == self._shown:
             return
@@ -111,14 +111,14 @@ class TaskStatus:
         self._shown = status
 
     async def _ask_for_reasons(self) -> None:
-        """Ask Slurm why jobs wait, for as long as nothing else goes on."""
+        """Ask Slurm why jobs wait, while jobs wait and no worker runs."""
         pause_s = FIRST_REASON_S
         while self._pending and not self._workers:
             await asyncio.sleep(pause_s)
             pause_s = REASON_S
             queue = await self._queue.look(max_age_s=REASON_S / 2) or {}
             jobs = [queue[n] for n in self._pending.values() if n in queue]
-            # That of the first that was submitted.
+            # The one of the job that was submitted first.
             waiting = [job.reason for job in jobs if job.state == "PENDING"]
             self._reason = next(iter(waiting), self._reason)
             self._look()

@@ -1,4 +1,4 @@
-"""Jobs of workers that were submitted together, and what becomes of them."""
+"""Keep track of jobs of workers that were submitted together."""
 
 import asyncio
 import shutil
@@ -17,7 +17,7 @@ class SubmittedJobs:
 
     submission: Submission
     jobs: list["Job"]
-    #: Whether nobody needs to know any more how the jobs end.
+    #: Whether the jobs are to end, and nobody needs to know how.
     is_closing: bool = False
 
     def __post_init__(self) -> None:
@@ -25,7 +25,7 @@ class SubmittedJobs:
             job.submitted = self
 
     def cancel_idle(self) -> None:
-        """Cancel the jobs when they are to end, and none has a worker any more."""
+        """Cancel the jobs if they are to end and none has a worker any more."""
         links = [link for job in self.jobs for link in job.links]
         if self.is_closing and all(link.is_idle for link in links):
             self.submission.cancel()
@@ -40,13 +40,13 @@ class Job:
     place: Path
     #: Where the prints of the task's workers are collected.
     log: Path
-    #: Has the scheduler asked about it soon.
+    #: Has the scheduler asked about the job soon.
     hurry: Callable[[], None]
     links: list[MailboxLink] = field(default_factory=list)
     submitted: SubmittedJobs | None = None
-    #: The scheduler's, once it has taken the job.
+    #: The scheduler's number, once it has accepted the job.
     number: str | None = None
-    #: Set when it is in the queue no more.
+    #: Set when it is no longer in the queue.
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, event: JobEvent) -> None:
@@ -65,7 +65,7 @@ class Job:
                 pass
 
     def see_end(self, event: JobEvent, state: str) -> None:
-        """Take it for ended, whatever its submission says; that learns it as well."""
+        """Note that it has ended, and pass that on to its submission."""
         self.take(event)
         if self.submitted is not None:
             self.submitted.submission.end(self.name, state)
@@ -82,7 +82,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether all its workers have ended, as far as they have said."""
+        """Whether all its workers are known to have ended."""
         return self.has_begun and all(link.is_idle for link in self.links)
 
     def worker_started(self) -> None:
@@ -90,7 +90,7 @@ class Job:
         self.status.worker_started(self.name)
 
     def worker_ended(self, *, has_started: bool) -> None:
-        """Note that a worker in it has ended, or never comes."""
+        """Note that a worker in it has ended, or will never start."""
         if has_started:
             self.status.worker_ended()
         if self.submitted is not None:
@@ -103,7 +103,7 @@ class Job:
             self.hurry()
 
     def cancel_unneeded(self) -> None:
-        """Cancel it when it has not begun, and nobody wants its workers any more."""
+        """Cancel it if it has not begun and its workers are no longer needed."""
         if not self.has_begun and all(link.is_stopped for link in self.links):
             self.cancel()
 

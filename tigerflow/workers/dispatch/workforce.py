@@ -1,6 +1,6 @@
-"""The workers of a pool: started when they are needed, followed until they have ended.
+"""Start the workers of a pool when they are needed, and follow each to its end.
 
-What they say of files goes to the pool; the rest is seen to here. When no worker can
+Their answers for files go to the pool; this module handles all else. When no worker can
 start, the task stops: see `starts`.
 """
 
@@ -42,24 +42,24 @@ class Workforce:
         launcher: Launcher,
         attempts: int,
     ) -> None:
-        """Start workers by `launcher`, if need be several times: see `Starts`."""
+        """Start workers with `launcher`; `attempts` of them may fail: see `Starts`."""
         self._task = task
         self._settings = settings
         self._launcher = launcher
         self._log = layout.task_log(task.name)
-        #: Of submissions: why a job has not started is said there.
+        #: The log of submissions: it says why a job has not started.
         self._jobs_log = layout.jobs_log
         self.members: set[PoolWorker] = set()
         #: Each follows a worker from before its launch until its place is free.
         self._supervisors: set[asyncio.Task[None]] = set()
-        #: How many are being launched: these have no link yet.
+        #: How many are being launched, and have no link yet.
         self._launching = 0
         self._launched = 0
         self._starts = Starts(attempts)
         self._is_stopped = False
         #: Why the task cannot run, once that is known.
         self.failure: str | None = None
-        #: Of what its setup has raised, if that is why.
+        #: The traceback of what its setup has raised, if that is why.
         self.failure_traceback = ""
         #: What went wrong at teardown.
         self.problems: list[str] = []
@@ -104,7 +104,7 @@ class Workforce:
         return self.has_place and waiting > coming * at_once
 
     def watch_idleness(self, *, is_needed: bool) -> None:
-        """Have workers stop that get no file for long; also those yet to start.
+        """Stop workers that get no file for the idle time, also those yet to start.
 
         Args:
             is_needed: whether files wait for those that are yet to start.
@@ -182,13 +182,13 @@ class Workforce:
         listening.cancel()
         self._see_end(worker, ending)
         self._files.dispatch()
-        # Till then, it counts as one of the workers there may be.
+        # Until then, no other worker may take its place.
         await link.gone()
 
     def _free_place(self, supervisor: asyncio.Task[None]) -> None:
         self._supervisors.discard(supervisor)
         if not supervisor.cancelled() and (error := supervisor.exception()) is not None:
-            # A bug; the files that wait must not wait for ever.
+            # A bug: the files that wait must get an answer.
             logger.opt(exception=error).error("[{}] internal error", self._task.name)
             self.fail(f"internal error: {error!r}")
         # Its place is free only now: files may have waited for a fresh worker.
@@ -199,7 +199,7 @@ class Workforce:
 
     def _see_no_start(self, error: LaunchError) -> None:
         if isinstance(error, NoRoomError):
-            # Not the task's fault, nor that of its files: they come again.
+            # Neither the task nor its files are to blame: the files come again.
             self._files.block(error)
         elif not self._is_stopped:
             self.fail(f"its worker cannot be started: {error}")
@@ -279,7 +279,7 @@ class Workforce:
     def _see_failed_start(
         self, worker: PoolWorker, failed: FailedStart, log: Path | None = None
     ) -> None:
-        """Have the task stop, or go on with others, when a worker cannot start."""
+        """Stop the task, or go on with other workers, after a failed start."""
         worker.has_failed = True
         others = self.members - {worker}
         reason = self._starts.take(failed, worker, self._launched, others)

@@ -1,4 +1,4 @@
-"""What a scheduler's job runs: the workers of its mailboxes, until all have ended.
+"""Run the workers of a scheduler's job, one per mailbox, until all have ended.
 
     python -P -m tigerflow.workers.process.job OUT/.tigerflow/mailboxes/TASK/JOB
 
@@ -52,7 +52,7 @@ _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 def main(job: Path) -> int:
     """Run the workers; return the first exit code that is not 0."""
     heed_interrupts()
-    # Not of the workers: their files are for whom the user likes.
+    # Only of this process: the workers make results, with the umask of the user.
     umask = os.umask(0o077)
     mailboxes = sorted(job.glob("[0-9]*"), key=lambda path: int(path.name))
     if not mailboxes:
@@ -60,7 +60,7 @@ def main(job: Path) -> int:
     try:
         job_begun(job).touch(mode=0o600, exist_ok=False)
     except FileExistsError:
-        # Its files are being done by others.
+        # Other workers have its files by now.
         return _refuse(f"{job} has run before: its scheduler has started it again")
     if any(_is_stopped(mailbox) for mailbox in mailboxes):
         for mailbox in mailboxes:
@@ -93,7 +93,7 @@ def _start(
     task = _read_task(mailbox)
     commands, python = task.setup_commands, sys.executable
     if commands or task.container:
-        # That of the environment they activate, and ours when they activate none.
+        # The one of the environment that they activate; ours if they activate none.
         python = "python"
     program = [python, "-P", "-m", "tigerflow.workers.process.remote", str(mailbox)]
     end = _end_of_job(task.wall_time)
@@ -123,7 +123,7 @@ def _report_start(mailbox: Path, pid: int, end: float | None) -> None:
         ends_at=end,
         node=os.environ.get("SLURMD_NODENAME", ""),
     )
-    # The worker does the same, but on the same host, where lines stay whole.
+    # The worker appends to it too, but on the same host, where lines stay whole.
     with (mailbox / MAILBOX_OUTBOX).open("ab", buffering=0) as outbox:
         outbox.write(encode(message))
 
@@ -139,13 +139,13 @@ def _end_of_job(wall_time: float | None) -> float | None:
 
 
 def _look_after(workers: "Mapping[subprocess.Popen[bytes], Path]") -> None:
-    """Show that the workers live that do, and end those that nobody needs any more.
+    """Beat the pulses of live workers, and kill workers whose service is gone.
 
     For a thread.
     """
     settings = Settings.from_environment()
     pause_s = settings.worker_lost_timeout / BEATS_PER_TIMEOUT
-    # Till then they leave by themselves.
+    # Before that, they leave by themselves.
     patience_s = settings.worker_lost_timeout + settings.worker_grace + pause_s
     pulses = {worker: Pulse(box / MAILBOX_PULSE) for worker, box in workers.items()}
     lost_s = settings.worker_lost_timeout
@@ -218,10 +218,10 @@ def _wait(workers: "Mapping[subprocess.Popen[bytes], Path]") -> int:
         if worker is None:
             continue
         worker.returncode = code = os.waitstatus_to_exitcode(status)
-        # What a task started and did not end goes with it.
+        # Processes that the task started and did not end are killed with it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        # Where it cannot be stored, the end of the pulse says it too.
+        # If it cannot be stored, the pulse that stops shows it too.
         with contextlib.suppress(OSError):
             write_over(workers[worker] / MAILBOX_EXIT, exit_text(code))
         first = first or (code if code >= 0 else 128 - code)

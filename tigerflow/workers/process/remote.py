@@ -1,4 +1,4 @@
-"""A worker process on another host: what `worker` is, with a mailbox for a socket.
+"""A worker process on another host: like `worker`, but with a mailbox for a socket.
 
     python -P -m tigerflow.workers.process.remote MAILBOX [END]
 
@@ -29,7 +29,7 @@ from tigerflow.workers.process.worker import (
 from tigerflow.workers.protocol import SUSPENDS, WARNS, LeaveReason, Left, Message, Stop
 from tigerflow.workers.pulse import PulseWatch, Stillness
 
-#: How often reasons to leave are looked for that are not urgent.
+#: Seconds between looks for reasons to leave.
 LOOK_S = 1.0
 
 
@@ -45,7 +45,7 @@ class MailboxChannel:
         self._sender = Sender(mailbox / MAILBOX_OUTBOX)
         lost_s = settings.worker_lost_timeout
         self._watch = PulseWatch(pulse_of(mailbox), lost_s)
-        #: For how long the mailbox has been gone.
+        #: Measures how long the mailbox has been gone.
         self._absence = Stillness(lost_s)
         self._settings = settings
         self._leave_at = leave_at
@@ -53,11 +53,11 @@ class MailboxChannel:
         self._next_look = 0.0
         self._sending = threading.Lock()
         self._over = threading.Event()
-        #: Why no more is received.
+        #: Why nothing more is received; None while it is.
         self.why: LeaveReason | None = None
 
     def receive(self) -> Iterator[Message]:
-        """Yield what the dispatcher says, until there is a reason to stop."""
+        """Yield the pool's messages, until there is a reason to leave."""
         pause_s = self._settings.mailbox_poll_ms / 1000
         while self.why is None:
             for message in self._receiver.receive():
@@ -93,7 +93,7 @@ class MailboxChannel:
         return False
 
     def send(self, message: Message) -> None:
-        """Send a message; while it cannot be stored, wait for that."""
+        """Send a message; wait while it cannot be stored."""
         with self._sending:
             self._sender.post(message)
             while True:
@@ -107,14 +107,14 @@ class MailboxChannel:
                     return
 
     def close(self, code: int) -> None:
-        """Send the last word of a worker that ends with this exit code."""
+        """Send the last message of a worker that ends with this exit code."""
         ended = LeaveReason.CANNOT_RUN if code else LeaveReason.ENDED
         self.send(Left(self.why or ended))
         self._over.set()
 
 
 def main(mailbox: Path, end: float | None) -> None:
-    """Serve one task for the dispatcher of the mailbox."""
+    """Serve one task for the pool at the other end of the mailbox."""
     prepare_process()
     settings = Settings.from_environment()
     leave_at = None if end is None else end - settings.worker_wall_time_grace

@@ -1,4 +1,4 @@
-"""The files that a worker's pool sends, as a source for its task's server."""
+"""The files that a worker's pool sends, as a source for the loop over files."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ from tigerflow.workers.protocol import (
     Recall,
 )
 
-#: An exception's message may have any length; this is enough of it for a line.
+#: Characters of an exception's message that are sent; it may have any length.
 SUMMARY_LIMIT = 1000
 
 
@@ -53,9 +53,9 @@ class PoolSource:
         self._requests = requests
         self.send = send
         self._grace_s = grace_s
-        #: The files of each call that is to come.
+        #: The files of each call that is yet to be made.
         self._queue: queue.SimpleQueue[list[FileRequest] | None] = queue.SimpleQueue()
-        # By identity: the same file may come again while it is given up or run twice.
+        # By identity: the same file may come again while its first run is given up.
         self._ids: dict[int, tuple[int, FileJob]] = {}
         self._on_stop: Callable[[], None] = lambda: None
         #: While True, the end of the input raises Interrupted in the main thread.
@@ -74,7 +74,7 @@ class PoolSource:
         start_thread(reading)
 
     def batch(self, limit: int) -> list[FileJob]:
-        """Wait for the files of a call, of which the pool knows; none at the end."""
+        """Wait for the files of the next call; none at the end."""
         del limit
         call = self._queue.get()
         if call is None or self.stopped:
@@ -100,7 +100,7 @@ class PoolSource:
             callback()
 
     def patience_s(self) -> float:
-        """Return 0: when the input ends, nobody waits for files in flight."""
+        """Return 0: when the input ends, nobody waits for the files in progress."""
         return 0
 
     def started(self, job: FileJob) -> None:
@@ -123,7 +123,7 @@ class PoolSource:
         self._answer(job, Fate.FAILED, message, result)
 
     def broken(self, job: FileJob, error: StorageError) -> None:
-        """Answer that the file is undone and not to blame."""
+        """Answer that the file is undone, through no fault of its own."""
         self.interruptible = False
         number, _ = self._ids.pop(id(job))
         is_outage = error.is_outage
@@ -144,7 +144,7 @@ class PoolSource:
         try:
             self._take_all()
         finally:
-            # Whatever the reason is for which no more can be received.
+            # For whatever reason nothing more can be received.
             self._end_of_input()
 
     def _take_all(self) -> None:
@@ -171,14 +171,14 @@ class PoolSource:
         with contextlib.suppress(queue.Empty):
             while (call := self._queue.get_nowait()) is not None:
                 ids += [request.id for request in call]
-            # The end has come meanwhile.
+            # The input has ended in the meantime.
             self._queue.put(None)
         self.send(HandedBack(ids))
 
     def _end_at_once(self) -> None:
         for directory in {job.output.parent for _, job in self._ids.copy().values()}:
             remove_temporaries_of(directory, os.getpid())
-        # The whole group, so that what the task started goes with it.
+        # The whole group, with the processes that the task started.
         os.killpg(0, signal.SIGKILL)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:

@@ -75,11 +75,11 @@ class _ReportedLifecycle:
 
 
 class SocketChannel:
-    """The messages over a socket to the pool, on the same host."""
+    """The messages to and from a pool on the same host, over a socket."""
 
     def __init__(self, descriptor: int) -> None:
         """Take the socket over."""
-        # Not inherited by what the task starts, unlike the descriptor that was passed.
+        # The copy is not inherited by what the task starts, unlike the one passed.
         with socket.socket(fileno=descriptor) as passed:
             channel = passed.dup()
         keep_from_children(channel.fileno())
@@ -88,23 +88,23 @@ class SocketChannel:
         self._writing = threading.Lock()
 
     def receive(self) -> Iterator[Message]:
-        """Yield what the pool says, until it is gone or says no more."""
-        # Whoever is killed with answers unread resets the connection.
+        """Yield the pool's messages, until it is gone or sends no more."""
+        # A pool that is killed with answers unread resets the connection.
         with contextlib.suppress(ConnectionResetError):
             for line in self._reader:
-                # What is torn is of a pool that was killed while it wrote.
+                # A torn line is from a pool that was killed while it wrote.
                 if line.endswith(b"\n"):
                     yield decode(line)
 
     def send(self, message: Message) -> None:
-        """Send a message; nobody listening any more is no error."""
+        """Send a message; no error if nobody listens any more."""
         with self._writing, contextlib.suppress(OSError):
             self._writer.write(encode(message))
             self._writer.flush()
 
 
 def prepare_process() -> None:
-    """Log, and show crashes, as all workers do."""
+    """Set up logging, and show crashes."""
     faulthandler.enable()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # a TextIOWrapper here
     configure()
@@ -114,9 +114,8 @@ def main() -> None:
     """Serve one task for the pool at the other end of the descriptor."""
     prepare_process()
     wire = SocketChannel(int(sys.argv[1]))
-    # Held to the end, so that the next host waits for this one's workers, even when it
-    # was killed and cannot.
-    # What cleans /tmp may have been quicker.
+    # Locked to the end, so that the next host waits for this worker even if its own
+    # host was killed. A cleaner of /tmp may have removed the file.
     alive = os.open(sys.argv[2], os.O_RDONLY | os.O_CREAT, 0o600)
     keep_from_children(alive)
     fcntl.flock(alive, fcntl.LOCK_SH)
@@ -164,7 +163,7 @@ def _load(task: WorkerTask, run_dir: Path) -> tuple[type[Task], dict[str, Any]]:
     check_definition(task_class)
     lead_children_to(task_class)
     places = Places(Path(task.home), run_dir)
-    # A default may be checked where it is: before it can be made absolute.
+    # Typer may check that a default path exists before it can be made absolute.
     with contextlib.chdir(starting_directory(task.home, run_dir)):
         values, mistakes = convert(task_class.fields(), task.params, places)
     for name, sentence in mistakes.items():
@@ -208,12 +207,12 @@ def _serve(
 
 
 def end_process(code: int, *, is_orphan: bool) -> NoReturn:
-    """End at once; threads that the task started must not keep the process.
+    """End at once: threads that the task started must not keep the process alive.
 
     Nobody is left to end what an orphan's task started and did not end.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A task may have closed it, or put something else in its place.
+        # A task may have closed or replaced it.
         with contextlib.suppress(Exception):
             stream.flush()
     if is_orphan:
