@@ -108,7 +108,7 @@ def test_link_in_place_of_the_directory_is_not_used(places, tmp_path):
     assert client.runtime_directory() == str(second)
 
 
-def test_want_of_a_directory_that_is_ours_alone_is_explained(places):
+def test_missing_private_directory_is_explained(places):
     for place in places:
         place.mkdir()
         place.chmod(0o777)
@@ -134,7 +134,7 @@ def test_socket_is_found_in_the_directory_where_it_was_made(places, run):
     Path(path).unlink()
 
 
-def test_host_makes_again_what_a_cleaner_has_taken(world, run):
+def test_host_makes_again_what_a_cleaner_has_removed(world, run):
     run.add_task(COPY)
     run.add_task(COPY, "other")
     assert run.process("a") == (0, "")
@@ -233,7 +233,7 @@ def test_host_that_cannot_start_is_explained(world, run):
         b"GET / HTTP/1.1\r\n\r\n",
     ],
 )
-def test_nonsense_harms_no_one(world, run, payload):
+def test_nonsense_on_a_connection_harms_no_other_client(world, run, payload):
     run.process("a")
     with _connect(run) as connection:
         connection.sendall(payload)
@@ -241,7 +241,7 @@ def test_nonsense_harms_no_one(world, run, payload):
     assert len(world.processes("dispatch.host")) == 1
 
 
-def test_silent_client_does_not_hold_the_end(world, run):
+def test_silent_client_does_not_delay_the_end(world, run):
     run.process("a")
     connection = _connect(run)
     assert run.stop() == ""
@@ -260,7 +260,7 @@ def test_stale_socket_of_a_killed_host_is_replaced(world, run):
     assert len(world.processes("dispatch.host")) == 1
 
 
-def test_module_in_the_run_directory_does_not_pass_for_ours(run):
+def test_module_in_the_run_directory_is_not_imported_as_ours(run):
     (run.path / "tigerflow.py").write_text("raise SystemExit('not this one')")
     (run.path / "socket.py").write_text("raise SystemExit('nor this')")
     assert run.process("a") == (0, "")
@@ -282,7 +282,7 @@ def _all_sockets(run):
     return list(path.parent.glob(f"{path.stem}*"))
 
 
-def test_compiled_anew_the_next_file_gets_a_worker_that_knows(run):
+def test_file_after_a_new_compilation_gets_a_worker_with_the_new_task(run):
     run.process("a")
     run.add_task(COPY.replace("input_file.read_text()", "'new code'"), threads=2)
     assert run.process("b") == (0, "")

@@ -19,29 +19,29 @@ _PATH = Path(__file__).parents[1] / "support" / "mailboxes"
 #: What has nothing to do with how a worker is reached.
 _APART = {
     "test_answers_of_a_worker_that_died_are_heard_though_more_is_sent_to_it",
-    "test_any_run_directory_serves",
+    "test_any_run_directory_works",
     "test_clients_that_start_at_once_share_one_host",
     "test_command_of_a_task_leaves_its_loggers_alone",
     "test_context_is_frozen_in_run",
     "test_endless_message_of_an_exception_harms_nothing",
     "test_failed_file_has_an_err_until_it_succeeds",
-    "test_host_told_to_terminate_tears_down",
+    "test_host_that_gets_sigterm_tears_down",
     "test_interrupted_client_prints_no_traceback",
     "test_local_task_has_one_file_at_a_time_however_many_wait",
     "test_module_that_cannot_be_used_is_explained",
     "test_one_run_directory_by_two_paths_shares_the_worker",
-    "test_params_that_do_not_fit_the_module_any_more_are_named",
+    "test_params_that_no_longer_fit_the_module_are_named",
     "test_python_without_an_activated_environment_is_ours",
     "test_run_directories_share_no_worker",
     "test_second_run_keeps_the_host_when_the_first_ends",
     "test_segfault_shows_where_in_the_task_it_was",
-    "test_setup_that_raised_is_tried_again_after_the_run_was_killed",
-    "test_setup_that_raised_is_tried_again_by_the_next_run",
+    "test_setup_that_raised_is_retried_after_the_run_was_killed",
+    "test_setup_that_raised_is_retried_by_the_next_run",
     "test_stop_without_a_host_or_a_file_does_nothing",
     "test_worker_is_started_once_there_are_descriptors_again",
     "test_workflow_without_the_task_is_explained",
     # In a job, it is its scheduler that ends a worker: see below.
-    "test_worker_told_to_terminate_tears_down",
+    "test_worker_that_gets_sigterm_tears_down",
 }
 
 for _module in (test_children, test_task_logging, test_workers, test_worker_deaths):

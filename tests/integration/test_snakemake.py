@@ -466,7 +466,7 @@ def test_setup_that_fails_stops_its_task_alone(either):
     assert either.names("fine") == ["a.out", "b.out", "c.out"]
 
 
-def test_worker_killed_under_a_file_fails_that_file_alone(world, either):
+def test_worker_killed_while_it_runs_a_file_fails_that_file_alone(world, either):
     either.add_module(WAITING)
     either.add_inputs("a", "b", "c")
     either.compile({"name": "work"})

@@ -58,7 +58,7 @@ def _worker_of(run, stem="wait"):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGHUP])
-def test_worker_killed_under_a_file_fails_that_file_alone(world, number):
+def test_worker_killed_while_it_runs_a_file_fails_that_file_alone(world, number):
     run = world.run()
     run.add_task(WAITING)
     client = _start_waiting(run)
@@ -130,7 +130,7 @@ def test_answers_of_a_worker_that_died_are_heard_though_more_is_sent_to_it(world
     assert how == "was killed by signal 9 (SIGKILL)"
 
 
-def test_files_that_wait_while_the_worker_is_killed_get_a_fresh_one(world):
+def test_files_that_wait_when_the_worker_is_killed_get_a_new_one(world):
     run = world.run()
     run.add_task(WAITING)
     first = _start_waiting(run)
@@ -153,7 +153,7 @@ def test_files_that_wait_while_the_worker_is_killed_get_a_fresh_one(world):
         ("import ctypes; ctypes.string_at(0)", "was killed by signal 11 (SIGSEGV)"),
     ],
 )
-def test_file_that_ends_its_worker_is_told_how(world, ending, message):
+def test_file_that_ends_its_worker_fails_and_says_how(world, ending, message):
     run = world.run()
     run.add_task(f"""
         class Work(LocalTask):
@@ -403,7 +403,7 @@ def test_all_killed_at_once_the_next_run_removes_what_they_left(world):
     assert run.names() == ["next.out"]
 
 
-def test_host_told_to_terminate_tears_down(world):
+def test_host_that_gets_sigterm_tears_down(world):
     run = world.run()
     run.add_task(WAITING)
     client = _start_waiting(run)
@@ -414,7 +414,7 @@ def test_host_told_to_terminate_tears_down(world):
     assert run.noted("teardown") == ["teardown"]
 
 
-def test_worker_told_to_terminate_tears_down(world):
+def test_worker_that_gets_sigterm_tears_down(world):
     run = world.run()
     run.add_task(WAITING)
     client = _start_waiting(run)

@@ -61,7 +61,7 @@ def test_one_run_directory_by_two_paths_shares_the_worker(world):
         "münchen.tar.gz",
     ],
 )
-def test_any_run_directory_serves(world, name):
+def test_any_run_directory_works(world, name):
     run = world.run(name)
     run.add_task(COPY, setup_commands=["true"])
     assert run.process("a") == (0, "")
@@ -145,7 +145,7 @@ def test_endless_message_of_an_exception_harms_nothing(world):
     assert run.process("b")[0] == 1
 
 
-def test_setup_that_raises_is_told_once_and_blames_no_file(world):
+def test_setup_that_raises_is_reported_once_and_blames_no_file(world):
     run = world.run()
     run.add_task("""
         class Work(LocalTask):
@@ -166,7 +166,7 @@ def test_setup_that_raises_is_told_once_and_blames_no_file(world):
     assert "Traceback" in run.log()
 
 
-def test_setup_that_raised_is_tried_again_by_the_next_run(world):
+def test_setup_that_raised_is_retried_by_the_next_run(world):
     run = world.run()
     run.add_task("""
         class Work(LocalTask):
@@ -183,7 +183,7 @@ def test_setup_that_raised_is_tried_again_by_the_next_run(world):
     assert run.noted() == ["setup"] * 2
 
 
-def test_setup_that_raised_is_tried_again_after_the_run_was_killed(world):
+def test_setup_that_raised_is_retried_after_the_run_was_killed(world):
     run = world.run()
     run.add_task("""
         class Work(LocalTask):
@@ -290,7 +290,7 @@ def test_module_that_cannot_be_used_is_explained(world, code, reason):
     assert run.names() == []
 
 
-def test_params_that_do_not_fit_the_module_any_more_are_named(world):
+def test_params_that_no_longer_fit_the_module_are_named(world):
     run = world.run()
     run.add_task(
         """
@@ -313,7 +313,7 @@ def test_workflow_without_the_task_is_explained(world):
     assert said.endswith("absent.json'; run `tigerflow compile` again\n")
 
 
-def test_teardown_that_raises_is_told_at_the_end(world):
+def test_teardown_that_raises_is_reported_at_the_end(world):
     run = world.run()
     run.add_task("""
         class Work(LocalTask):
@@ -344,7 +344,7 @@ def test_hanging_teardown_is_killed_after_the_grace_time(world):
     assert run.noted() == ["teardown"]
 
 
-def test_stop_gives_up_the_file_in_hand_and_those_that_wait(world):
+def test_stop_gives_up_the_file_in_progress_and_those_that_wait(world):
     run = world.run()
     run.add_task("""
         class Work(LocalTask):
@@ -557,7 +557,7 @@ def test_children_that_outlive_the_task_are_ended(world):
     wait_until(lambda: not world.processes("sleep"))
 
 
-def test_thread_that_never_ends_keeps_no_worker(world):
+def test_thread_that_never_ends_does_not_keep_the_worker(world):
     run = world.run()
     run.add_task("""
         import threading

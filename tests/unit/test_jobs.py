@@ -47,7 +47,7 @@ def test_nothing_is_submitted_once_the_run_has_ended(tmp_path):
     assert not [*(tmp_path / ".tigerflow/mailboxes").glob("*/*")]
 
 
-def test_nothing_is_submitted_when_earlier_workers_cannot_be_seen_off(tmp_path):
+def test_nothing_is_submitted_when_earlier_workers_cannot_be_stopped(tmp_path):
     submitted = []
 
     async def launch():
@@ -145,7 +145,7 @@ def squeue(tmp_path, monkeypatch, jobs):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
 
 
-def test_job_that_was_taken_although_its_submission_failed_is_used(
+def test_job_that_was_accepted_although_its_submission_failed_is_used(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(jobs.secrets, "token_hex", lambda _: "aaaa")
@@ -194,7 +194,7 @@ def test_job_that_was_not_taken_is_tried_again_and_told_to_leave(tmp_path, monke
     assert '"Stop"' in said
 
 
-def test_submission_that_fails_at_once_is_told_once_and_tried_again(
+def test_submission_that_fails_at_once_is_reported_once_and_retried(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(jobs, "PAUSE_S", 0.01)
@@ -221,7 +221,7 @@ def test_submission_that_fails_at_once_is_told_once_and_tried_again(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_mailboxes_of_another_user_are_told_of_and_not_waited_for():
+def test_mailboxes_of_another_user_are_reported_and_not_waited_for():
     async def launch(run_dir):
         with service(run_dir, PlayedSubmission()) as it:
             await see_off_earlier(run_dir, SETTINGS)
@@ -286,7 +286,7 @@ BEGUN = Delivery([Started("n1", 1, "7", None)], None, 0)
 QUIET = Delivery([], None, 31)
 
 
-def test_scheduler_is_asked_once_about_a_worker_whose_pulse_stands_still(tmp_path):
+def test_scheduler_is_asked_once_about_a_worker_whose_pulse_stops(tmp_path):
     assert deliveries(tmp_path, BEGUN, QUIET, QUIET) == ([True], None)
 
 
@@ -307,7 +307,7 @@ def test_worker_that_a_scheduler_ends_in_a_setup_command_is_nobodys_fault(
     assert ending.how == f"was killed by signal {number} ({name})"
 
 
-def test_worker_that_nothing_can_be_heard_of_any_more_is_given_up(tmp_path):
+def test_worker_whose_messages_cannot_be_read_is_given_up(tmp_path):
     broken = Delivery([], None, fault=KeyError(0))
     _, ending = deliveries(tmp_path, BEGUN, broken, then=JobEvent("a", "failed", ""))
     assert ending.is_evicted

@@ -142,7 +142,7 @@ def test_what_a_full_disk_does_not_take_is_sent_later(tmp_path, room):
     ],
     ids=range(9),
 )
-def test_line_that_is_no_message_does_not_hide_those_after_it(tmp_path, line):
+def test_line_that_is_not_a_message_does_not_hide_those_after_it(tmp_path, line):
     path = tmp_path / "box"
     path.write_bytes(encode(FIRST) + line + b"\n" + encode(SECOND))
     assert Receiver(path).receive() == [FIRST, SECOND]
@@ -221,7 +221,7 @@ def test_beat_takes_no_room_that_the_one_before_did_not_take(tmp_path):
     assert path.stat().st_size == before.st_size
 
 
-def test_round_sends_and_brings_what_came(mailbox):
+def test_look_into_a_mailbox_sends_and_receives(mailbox):
     polled = PolledMailbox(mailbox, print)
     request = FileRequest(1, "a.txt", "work/a.out", "work/a.err")
     polled.post(request)
@@ -233,7 +233,7 @@ def test_round_sends_and_brings_what_came(mailbox):
     assert delivery.exit_code is None
 
 
-def test_round_brings_nothing_when_there_is_no_news(mailbox):
+def test_look_without_news_returns_nothing(mailbox):
     polled = PolledMailbox(mailbox, print)
     assert polled.exchange() is not None
     assert polled.exchange() is None
@@ -242,7 +242,7 @@ def test_round_brings_nothing_when_there_is_no_news(mailbox):
 
 
 @pytest.mark.parametrize("code", [0, 3, -9])
-def test_round_brings_the_end_with_all_that_was_said(mailbox, code):
+def test_look_after_the_end_returns_the_last_messages_too(mailbox, code):
     polled = PolledMailbox(mailbox, print)
     _send(mailbox / MAILBOX_OUTBOX, FIRST)
     (mailbox / MAILBOX_EXIT).write_text(str(code))
@@ -251,7 +251,7 @@ def test_round_brings_the_end_with_all_that_was_said(mailbox, code):
     assert delivery.exit_code == code
 
 
-def test_round_tells_that_a_worker_lives(mailbox):
+def test_look_shows_that_a_worker_lives(mailbox):
     polled = PolledMailbox(mailbox, print)
     Pulse(mailbox / MAILBOX_PULSE).beat()
     assert polled.exchange().still_s == 0
@@ -267,7 +267,7 @@ def test_pulse_counts_from_the_start_of_a_worker_however_long_its_job_waited(mai
     assert polled.exchange().still_s < 900
 
 
-def test_what_is_posted_is_sent_though_nobody_listens_any_more(mailbox):
+def test_what_was_posted_is_sent_after_polling_has_stopped(mailbox):
     async def post():
         settings = Settings(mailbox_poll_ms=10)
         poller = MailboxPoller.for_run(mailbox.parents[3], settings)
@@ -281,7 +281,7 @@ def test_what_is_posted_is_sent_though_nobody_listens_any_more(mailbox):
     assert Receiver(mailbox / MAILBOX_INBOX).receive() == [Stop()]
 
 
-def test_postman_that_dies_tells_all_who_wait_for_it_and_all_who_come_later(mailbox):
+def test_poller_that_dies_reports_to_its_mailboxes_and_to_later_ones(mailbox):
     def die():
         raise KeyError(0)
 
@@ -300,7 +300,7 @@ def test_postman_that_dies_tells_all_who_wait_for_it_and_all_who_come_later(mail
     asyncio.run(asyncio.wait_for(wait(), 120))
 
 
-def test_mailbox_that_is_gone_brings_nothing_and_raises_nothing(tmp_path):
+def test_look_into_a_removed_mailbox_returns_nothing(tmp_path):
     polled = PolledMailbox(tmp_path / "gone", print)
     polled.post(Stop())
     delivery = polled.exchange()

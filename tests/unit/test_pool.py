@@ -351,7 +351,7 @@ async def test_batch_under_which_the_job_is_cancelled_stays_one(bench):
 
 
 @in_loop
-async def test_worker_that_left_alone_blames_no_file(bench):
+async def test_file_of_a_worker_that_lost_its_service_is_retried_without_blame(bench):
     [answer] = await bench.ask("a")
     for number in range(5):
         await bench.links[number].start(for_s=1000)
@@ -371,7 +371,7 @@ async def test_file_that_had_a_workers_whole_time_fails(bench):
 
 
 @in_loop
-async def test_file_that_came_when_the_worker_left_goes_to_a_fresh_one(bench):
+async def test_file_that_meets_a_leaving_worker_goes_to_a_new_one(bench):
     await bench.ask("a")
     await bench.links[0].start(for_s=1000)
     await bench.links[0].leave(LeaveReason.WALL_TIME)
@@ -426,7 +426,7 @@ async def test_one_long_file_does_not_have_each_worker_leave_early_for_ever(benc
 
 
 @in_loop
-async def test_worker_that_has_said_its_last_word_gets_no_file(bench):
+async def test_worker_that_has_left_gets_no_file(bench):
     await bench.ask("a")
     await bench.links[0].start()
     await bench.links[0].finish()
@@ -450,7 +450,7 @@ async def test_setup_that_is_cut_by_the_wall_time_stops_the_task(bench):
 
 
 @in_loop
-async def test_file_that_is_asked_for_again_is_done_once(bench):
+async def test_file_that_is_requested_twice_is_processed_once(bench):
     [first] = await bench.ask("a")
     await bench.links[0].start()
     # Its window has died; the next asks for the same.
@@ -466,7 +466,7 @@ async def test_file_that_is_asked_for_again_is_done_once(bench):
 
 
 @in_loop
-async def test_file_that_nobody_waits_for_any_more_is_not_tried_again(bench):
+async def test_file_that_nobody_waits_for_is_not_retried(bench):
     [answer] = await bench.ask("a")
     await bench.links[0].start()
     answer.cancel()
@@ -475,7 +475,7 @@ async def test_file_that_nobody_waits_for_any_more_is_not_tried_again(bench):
 
 
 @in_loop
-async def test_wall_time_that_leaves_none_for_a_file_stops_the_task_at_once(bench):
+async def test_wall_time_without_room_for_a_file_stops_the_task(bench):
     bench = PoolBench(bench.directory, wall_time=10)
     [answer] = await bench.ask("a")
     assert (await answer).fate is Fate.UNDONE
@@ -507,7 +507,7 @@ async def test_only_deaths_in_a_row_stop_the_task(bench):
 
 
 @in_loop
-async def test_scheduler_that_takes_no_jobs_just_now_is_asked_again(bench):
+async def test_scheduler_that_accepts_no_jobs_for_now_is_asked_again(bench):
     [answer] = await bench.ask("a")
     for number in range(10):
         await bench.links[number].end(UNREACHABLE)
@@ -517,7 +517,7 @@ async def test_scheduler_that_takes_no_jobs_just_now_is_asked_again(bench):
 
 
 @in_loop
-async def test_worker_that_never_started_is_told_in_one_sentence(bench):
+async def test_worker_that_never_started_is_reported_in_one_sentence(bench):
     await bench.ask("a")
     words = "Invalid partition name specified"
     await bench.links[0].end(Ending(words, is_killed=False, has_started=False))
@@ -526,7 +526,7 @@ async def test_worker_that_never_started_is_told_in_one_sentence(bench):
 
 
 @in_loop
-async def test_setup_that_was_short_of_processes_is_tried_again(bench):
+async def test_setup_that_was_short_of_processes_is_retried(bench):
     [answer] = await bench.ask("a")
     await bench.links[0].say(SetupFailed("BlockingIOError", is_shortage=True))
     await bench.links[0].leave(LeaveReason.CANNOT_RUN)
@@ -538,7 +538,7 @@ async def test_setup_that_was_short_of_processes_is_tried_again(bench):
 
 
 @in_loop
-async def test_failed_setup_lets_those_go_that_are_still_to_start(bench):
+async def test_failed_setup_stops_workers_that_have_yet_to_start(bench):
     bench = PoolBench(bench.directory, workers=3)
     await bench.ask("a", "b", "c")
     await bench.links[0].say(SetupFailed("ValueError: no model"))
@@ -653,7 +653,7 @@ async def test_setups_that_the_scheduler_ends_do_not_stop_the_task(bench):
 
 
 @in_loop
-async def test_worker_that_is_dismissed_before_it_started_is_not_expected(bench):
+async def test_worker_that_is_stopped_before_it_started_is_not_expected(bench):
     settings = replace(SETTINGS, worker_idle_timeout=0)
     bench = PoolBench(bench.directory, settings, workers=3)
     await bench.ask("a", "b")
@@ -680,7 +680,7 @@ async def test_slow_start_stops_the_task(bench):
 
 
 @in_loop
-async def test_job_that_still_waits_without_need_is_cancelled(bench):
+async def test_job_that_is_no_longer_needed_is_cancelled_while_it_waits(bench):
     settings = replace(SETTINGS, worker_idle_timeout=0)
     bench = PoolBench(bench.directory, settings, workers=2)
     await bench.ask("a", "b", "c")
@@ -790,7 +790,7 @@ async def test_what_waits_behind_a_long_file_gets_another_worker(bench):
 
 
 @in_loop
-async def test_nothing_is_called_back_that_no_other_can_take(bench):
+async def test_files_are_called_back_only_if_another_worker_can_take_them(bench):
     await bench.ask("a", "long", "b")
     await bench.links[0].start()
     await bench.links[0].finish(seconds=0.01)
@@ -816,7 +816,7 @@ async def test_free_worker_gets_what_waits_in_one_call(bench):
 
 
 @in_loop
-async def test_no_batch_is_waited_for(bench):
+async def test_worker_does_not_wait_for_a_full_batch(bench):
     bench = PoolBench(bench.directory, batch_size=4)
     await bench.ask("a")
     await bench.links[0].start()
@@ -884,7 +884,7 @@ async def test_async_worker_has_as_many_calls_as_its_limit(bench):
 
 
 @in_loop
-async def test_worker_that_dies_with_a_batch_has_each_file_tried_alone(bench):
+async def test_batch_of_a_worker_that_dies_is_retried_file_by_file(bench):
     bench = PoolBench(bench.directory, batch_size=4, retries=0)
     answers = await bench.ask("a", "b", "poison", "c", "d")
     await bench.links[0].start()
@@ -932,7 +932,7 @@ async def test_batch_that_meets_the_wall_time_stays_one_if_it_began_late(bench):
 
 
 @in_loop
-async def test_batch_that_had_a_workers_whole_time_is_tried_file_by_file(bench):
+async def test_batch_that_had_a_workers_whole_time_is_retried_file_by_file(bench):
     bench = PoolBench(bench.directory, batch_size=2)
     first, second = await bench.ask("a", "b")
     await bench.links[0].start(for_s=10)
@@ -959,7 +959,7 @@ async def test_batch_has_the_timeout_for_each_of_its_files(bench):
 
 
 @in_loop
-async def test_batch_that_takes_too_long_is_tried_file_by_file(bench):
+async def test_batch_that_takes_too_long_is_retried_file_by_file(bench):
     bench = PoolBench(bench.directory, batch_size=3, timeout=1000.0, remote=False)
     first, second, _ = await bench.ask("a", "b", "c")
     await bench.links[0].start()
@@ -978,7 +978,7 @@ async def test_batch_that_takes_too_long_is_tried_file_by_file(bench):
 
 
 @in_loop
-async def test_what_becomes_of_each_worker_is_told_and_answers_name_theirs(bench):
+async def test_changes_of_workers_are_reported_and_answers_name_their_worker(bench):
     [first] = await bench.ask("a")
     await bench.links[0].start()
     await bench.links[0].finish()

@@ -68,7 +68,7 @@ def test_jobs_are_found_by_their_numbers_and_our_names(programs):
     assert (waiting.number, cancelled, unknown) == ("9", None, None)
 
 
-def test_those_who_ask_together_share_one_answer(programs):
+def test_questions_at_the_same_time_share_one_answer(programs):
     says(programs, "squeue", "7|7|RUNNING|n1|None|")
 
     async def ask():
@@ -237,7 +237,7 @@ def test_job_that_waits_again_was_requeued(programs):
 
 
 @pytest.mark.usefixtures("_quick")
-def test_job_whose_workers_show_that_they_live_is_not_asked_for(programs):
+def test_job_with_live_workers_is_not_asked_about(programs):
     says(programs, "squeue", "1|1|RUNNING|n1|None|")
     says(programs, "sacct", "8|CANCELLED by 1000|None assigned|0:0")
 
