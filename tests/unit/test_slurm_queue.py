@@ -1,10 +1,13 @@
 """What is asked of Slurm, by programs that a test plays, and what follows from it."""
 
+import ast
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import tigerflow
 from tigerflow.workers.dispatch import slurm_follow, slurm_watch
 from tigerflow.workers.dispatch.slurm import Queue, QueuedJob
 from tigerflow.workers.dispatch.slurm_follow import AdoptedJob, Follower
@@ -298,3 +301,21 @@ def test_without_slurm_nothing_is_watched(monkeypatch, tmp_path):
         assert await watch.queue.explain("7") is None
 
     run(watch())
+
+
+def test_slurms_commands_are_run_by_one_module_alone():
+    package = Path(tigerflow.__file__).parent
+    named = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and node.value in {"squeue", "sacct", "scancel", "scontrol", "sbatch"}
+    }
+    assert named == {
+        "workers/dispatch/slurm.py",
+        # Looks whether there is an sbatch.
+        "engine/executor.py",
+        # Puts its own in their place, so that the plugin submits nothing.
+        "engine/rehearsal.py",
+    }

@@ -104,10 +104,9 @@ class Workforce:
         return self.has_place and waiting > coming * at_once
 
     def watch_idleness(self, *, is_needed: bool) -> None:
-        """Stop workers that get no file for the idle time, also those yet to start.
+        """Stop workers that get no file for the idle time.
 
-        Args:
-            is_needed: whether files wait for those that are yet to start.
+        Also those that have yet to start, unless they are needed for files that wait.
         """
         for worker in self.members:
             if worker.stopping or worker.in_flight:
@@ -244,11 +243,9 @@ class Workforce:
         self._report(worker, WorkerState.STARTED, started.host)
         if not worker.stopping:
             worker.stop_timer()
-            worker.timer = asyncio.get_running_loop().call_later(
-                self._settings.slurm_task_worker_startup_timeout,
-                self._end_slow_start,
-                worker,
-            )
+            timeout_s = self._settings.slurm_task_worker_startup_timeout
+            loop = asyncio.get_running_loop()
+            worker.timer = loop.call_later(timeout_s, self._end_slow_start, worker)
 
     def _take_ready(self, worker: PoolWorker) -> None:
         worker.note_ready()
