@@ -10,6 +10,8 @@ from services import kill
 from single_task import slurm_task
 from two_hosts import jobs_on, two_hosts
 
+from tigerflow.rundir.events import FileFailed
+
 #: For how many seconds a host remembers something: acregmin of nfs(5), and acdirmin.
 CACHES = [3, 30]
 
@@ -79,7 +81,7 @@ def test_failed_file_of_a_job_is_run_once_and_keeps_its_error(flow):
     wait_until(lambda: flow.texts("work").get("a.out") == "new")
     flow.replace("a.txt", "bad")
     flow.until("work/a.err")
-    wait_until(lambda: len(flow.events("file_failed")) == 2)
+    wait_until(lambda: len(flow.events(FileFailed)) == 2)
     assert flow.stop(process) == 130
     assert "this one is bad" in (flow.out / "work" / "a.err").read_text()
     assert flow.noted() == [
@@ -183,7 +185,7 @@ def test_service_takes_up_what_is_retried_on_another_host(flow, hosts):
     process = flow.watch()
     (flow.inputs / "a.txt").write_text("bad")
     flow.until("work/a.err")
-    wait_until(lambda: flow.events("file_failed"))
+    wait_until(lambda: flow.events(FileFailed))
     (flow.root / "mended").touch()
     said = call(flow, two, "retry", flow.out)
     who = f"the running pipeline (pid {process.pid})"

@@ -10,6 +10,8 @@ from flows import Flow
 from runs import DEADLINE_S, finish, wait_until
 from services import NOTHING_TO_DO, Watched, kill
 
+from tigerflow.rundir.events import FileDone
+
 #: Notes the files of each call. One named `wait…` waits, one named `bad…` raises, one
 #: named `kill…` ends its worker, one named `slow…` takes for ever; `first` waits for
 #: `go` so that others gather.
@@ -245,7 +247,7 @@ def test_service_gives_what_waits_in_batches(world, base):
     assert flow.texts("work").keys() == {f"{s}.out" for s in STEMS} | {"bad.err"}
     assert call_sizes(flow)[0] == 5
     assert len(call_sizes(flow)) <= 8 + 5
-    counts = Counter(event["event"] for event in flow.events("file_done"))
+    counts = Counter(event.name for event in flow.events(FileDone))
     assert counts["file_done"] == len(STEMS)
 
 

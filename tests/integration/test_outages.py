@@ -9,6 +9,7 @@ from runs import wait_until
 from single_task import slurm_task, task
 from two_hosts import jobs_on, two_hosts
 
+from tigerflow.rundir.events import WorkerChanged
 from tigerflow.rundir.layout import mailboxes
 
 CODE = """
@@ -181,5 +182,5 @@ def test_outage_of_both_hosts_is_no_death_of_a_worker(flow, how):
         assert flow.stop(process) == 130
     assert flow.noted() == ["run b", "run long"]
     assert "sign of life" not in flow.said
-    launched = [e for e in flow.events("worker") if e["state"] == "launched"]
+    launched = [e for e in flow.events(WorkerChanged) if e.state == "launched"]
     assert len(launched) == 1

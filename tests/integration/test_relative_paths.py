@@ -9,6 +9,8 @@ from runs import DEADLINE_S
 from services import Watched
 from slurm_flows import RESOURCES, SlurmFlow
 
+from tigerflow.rundir.events import TaskDone
+
 pytestmark = pytest.mark.snakemake
 
 #: Notes where it runs and what its params are, as its result.
@@ -153,7 +155,7 @@ def test_a_project_that_is_moved_does_nothing_again(project):
 
     assert service.wait(DEADLINE_S) == 0, project.said
     assert "have changed" not in project.said
-    assert len(project.events("task_done")) == 1
+    assert len(project.events(TaskDone)) == 1
 
 
 def test_check_looks_for_a_relative_path_where_the_worker_does(project):

@@ -18,6 +18,13 @@ from flows import HEAD, LEFT, RIGHT
 from runs import DEADLINE_S, World, wait_until
 from services import TREE, Watched
 
+from tigerflow.rundir.events import (
+    RunStarted,
+    TaskStopped,
+    TaskTried,
+    WorkerChanged,
+)
+
 SLOW = """
 class Slow(LocalTask):
     def run(context, input_file, output_file):
@@ -325,10 +332,10 @@ def test_a_task_that_cannot_run_is_told_of_in_every_form(flow):
     flow.stop(service)
     after = values(flow, "-i", "progress")
 
-    (event,) = flow.events("task_stopped")
-    reason = event["reason"]
+    (event,) = flow.events(TaskStopped)
+    reason = event.reason
     assert reason.startswith("task 'head' cannot run: its setup command failed: false")
-    assert event["task"] == "head"
+    assert event.task == "head"
     tasks = found["progress"]["tasks"]
     assert [task.get("stopped") for task in tasks] == [reason, None]
     assert after["progress"]["tasks"] == tasks
@@ -472,19 +479,19 @@ def test_a_page_is_written_of_what_the_service_did(flow):
     for said in ("ValueError", "this one is bad", "not to the left"):
         assert said in page
     assert "Workers over time" in page
-    changes = flow.events("worker")
-    assert {change["task"] for change in changes} == {"head", "left", "right"}
+    changes = flow.events(WorkerChanged)
+    assert {change.task for change in changes} == {"head", "left", "right"}
     for task in ("head", "left", "right"):
-        of_it = [change for change in changes if change["task"] == task]
-        assert [c["state"] for c in of_it] == ["launched", "ready", "ended"]
-        assert of_it[-1]["note"] == "ended with exit code 0"
-    tries = flow.events("task_done") + flow.events("task_failed")
-    assert {each["worker"] for each in tries} == {1}
-    (start,) = flow.events("run_started")
-    assert start["kinds"] == {"head": "local", "left": "local", "right": "local_async"}
-    assert start["params"] == {"head": {}, "left": {}, "right": {}}
-    assert start["python"].startswith("3.")
-    assert start["snakemake"].startswith("9.")
+        of_it = [change for change in changes if change.task == task]
+        assert [c.state for c in of_it] == ["launched", "ready", "ended"]
+        assert of_it[-1].note == "ended with exit code 0"
+    tries = flow.events(TaskTried)
+    assert {each.worker for each in tries} == {1}
+    (start,) = flow.events(RunStarted)
+    assert start.kinds == {"head": "local", "left": "local", "right": "local_async"}
+    assert start.params == {"head": {}, "left": {}, "right": {}}
+    assert start.python.startswith("3.")
+    assert start.snakemake.startswith("9.")
 
 
 def test_a_page_is_written_of_a_service_at_work(flow):

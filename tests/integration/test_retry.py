@@ -8,6 +8,8 @@ import pytest
 from runs import DEADLINE_S, World, wait_until
 from services import Watched
 
+from tigerflow.rundir.events import FileFailed, FileForgotten, FilesStaged
+
 #: "bad…" fails in the head, "fork…" in both branches, until there is a file "mended".
 CODE = """
 def check(input_file, word):
@@ -216,19 +218,19 @@ def test_a_file_without_input_is_forgotten_when_asked(stopped, words):
 @pytest.mark.snakemake
 def test_a_running_service_forgets_a_file_without_input(flow):
     process = flow.watch()
-    wait_until(lambda: len(flow.events("file_failed")) == 2)
+    wait_until(lambda: len(flow.events(FileFailed)) == 2)
     (flow.inputs / "bad.txt").unlink()
 
     said = retry(flow, "--forget-missing", "bad.txt")
 
-    wait_until(lambda: flow.events("file_forgotten"))
+    wait_until(lambda: flow.events(FileForgotten))
     assert said == (0, "Forgotten: bad.txt: the input file is gone\n")
     assert counts(flow)["errored"] == 1
-    staged = len(flow.events("staged"))
+    staged = len(flow.events(FilesStaged))
     flow.add_inputs("later")
     flow.until("right/later.csv", "left/later.md")
     flow.stop(process)
-    assert len(flow.events("staged")) == staged + 1
+    assert len(flow.events(FilesStaged)) == staged + 1
     assert "bad.txt is gone" not in flow.said
 
 

@@ -9,6 +9,8 @@ from flows import HEAD, LEFT, RIGHT
 from runs import DEADLINE_S, wait_until
 from services import NOTHING_TO_DO, TREE, Watched
 
+from tigerflow.rundir.events import TaskDone
+
 pytestmark = pytest.mark.snakemake
 
 HOUR_S = 3600
@@ -119,6 +121,6 @@ def test_clock_that_jumps_changes_nothing(world, clock, jump_s):
     # The clock did jump, but no duration did.
     times = {name: int(at) for name, at in told if name != "a"}
     assert abs(times["b"] - times["wait"] - jump_s) < HOUR_S / 2
-    durations = [event["seconds"] for event in flow.events("task_done")]
+    durations = [event.seconds for event in flow.events(TaskDone)]
     assert all(0 <= seconds < HOUR_S / 2 for seconds in durations)
     assert "Traceback" not in flow.said

@@ -15,6 +15,7 @@ from runs import DEADLINE_S, wait_until
 from services import NOTHING_TO_DO, TREE, kill
 
 from tigerflow.rundir import journal
+from tigerflow.rundir.events import FileDone
 
 pytestmark = pytest.mark.snakemake
 
@@ -234,7 +235,7 @@ def test_full_state_directory_pauses_and_goes_on_when_there_is_room(flow):
         filler.unlink()
         flow.until(*(f"work/{stem}.out" for stem in stems))
         names = {f"{stem}.txt" for stem in stems}
-        wait_until(lambda: _journaled(state, "file_done") >= names)
+        wait_until(lambda: _journaled(state, FileDone) >= names)
         assert flow.stop(process) == 130
     flow.until_nothing_is_left()
     assert "Traceback" not in flow.said
@@ -243,7 +244,7 @@ def test_full_state_directory_pauses_and_goes_on_when_there_is_room(flow):
 def _journaled(state, event):
     # The last line may be in the middle of being written.
     events = journal.read(state / "journal.jsonl")
-    return {each["file"] for each in events if each["event"] == event}
+    return {each.file for each in events if isinstance(each, event)}
 
 
 @pytest.mark.parametrize(

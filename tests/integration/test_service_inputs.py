@@ -12,6 +12,8 @@ from mounts import mounted
 from remote import remote_directory
 from runs import DEADLINE_S, wait_until
 
+from tigerflow.rundir.events import FilesStaged, RunStarted
+
 pytestmark = pytest.mark.snakemake
 
 WORK = {"name": "work", "module": "tasks.py:Work"}
@@ -59,7 +61,7 @@ def hold(flow, *stems):
 
 
 def staged(flow):
-    return {name for event in flow.events("staged") for name in event["files"]}
+    return {name for event in flow.events(FilesStaged) for name in event.files}
 
 
 def release(flow):
@@ -225,7 +227,7 @@ def test_empty_directory_in_the_place_of_the_mounted_inputs_forgets_nothing(
         if restarted:
             assert flow.stop(process) == 130
             process = flow.watch()
-            wait_until(lambda: len(flow.events("run_started")) == 2)
+            wait_until(lambda: len(flow.events(RunStarted)) == 2)
         flow.add_inputs("stray")
         flow.until("work/stray.out")
         mounts.enter_context(mounted(flow.inputs, "--bind", disk))

@@ -8,6 +8,8 @@ import sys
 import pytest
 from runs import DEADLINE_S, lines, wait_until
 
+from tigerflow.rundir.events import RunStarted, RunStopped
+
 pytestmark = pytest.mark.snakemake
 
 WORK = {"name": "work", "module": "tasks.py:Work"}
@@ -174,10 +176,10 @@ def test_the_journal_tells_whether_a_run_ended_of_itself(flow):
     flow.add_inputs("a")
     flow.once()
     process = flow.watch()
-    wait_until(lambda: len(flow.events("run_started")) == 2)
+    wait_until(lambda: len(flow.events(RunStarted)) == 2)
     assert flow.stop(process) == 130
 
-    ends = [event["reason"] for event in flow.events("run_stopped")]
+    ends = [event.reason for event in flow.events(RunStopped)]
     assert ends == ["finished", "stopped"]
 
 

@@ -11,6 +11,7 @@ from runs import DEADLINE_S, wait_until
 from services import NOTHING_TO_DO, TREE, Watched
 
 from tigerflow.engine.metadata import LARGEST_CHECKED
+from tigerflow.rundir.events import FileForgotten, FilesFound
 
 pytestmark = pytest.mark.snakemake
 
@@ -83,7 +84,7 @@ def test_older_version_that_comes_when_a_file_is_tried_again_is_processed(flow):
     process = flow.watch()
     flow.until_said("1 file failed before")
     assert flow.command("retry", flow.out).wait(DEADLINE_S) == 0
-    wait_until(lambda: flow.events("file_forgotten"))
+    wait_until(lambda: flow.events(FileForgotten))
     assert flow.command("stop", flow.out).wait(DEADLINE_S) == 0
     process.wait(DEADLINE_S)
     flow.replace("a.txt", "good", age_s=2 * 3600)
@@ -102,10 +103,10 @@ def test_input_that_has_only_another_date_stays_done(flow, change):
     assert flow.noted() == ["run a", "run b"]
     assert "Nothing to do: 2 files are done" in flow.said
     # And is known by it from now on, with a result that is not older.
-    last = flow.events("found")[-1]
+    last = flow.events(FilesFound)[-1]
     changed = (flow.inputs / "a.txt").stat()
-    assert last["files"] == ["a.txt"]
-    assert last["signatures"] == [[changed.st_size, changed.st_mtime_ns]]
+    assert last.files == ["a.txt"]
+    assert last.signatures == [[changed.st_size, changed.st_mtime_ns]]
     assert (flow.out / "work" / "a.out").stat().st_mtime_ns >= changed.st_mtime_ns
     assert NOTHING_TO_DO in flow.dry_run()
 
@@ -117,7 +118,7 @@ def test_input_that_gets_another_date_meanwhile_stays_done(flow, change):
     wait_until(lambda: flow.settled("a"), flow.said)
     change(flow.inputs / "a.txt")
     flow.add_inputs("b")
-    wait_until(lambda: flow.events("found") and flow.settled("b"), flow.said)
+    wait_until(lambda: flow.events(FilesFound) and flow.settled("b"), flow.said)
     assert flow.stop(process) == 130
     assert flow.noted() == ["run a", "run b"]
 

@@ -7,6 +7,8 @@ from runs import finish
 from single_task import slurm_task
 from slurm_flows import SLURM_DEADLINE_S, SlurmFlow
 
+from tigerflow.rundir.events import FileDone
+
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 
 #: Notes the files of each call; one raises on `bad`, and ends its worker on `kill`.
@@ -46,7 +48,7 @@ def test_workers_in_jobs_get_batches_in_which_only_the_guilty_fail(world, slurm)
     assert "killed by signal 9 (SIGKILL)" in flow.record("kill")["message"]
     assert " files one by one" in flow.said
     assert call_sizes(flow.in_order("call"))[0] == 6
-    assert len(flow.events("file_done")) == len(stems)
+    assert len(flow.events(FileDone)) == len(stems)
 
 
 @pytest.mark.parametrize(("profile", "most"), [("tigerflow", 6), ("slurm", 1)])

@@ -11,6 +11,8 @@ from runs import DEADLINE_S
 from slurm.hosts import ClusterError, run
 from slurm_flows import ALONE, SlurmFlow, full_nodes, until
 
+from tigerflow.rundir.events import TaskDone, WorkerChanged
+
 pytestmark = [pytest.mark.slurm, pytest.mark.snakemake]
 
 
@@ -56,19 +58,19 @@ def test_the_journal_tells_when_each_worker_lived_and_where(flow, slurm):
     flow.serve(max_workers=2)
     flow.add_inputs(*(f"f{number}" for number in range(6)))
     assert flow.finish() == 0, flow.said
-    changes = flow.events("worker")
-    for number in {change["worker"] for change in changes}:
-        of_it = [each for each in changes if each["worker"] == number]
-        states = [each["state"] for each in of_it]
+    changes = flow.events(WorkerChanged)
+    for number in {change.worker for change in changes}:
+        of_it = [each for each in changes if each.worker == number]
+        states = [each.state for each in of_it]
         assert states in (
             ["launched", "started", "ready", "ended"],
             # A job that came too late for any file.
             ["launched", "ended"],
         )
         if "started" in states:
-            assert of_it[1]["note"] in slurm.nodes
-    tries = flow.events("task_done")
-    assert {each["worker"] for each in tries} <= {1, 2}
+            assert of_it[1].note in slurm.nodes
+    tries = flow.events(TaskDone)
+    assert {each.worker for each in tries} <= {1, 2}
     assert len(tries) == 6
 
 

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flows import Flow
 from runs import DEADLINE_S, World, wait_until
 
 from tigerflow.rundir import journal
+from tigerflow.rundir.events import Event, FileDone
+
+E = TypeVar("E", bound=Event)
 
 NOTHING_TO_DO = "Nothing to be done"
 
@@ -142,14 +145,14 @@ class Watched(Flow):
                 texts[name] = (self.out / task / name).read_text()
         return texts
 
-    def events(self, kind: str) -> list[journal.Event]:
+    def events(self, kind: type[E]) -> list[E]:
         """Return the events of a kind that the journal has so far."""
         path = self.out / ".tigerflow" / "journal.jsonl"
-        return [each for each in journal.read(path) if each["event"] == kind]
+        return [each for each in journal.read(path) if isinstance(each, kind)]
 
     def settled(self, *stems: str) -> bool:
         """Tell whether the journal has these input files as done."""
-        done = {event["file"] for event in self.events("file_done")}
+        done = {event.file for event in self.events(FileDone)}
         return {f"{stem}.txt" for stem in stems} <= done
 
     def dry_run(self) -> str:

@@ -15,7 +15,7 @@ from services import Watched
 from slurm.hosts import ClusterError
 from slurm.throwaway import Cluster
 
-from tigerflow.rundir import journal
+from tigerflow.rundir.events import TaskTried
 
 #: What a test waits for at the most; several together take their time on two cores.
 SLURM_DEADLINE_S = 240
@@ -178,10 +178,10 @@ class SlurmFlow(Watched):
         words = ("squeue", "--noheader", "--format=%N", "--jobs", job)
         return self.slurm.call(*words).strip()
 
-    def _ends(self) -> list[journal.Event]:
+    def _ends(self) -> list[TaskTried]:
         """Return what the journal has of files of the Slurm task that ended."""
-        ends = self.events("task_done") + self.events("task_failed")
-        return [event for event in ends if event["task"] == "work"]
+        ends = self.events(TaskTried)
+        return [event for event in ends if event.task == "work"]
 
     @property
     def jobs_log(self) -> str:
@@ -205,7 +205,7 @@ class SlurmFlow(Watched):
         assert self.names("work") == sorted(names), self.said
         assert self.in_order("VIOLATION") == []
         assert len(self.count.most) <= self._max_jobs, self.count.most
-        ends = Counter(event["file"] for event in self._ends())
+        ends = Counter(event.file for event in self._ends())
         assert not ends or ends.most_common(1)[0][1] == 1, ends
         assert "Traceback" not in self.said, self.said
         until(

@@ -16,12 +16,13 @@ from tigerflow.report.page.bins import (
 )
 from tigerflow.report.page.chronicle import Life, Run
 from tigerflow.report.page.lanes import WorkerState, busy_share, lanes, united
+from tigerflow.rundir.events import RunStarted
 
 PENDING, SETUP, IDLE, BUSY = WorkerState
 
 
 def a_run(last=100.0, **facts):
-    return Run(0.0, last, {"tasks": {"up": None}} | facts)
+    return Run(0.0, last, RunStarted(tasks={"up": None}, **facts))
 
 
 def a_life(*tries, task="up", launched=0.0, **fields):
@@ -59,7 +60,7 @@ def test_every_settled_file_is_in_one_bin():
 
 
 def test_time_without_a_file_to_process_is_not_time_of_work():
-    first, second = a_run(100), Run(200.0, 300.0, {})
+    first, second = a_run(100), Run(200.0, 300.0, RunStarted())
     # Two files from 10 to 20 and 30, one from 60 to 70; one is left when it is killed.
     first.staged.extend((10, 2, 20, -1, 30, -1, 60, 1, 70, -1))
     second.staged.extend((210, 1))
@@ -90,7 +91,7 @@ def test_the_queue_is_as_deep_as_it_was_at_its_deepest_and_stays_so():
 
 
 def test_a_new_run_begins_with_an_empty_queue():
-    first, second = a_run(10), Run(20.0, 30.0, {})
+    first, second = a_run(10), Run(20.0, 30.0, RunStarted())
     first.staged.extend((1.0, 5.0))
 
     depths = {round(m.start, 2): m.depth for m in moments([first, second])}

@@ -1,32 +1,42 @@
 """What the journal tells of earlier runs."""
 
+from tigerflow.rundir.events import (
+    FileDone,
+    FileFailed,
+    FileForgotten,
+    FilesFound,
+    FilesStaged,
+    RunStarted,
+    TaskDone,
+    TaskFailed,
+)
 from tigerflow.rundir.history import read_history
 
 NOW = {"up": "v2", "down": "w1"}
 
 
 def started(**versions):
-    return {"event": "run_started", "versions": versions}
+    return RunStarted(versions=versions)
 
 
-def settled(file, size, mtime_ns, kind="file_done"):
-    return {"event": kind, "file": file, "size": size, "mtime_ns": mtime_ns}
+def settled(file, size, mtime_ns, kind=FileDone):
+    return kind(file=file, size=size, mtime_ns=mtime_ns)
 
 
-def processed(task, file, kind="task_done"):
-    return {"event": kind, "task": task, "file": file}
+def processed(task, file, kind=TaskDone):
+    return kind(task=task, file=file)
 
 
 def test_last_settled_content_of_each_file_is_known():
     events = [
         settled("a", 1, 10),
-        settled("b", 2, 20, "file_failed"),
+        settled("b", 2, 20, FileFailed),
         settled("a", 3, 30),
-        {"event": "file_done", "file": "old"},
+        FileDone(file="old"),
         settled("c", 4, 40),
         # It is tried again, and may still have some results.
-        {"event": "file_forgotten", "file": "c"},
-        {"event": "found", "files": ["d"], "signatures": [[5, 50]]},
+        FileForgotten(file="c"),
+        FilesFound(files=["d"], signatures=[[5, 50]]),
     ]
     assert read_history(events, NOW).taken == {
         "a": (3, 30),
@@ -39,10 +49,10 @@ def test_last_settled_content_of_each_file_is_known():
 def test_content_of_a_file_is_known_when_a_crash_came_before_its_end():
     events = [
         settled("a", 1, 10),
-        {"event": "staged", "files": ["a", "b"], "signatures": [[3, 30], [4, 40]]},
+        FilesStaged(files=["a", "b"], signatures=[[3, 30], [4, 40]]),
         settled("b", 5, 50),
         # As older versions wrote it.
-        {"event": "staged", "files": ["c"]},
+        FilesStaged(files=["c"]),
     ]
     assert read_history(events, NOW).taken == {"a": (3, 30), "b": (5, 50)}
 
@@ -51,7 +61,7 @@ def test_files_that_a_task_processed_in_another_version_are_outdated():
     events = [
         started(up="v1", down="w1"),
         processed("up", "a"),
-        processed("up", "b", "task_failed"),
+        processed("up", "b", TaskFailed),
         processed("down", "a"),
         started(up="v2", down="w1"),
         processed("up", "c"),
@@ -78,7 +88,7 @@ def test_task_that_was_changed_back_is_as_it_was():
 
 
 def test_results_of_unknown_version_are_taken_for_those_of_now():
-    events = [{"event": "run_started"}, processed("up", "a"), processed("gone", "a")]
+    events = [RunStarted(), processed("up", "a"), processed("gone", "a")]
     assert read_history(events, NOW).outdated_tasks("a") == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tigerflow.rundir import journal
+from tigerflow.rundir.events import FileDone, FilesStaged, RunStopped
 from tigerflow.rundir.journal import Journal, read
 
 
@@ -36,22 +37,22 @@ class FullDisk:
 
 def test_events_are_read_in_order_with_their_time(path):
     with Journal(path) as journal:
-        journal.append("staged", files=["a.txt", "\udcff.txt"])
-        journal.append("file_done", file="a.txt")
+        journal.append(FilesStaged(files=["a.txt", "\udcff.txt"]))
+        journal.append(FileDone(file="a.txt"))
     first, second = read(path)
-    assert (first["event"], first["files"]) == ("staged", ["a.txt", "\udcff.txt"])
-    assert second["at"].endswith("+00:00")
+    assert (first.name, first.files) == ("staged", ["a.txt", "\udcff.txt"])
+    assert second.at.endswith("+00:00")
 
 
 def test_torn_last_line_is_dropped_and_the_next_event_is_whole(path):
     with Journal(path) as journal:
-        journal.append("staged", files=[])
+        journal.append(FilesStaged(files=[]))
     with path.open("a") as file:
         file.write('{"event": "file_do')
-    assert [event["event"] for event in read(path)] == ["staged"]
+    assert [event.name for event in read(path)] == ["staged"]
     with Journal(path) as journal:
-        journal.append("run_stopped", reason="x")
-    assert [event["event"] for event in read(path)] == ["staged", "run_stopped"]
+        journal.append(RunStopped(reason="x"))
+    assert [event.name for event in read(path)] == ["staged", "run_stopped"]
 
 
 @pytest.mark.parametrize("room", [0, 1, 40, 60])
@@ -59,17 +60,17 @@ def test_full_disk_loses_and_tears_nothing(path, room):
     with Journal(path) as journal:
         disk = FullDisk(journal._file, room)
         journal._file = disk
-        journal.append("staged", files=["a"])
-        journal.append("staged", files=["b"])
+        journal.append(FilesStaged(files=["a"]))
+        journal.append(FilesStaged(files=["b"]))
         assert journal.flush().errno == errno.ENOSPC
         disk.room = 10_000
         assert journal.flush() is None
-    assert [event["files"] for event in read(path)] == [["a"], ["b"]]
+    assert [event.files for event in read(path)] == [["a"], ["b"]]
 
 
 def test_what_is_no_event_is_left_out(path):
     path.write_text('1\n[]\n{"at": "x"}\nnonsense\n' + json.dumps({"event": "e"}))
-    assert [event["event"] for event in read(path)] == ["e"]
+    assert [event.event for event in read(path)] == ["e"]
     assert list(read(path.with_name("nowhere"))) == []
 
 
@@ -93,20 +94,20 @@ FORGED = {
 def test_forged_lines_are_left_out_and_handed_back(path, name):
     path.write_text(f'{{"event": "one"}}\n{FORGED[name]}\n{{"event": "two"}}\n')
     left_out = []
-    assert [event["event"] for event in read(path, left_out.append)] == ["one", "two"]
+    assert [event.event for event in read(path, left_out.append)] == ["one", "two"]
     assert left_out == [FORGED[name] + "\n"]
 
 
 def test_bytes_that_are_no_text_are_left_out(path):
     path.write_bytes(b'{"event": "\xff\xfe"}\n\xff\n{"event": "e"}\n')
-    assert [event["event"] for event in read(path)][-1] == "e"
+    assert [event.event for event in read(path)][-1] == "e"
 
 
 def test_long_lines_are_read_in_parts(path, monkeypatch):
     monkeypatch.setattr(journal, "LINE_LIMIT", 100)
     path.write_text("x" * 250 + '\n{"event": "e"}\n')
     left_out = []
-    assert [event["event"] for event in read(path, left_out.append)] == ["e"]
+    assert [event.event for event in read(path, left_out.append)] == ["e"]
     assert [len(part) for part in left_out] == [100, 100, 51]
 
 

@@ -17,6 +17,7 @@ from tigerflow import shortage
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit
 from tigerflow.errors import InternalError, SnakemakeError
+from tigerflow.rundir.events import FileDone, FilesStaged
 from tigerflow.rundir.history import History
 from tigerflow.rundir.journal import Journal, read
 from tigerflow.rundir.judgement import Listed, Status
@@ -193,7 +194,7 @@ class Scene:
 
     def events(self, kind):
         journal = read(self.out / ".tigerflow" / "journal.jsonl")
-        return [event for event in journal if event["event"] == kind]
+        return [event for event in journal if isinstance(event, kind)]
 
 
 @pytest.fixture
@@ -204,8 +205,8 @@ def scene(tmp_path, monkeypatch):
 def test_files_are_staged_made_and_recorded(scene):
     assert scene.serve(scene.add("a.tar.gz", "b.tar.gz")) == Counts(done=2)
     assert scene.windows.windows == [["work/a.out", "work/b.out"]]
-    assert scene.events("staged")[0]["files"] == ["a.tar.gz", "b.tar.gz"]
-    assert [e["file"] for e in scene.events("file_done")] == ["a.tar.gz", "b.tar.gz"]
+    assert scene.events(FilesStaged)[0].files == ["a.tar.gz", "b.tar.gz"]
+    assert [e.file for e in scene.events(FileDone)] == ["a.tar.gz", "b.tar.gz"]
 
 
 def test_windows_have_at_most_their_size_and_are_disjoint(scene):

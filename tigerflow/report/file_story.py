@@ -32,7 +32,15 @@ from tigerflow.report.run_report import (
     Timing,
     as_failure,
 )
-from tigerflow.rundir.journal import Event
+from tigerflow.rundir.events import (
+    Event,
+    FilesStaged,
+    RunStarted,
+    TaskDone,
+    TaskTried,
+    WorkerChanged,
+    WorkerState,
+)
 from tigerflow.rundir.judgement import FileState, Judgement, TaskState, judge
 from tigerflow.rundir.layout import INPUT_LINK
 from tigerflow.rundir.live import read_running
@@ -118,31 +126,19 @@ class _Past:
     def take(self, event: Event) -> None:
         """Note an event of the journal."""
         match event:
-            case {"event": "run_started"}:
-                self._host = str(event.get("host", ""))
+            case RunStarted():
+                self._host = event.host
                 self._hosts.clear()
-            case {"event": "staged", "files": [*names], "at": str(at)}:
-                self.taken_up.update(dict.fromkeys(map(str, names), at))
-            case {
-                "event": "worker",
-                "state": "started",
-                "task": str(task),
-                "worker": int(worker),
-                "note": str(host),
-            }:
-                self._hosts[task, worker] = host
-            case {
-                "event": "task_done" | "task_failed" as kind,
-                "task": str(task),
-                "file": str(stem),
-                "seconds": int() | float() as seconds,
-            }:
-                started = str(event.get("started") or event.get("at", ""))
-                timing = Timing(started, seconds, kind == "task_done")
-                number = event.get("worker") or None
-                host = self._hosts.get((task, number or 0), self._host)
+            case FilesStaged() if event.at:
+                self.taken_up.update(dict.fromkeys(event.files, event.at))
+            case WorkerChanged(state=WorkerState.STARTED):
+                self._hosts[event.task, event.worker] = event.note
+            case TaskTried(task=task, file=stem, seconds=float() | int() as seconds):
+                started = event.started or event.at
+                timing = Timing(started, seconds, isinstance(event, TaskDone))
+                host = self._hosts.get((task, event.worker), self._host)
                 found = self.tries.setdefault((task, stem), [])
-                found.append(Try(timing, number, host))
+                found.append(Try(timing, event.worker or None, host))
             case _:
                 pass
 

@@ -20,7 +20,7 @@ from tigerflow.report.run_report import (
     read_sources,
     readable_times,
 )
-from tigerflow.rundir.journal import Event
+from tigerflow.rundir.events import Event, FilesStaged, RunStarted
 from tigerflow.rundir.judgement import Listed
 from tigerflow.rundir.layout import JOURNAL, STATE
 from tigerflow.rundir.lock import find_running
@@ -82,7 +82,7 @@ class _Noted:
 
     def take(self, event: Event) -> None:
         match event:
-            case {"event": "run_started", "tasks": dict(parents)}:
+            case RunStarted(tasks=parents) if parents:
                 self.tasks = tuple(
                     # Its extension is known to the plan only.
                     PlannedTask(
@@ -93,8 +93,8 @@ class _Noted:
                     )
                     for place, (name, parent) in enumerate(parents.items())
                 )
-            case {"event": "staged", "files": [*names]}:
-                self.names.update(map(str, names))
+            case FilesStaged():
+                self.names.update(event.files)
             case _:
                 pass
 

@@ -50,7 +50,18 @@ from tigerflow.naming import (
     is_result_name,
     snakemake_problem,
 )
-from tigerflow.rundir.journal import KINDS, Event, read
+from tigerflow.rundir.events import (
+    Event,
+    FileForgotten,
+    FileSettled,
+    FilesStaged,
+    RunStarted,
+    TaskDone,
+    TaskStopped,
+    TaskTried,
+    UnknownEvent,
+)
+from tigerflow.rundir.journal import read
 from tigerflow.rundir.judgement import (
     UNDONE,
     FileState,
@@ -366,31 +377,23 @@ def digest(events: Iterable[Event], found: Journaled | None = None) -> Journaled
     found = found or Journaled()
     for event in events:
         match event:
-            case {
-                "event": "task_done" | "task_failed" as kind,
-                "task": str(task),
-                "file": str(stem),
-                "seconds": int() | float() as seconds,
-            }:
+            case TaskTried(task=task, file=stem, seconds=float() | int() as seconds):
                 # At the end, also when it was tried before.
                 found.timings[task].pop(stem, None)
-                started = str(event.get("started") or event.get("at", ""))
-                succeeded = kind == "task_done"
+                started = event.started or event.at
+                succeeded = isinstance(event, TaskDone)
                 found.timings[task][stem] = Timing(started, seconds, succeeded)
-            case {"event": "staged", "files": [*names]}:
-                found.in_hand.update(map(str, names))
-            case {
-                "event": "file_done" | "file_failed" | "file_forgotten",
-                "file": str(name),
-            }:
+            case FileSettled(file=name) | FileForgotten(file=name):
                 found.in_hand.discard(name)
-            case {"event": "task_stopped", "task": str(task), "reason": str(reason)}:
-                found.stopped[task] = reason
-            case {"event": "run_started"}:
+            case FilesStaged():
+                found.in_hand.update(event.files)
+            case TaskStopped():
+                found.stopped[event.task] = event.reason
+            case RunStarted():
                 found.in_hand.clear()
                 found.stopped.clear()
-                found.version = str(event.get("version", ""))[:VERSION_LIMIT]
-            case {"event": kind} if not (isinstance(kind, str) and kind in KINDS):
+                found.version = str(event.version)[:VERSION_LIMIT]
+            case UnknownEvent():
                 found.unknown += 1
             case _:
                 pass

@@ -8,7 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
-from tigerflow.rundir.journal import Event
+from tigerflow.rundir.events import (
+    Event,
+    FileSettled,
+    FilesTaken,
+    RunStarted,
+    TaskTried,
+)
 
 
 @dataclass
@@ -43,32 +49,19 @@ def read_history(events: Iterable[Event], versions: Mapping[str, str]) -> Histor
     before: Mapping[str, str] = {}
     for event in events:
         match event:
-            case {"event": "run_started"}:
-                before = event.get("versions", {})
-            case {
-                "event": "task_done" | "task_failed",
-                "task": str(task),
-                "file": str(stem),
-            }:
+            case TaskTried(task=task, file=stem):
                 if before.get(task, versions.get(task)) == versions.get(task):
                     found.outdated[task].discard(stem)
                 else:
                     found.outdated[task].add(stem)
-            case {
-                "event": "staged" | "found",
-                "files": [*names],
-                "signatures": [*signatures],
-            }:
-                # Also when a crash came before its end.
-                pairs = zip(names, map(tuple, signatures), strict=False)
-                found.taken.update(pairs)
-            case {
-                "event": "file_done" | "file_failed",
-                "file": str(name),
-                "size": int(size),
-                "mtime_ns": int(mtime_ns),
-            }:
+            case FileSettled(file=name, size=int(size), mtime_ns=int(mtime_ns)):
                 found.taken[name] = (size, mtime_ns)
+            case FilesTaken():
+                # Also when a crash came before their end.
+                pairs = ((size, mtime_ns) for size, mtime_ns in event.signatures)
+                found.taken.update(zip(event.files, pairs, strict=False))
+            case RunStarted():
+                before = event.versions
             case _:
                 pass
     return found

@@ -4,56 +4,20 @@ A crash loses at most the last, torn line, which `read` drops and the next `appe
 starts behind. One process writes at a time (the one that holds the run's lock); any may
 read meanwhile.
 
-Each line has `event` and `at` (UTC, ISO 8601 with offset), and by event:
-
-| event | further keys |
-| --- | --- |
-| `run_started` | `pid`, `host`, `version`, `python`, `snakemake`, and by task: \
-`tasks` (its parent), `versions`, `kinds`, `modules`, `params` (as given), `defaults` \
-(of the other params) |
-| `staged` | `files`: names of input files; `signatures`: (size, mtime in ns) of each |
-| `found` | as `staged`: files whose results were there already |
-| `task_done`, `task_failed` | `task`, `file`, `started` (as `at`), `seconds`, \
-`worker` |
-| `file_done`, `file_failed` | `file`, `size`, `mtime_ns` of the input |
-| `file_forgotten` | `file`: it is to be processed again |
-| `worker` | `task`, `worker`, `state` (`launched`, `started` on the host `note`, \
-`ready`, `ended`: `note` says how) |
-| `task_stopped` | `task`, `reason`: it cannot run in this run |
-| `run_stopped` | `reason`: `finished` of itself, or `stopped` |
-
-`version` is TigerFlow's; `versions` has what changes with a task's code and params.
-`worker` is a number, from 1 on for each task and run; 0: nobody knows. Readers leave
-out what they do not know: a newer version may have written more.
+`events` says what each line has.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import NoReturn, Self
 
 from tigerflow.files import open_as_private, open_regular
-
-Event = Mapping[str, Any]
-
-KINDS = frozenset(
-    {
-        "run_started",
-        "staged",
-        "found",
-        "task_done",
-        "task_failed",
-        "file_done",
-        "file_failed",
-        "file_forgotten",
-        "worker",
-        "task_stopped",
-        "run_stopped",
-    }
-)
+from tigerflow.rundir.events import Event, event_of, values_of
 
 
 def now() -> str:
@@ -81,13 +45,13 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def append(self, event: str, **fields: Any) -> None:
-        """Append one event; it is in the file, if not on the disk, on return.
+    def append(self, event: Event) -> None:
+        """Append one event, of now; it is in the file, if not on the disk, on return.
 
         What a full disk does not take is kept, and written as soon as there is room;
         `flush` tells whether it was.
         """
-        line = json.dumps({"event": event, "at": now(), **fields}) + "\n"
+        line = json.dumps(values_of(replace(event, at=now()))) + "\n"
         self._unwritten += line.encode("ascii")
         self.flush()
 
@@ -121,88 +85,29 @@ def read(
     # As text, which json reads faster; what is no ASCII is no line of ours.
     with os.fdopen(descriptor, encoding="ascii", errors="replace") as lines:
         while line := lines.readline(LINE_LIMIT):
-            event = _event_of(line)
+            event = _decoded(line)
             if event is not None:
                 yield event
             elif not line.isspace():
                 left_out(line)
 
 
-def _event_of(line: str) -> Event | None:
+def _decoded(line: str) -> Event | None:
     try:
-        event = _DECODER.decode(line)
+        values = _DECODER.decode(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(event, dict) or "event" not in event:
-        return None
-    for key, value in event.items():
-        is_right = _FORMS.get(key)
-        if is_right is not None and not is_right(value):
-            return None
-    return event
+    return event_of(values) if isinstance(values, dict) else None
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: object) -> bool:
-    # Not NaN, which is in no range.
-    return type(value) in {int, float} and -_LARGEST < value < _LARGEST  # type: ignore[operator] # a number
-
-
-def _is_map(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _are_signatures(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(each, list) and all(map(_is_number, each)) for each in value
-    )
-
-
 #: More characters than any line has: 100,000 names at once make a tenth of that.
 LINE_LIMIT = 1 << 26
 
-#: More than any number of ours: 300 years in nanoseconds.
-_LARGEST = 1e19
-
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
-
-#: By key: whether a value has the form that it has in every event.
-_FORMS: Mapping[str, Callable[[object], bool]] = {
-    "at": _is_text,
-    "started": _is_text,
-    "host": _is_text,
-    "python": _is_text,
-    "snakemake": _is_text,
-    "task": _is_text,
-    "file": _is_text,
-    "state": _is_text,
-    "note": _is_text,
-    "reason": _is_text,
-    "pid": _is_number,
-    "seconds": _is_number,
-    "size": _is_number,
-    "mtime_ns": _is_number,
-    "worker": _is_number,
-    "files": _are_texts,
-    "signatures": _are_signatures,
-    "tasks": _is_map,
-    "versions": _is_map,
-    "kinds": _is_map,
-    "modules": _is_map,
-    "params": _is_map,
-    "defaults": _is_map,
-}
 
 
 def _is_torn(path: Path) -> bool:

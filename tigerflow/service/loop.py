@@ -21,6 +21,13 @@ from tigerflow.engine.window import WindowExit, WindowRunner
 from tigerflow.errors import InputDirectoryError, InternalError, SnakemakeError
 from tigerflow.log import logger
 from tigerflow.naming import printable, snakemake_problem, stem_of
+from tigerflow.rundir.events import (
+    FileDone,
+    FileFailed,
+    FileForgotten,
+    FilesFound,
+    FilesStaged,
+)
 from tigerflow.rundir.history import History
 from tigerflow.rundir.journal import Journal
 from tigerflow.rundir.judgement import Judgement, Reach, Status
@@ -273,7 +280,7 @@ class Runner:
             if found.status is Status.FAILED:
                 continue
             self.ledger.forget(name)
-            self.parts.journal.append("file_forgotten", file=name)
+            self.parts.journal.append(FileForgotten(file=name))
             if self._results.has_input(name):
                 self.ledger.waiting[name] = arrival
             else:
@@ -360,14 +367,17 @@ class Runner:
             self.tally.judge(name, judgement.done, judgement.failed)
         unrecorded = [each.arrival for each in found if each.is_unrecorded]
         if unrecorded:
-            self._record("found", unrecorded)
+            self._record(FilesFound, unrecorded)
 
-    def _record(self, event: str, arrivals: list[Arrival]) -> None:
+    def _record(
+        self, event: type[FilesFound | FilesStaged], arrivals: list[Arrival]
+    ) -> None:
         """Note of which content the results of files are, or will be."""
         self.parts.journal.append(
-            event,
-            files=[each.name for each in arrivals],
-            signatures=[each.signature[1:] for each in arrivals],
+            event(
+                files=[each.name for each in arrivals],
+                signatures=[each.signature[1:] for each in arrivals],
+            )
         )
         self.screening.record(arrivals)
 
@@ -423,7 +433,7 @@ class Runner:
             staged = StagedFile(arrival, stem, self._places, proven=proven)
             self.ledger.staged[arrival.name] = staged
             self._ready.append(staged)
-        self._record("staged", list(chosen))
+        self._record(FilesStaged, list(chosen))
         for sentence, count in counts.items():
             logger.info(sentence, count=count, files=_files(count))
 
@@ -614,9 +624,8 @@ class Runner:
     def _settle(self, file: StagedFile, status: Status) -> None:
         name = file.arrival.name
         _, size, mtime_ns = file.arrival.signature
-        self.parts.journal.append(
-            f"file_{status.value}", file=name, size=size, mtime_ns=mtime_ns
-        )
+        event = FileDone if status is Status.DONE else FileFailed
+        self.parts.journal.append(event(file=name, size=size, mtime_ns=mtime_ns))
         self.ledger.settle(file.arrival, status)
         if status is Status.DONE and self.options.delete_input and file.proven:
             self._delete_input(file)

@@ -31,6 +31,16 @@ from tigerflow.log import log_file, logger
 from tigerflow.naming import printable
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.pipeline.staging import Staging, StagingContext
+from tigerflow.rundir.events import (
+    FORMAT,
+    RunStarted,
+    RunStopped,
+    TaskDone,
+    TaskFailed,
+    TaskStopped,
+    WorkerChanged,
+    WorkerState,
+)
 from tigerflow.rundir.history import History, read_history
 from tigerflow.rundir.journal import Journal, read
 from tigerflow.rundir.layout import (
@@ -56,7 +66,6 @@ from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers import client
 from tigerflow.workers.dispatch.address import only_generation
 from tigerflow.workers.dispatch.host import Host, ServiceHooks
-from tigerflow.workers.dispatch.members import WorkerState
 from tigerflow.workers.protocol import Answer, Fate
 
 #: How long processes that were killed are waited for; the kernel takes no time for it.
@@ -174,7 +183,7 @@ class Service:
                     look.cancel()
                 windows.kill()
                 stopped.tell()
-                journal.append("run_stopped", reason=runner.end)
+                journal.append(RunStopped(reason=runner.end))
         logger.info("Pipeline shutdown complete")
         return self._exit_code(runner, host)
 
@@ -214,8 +223,8 @@ class Service:
 
     def _record_start(self, journal: Journal) -> None:
         tasks = self.pipeline.tasks
-        journal.append(
-            "run_started",
+        event = RunStarted(
+            format=FORMAT,
             pid=os.getpid(),
             host=socket.gethostname(),
             version=__version__,
@@ -228,6 +237,7 @@ class Service:
             params={task.name: dict(task.param_texts) for task in tasks},
             defaults={task.name: dict(task.param_defaults) for task in tasks},
         )
+        journal.append(event)
         logger.info("Starting pipeline execution")
 
     @staticmethod
@@ -314,14 +324,15 @@ class _Recorder:
             self._on_blocked(stem, answer.message)
         if answer.fate in {Fate.BLOCKED, Fate.UNDONE}:
             return
-        self._journal.append(
-            f"task_{answer.fate.value}",
+        event = TaskDone if answer.fate is Fate.DONE else TaskFailed
+        tried = event(
             task=told.name,
             file=stem,
             started=answer.started,
             seconds=answer.seconds,
             worker=answer.worker,
         )
+        self._journal.append(tried)
         self._on_tried(stem, told.name, answer.fate is Fate.DONE)
         if answer.fate is Fate.FAILED:
             several = told.workers > 1 and answer.worker
@@ -331,7 +342,8 @@ class _Recorder:
     def worker_changed(
         self, task: str, worker: int, state: WorkerState, note: str
     ) -> None:
-        self._journal.append("worker", task=task, worker=worker, state=state, note=note)
+        event = WorkerChanged(task=task, worker=worker, state=state, note=note)
+        self._journal.append(event)
 
 
 class _Selector:
@@ -380,7 +392,7 @@ class _StoppedTasks:
         for task, reason in self._host.stuck.items():
             if task not in self._told:
                 self._told.add(task)
-                self._journal.append("task_stopped", task=task, reason=reason)
+                self._journal.append(TaskStopped(task=task, reason=reason))
                 logger.error("[{}] stopped: {}", task, reason)
 
 

@@ -5,15 +5,24 @@ Times are seconds since the epoch. Events of other forms are left out.
 """
 
 import heapq
-import math
 from array import array
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from tigerflow.rundir.journal import Event
+from tigerflow.rundir.events import (
+    Event,
+    FileDone,
+    FileForgotten,
+    FileSettled,
+    FilesStaged,
+    RunStarted,
+    RunStopped,
+    TaskDone,
+    TaskTried,
+    WorkerChanged,
+    WorkerState,
+)
 
 #: As many of the slowest tries of each task are kept.
 SLOWEST = 10
@@ -70,7 +79,7 @@ class Run:
     #: When its last event was.
     last: float
     #: What it said of itself at its start.
-    facts: Mapping[str, Any]
+    start: RunStarted
     #: How it has ended, as it said itself; empty if it did not.
     end: str = ""
     tries: dict[str, Tries] = field(default_factory=lambda: defaultdict(Tries))
@@ -86,11 +95,6 @@ class Run:
         """How many tries there were."""
         return sum(len(tries.seconds) for tries in self.tries.values())
 
-    def facts_by_task(self, key: str) -> Mapping[str, Any]:
-        """Return what it said of each task; nothing in older journals."""
-        found = self.facts.get(key)
-        return found if isinstance(found, dict) else {}
-
 
 class Chronicle:
     """Folds events; `runs` are in their order."""
@@ -105,49 +109,41 @@ class Chronicle:
 
     def take(self, event: Event) -> None:
         """Note an event."""
-        at = seconds_of(event.get("at"))
+        at = seconds_of(event.at)
         if at is None:
             return
-        if event.get("event") == "run_started":
+        if isinstance(event, RunStarted):
             self._staged.clear()
             self._ended.clear()
             self.runs.append(Run(at, at, event))
             return
         if not self.runs:
             # Its start is lost.
-            self.runs.append(Run(at, at, {}))
+            self.runs.append(Run(at, at, RunStarted()))
         run = self.runs[-1]
         run.last = max(run.last, at)
         match event:
-            case {
-                "event": "task_done" | "task_failed",
-                "task": str(),
-                "file": str(),
-                "seconds": int() | float() as seconds,
-            } if 0 <= seconds < math.inf:
-                ended = _take_try(run, event, at)
-                self._ended[event["file"]] = ended
-            case {"event": "worker", "task": str(), "worker": int(), "state": str()}:
+            case TaskTried(seconds=float() | int() as seconds) if seconds >= 0:
+                self._ended[event.file] = _take_try(run, event, at, seconds)
+            case WorkerChanged():
                 _take_worker(run, event, at)
-            case {"event": "run_stopped", "reason": str(reason)}:
-                run.end = reason
+            case RunStopped():
+                run.end = event.reason
             case _:
                 self._take_file(run, event, at)
 
     def _take_file(self, run: Run, event: Event, at: float) -> None:
         before = len(self._staged)
         match event:
-            case {"event": "staged", "files": [*names]}:
-                self._staged.update(map(str, names))
-            case {
-                "event": "file_done" | "file_failed" | "file_forgotten" as kind,
-                "file": str(name),
-            }:
+            case FilesStaged():
+                self._staged.update(event.files)
+            case FileSettled(file=name) | FileForgotten(file=name):
                 self._staged.discard(name)
                 # Of many files together it is told that they are settled.
                 at = self._ended.pop(name.removesuffix(self._input_ext), at)
-                if kind != "file_forgotten":
-                    (run.done if kind == "file_done" else run.failed).append(at)
+                if isinstance(event, FileSettled):
+                    is_done = isinstance(event, FileDone)
+                    (run.done if is_done else run.failed).append(at)
             case _:
                 return
         if len(self._staged) != before:
@@ -162,37 +158,33 @@ def seconds_of(text: object) -> float | None:
         return None
 
 
-def _take_try(run: Run, event: Event, at: float) -> float:
+def _take_try(run: Run, event: TaskTried, at: float, seconds: float) -> float:
     """Note a try; return when it had ended."""
-    seconds = float(event["seconds"])
-    began = seconds_of(event.get("started"))
+    began = seconds_of(event.started)
     if began is None:
         began = at - seconds
-    succeeded = event["event"] == "task_done"
-    tries = run.tries[event["task"]]
-    tries.add(began, seconds, event["file"], succeeded=succeeded)
-    worker = event.get("worker")
-    life = run.lives.get((event["task"], worker)) if isinstance(worker, int) else None
+    succeeded = isinstance(event, TaskDone)
+    run.tries[event.task].add(began, seconds, event.file, succeeded=succeeded)
+    life = run.lives.get((event.task, event.worker))
     if life is not None:
         life.tries.extend((began, seconds))
     return began + seconds
 
 
-def _take_worker(run: Run, event: Event, at: float) -> None:
-    key = (event["task"], event["worker"])
-    note = str(event.get("note", ""))
-    if event["state"] == "launched":
-        run.lives[key] = Life(event["task"], at, None)
+def _take_worker(run: Run, event: WorkerChanged, at: float) -> None:
+    key = (event.task, event.worker)
+    if event.state == WorkerState.LAUNCHED:
+        run.lives[key] = Life(event.task, at, None)
     life = run.lives.get(key)
     if life is None:
         return
-    match event["state"]:
-        case "started":
-            life.started, life.host = at, note
-        case "ready":
+    match event.state:
+        case WorkerState.STARTED:
+            life.started, life.host = at, event.note
+        case WorkerState.READY:
             life.ready = at
-        case "ended":
-            life.ended, life.how = at, note
+        case WorkerState.ENDED:
+            life.ended, life.how = at, event.note
         case _:
             pass
 

@@ -52,7 +52,7 @@ def lanes(stretch: Sequence[Run]) -> Lanes:
     axis = axis_of(stretch, LANE_BINS)
     by_task: dict[str, list[tuple[Run, Life]]] = defaultdict(list)
     for run in stretch:
-        for task in run.facts_by_task("tasks"):
+        for task in run.start.tasks:
             by_task.setdefault(task, [])
         for life in run.lives.values():
             by_task[life.task].append((run, life))
@@ -87,7 +87,7 @@ def end_of(run: Run, life: Life) -> float:
 
 def start_of(run: Run, life: Life) -> float | None:
     """Return when a worker's process started, or None if it only waited."""
-    is_job = run.facts_by_task("kinds").get(life.task) == "slurm"
+    is_job = run.start.kinds.get(life.task) == "slurm"
     if life.started is None and not is_job:
         return life.launched
     # Its start may be lost.

@@ -15,6 +15,7 @@ from tigerflow.report.page.bins import (
 from tigerflow.report.page.chronicle import Run, busiest_stretch
 from tigerflow.report.page.lanes import Lanes, busy_share, end_of, lanes
 from tigerflow.report.run_report import RunReport, TaskReport
+from tigerflow.rundir.events import RunStarted
 from tigerflow.rundir.plan import Plan, PlannedTask
 
 #: More are counted only.
@@ -86,7 +87,7 @@ class TaskFacts:
 def graph(report: RunReport, plan: Plan, runs: Sequence[Run]) -> tuple[TaskNode, ...]:
     """Return the tasks that start from the input directory, and all below them."""
     by_name = {task.name: task for task in report.tasks}
-    kinds = runs[-1].facts_by_task("kinds") if runs else {}
+    kinds = runs[-1].start.kinds if runs else {}
 
     def below(parent: str | None) -> tuple[TaskNode, ...]:
         return tuple(
@@ -105,22 +106,21 @@ def graph(report: RunReport, plan: Plan, runs: Sequence[Run]) -> tuple[TaskNode,
 
 def facts(plan: Plan, runs: Sequence[Run]) -> list[TaskFacts]:
     """Return what the last run said of its tasks; of older ones, that is nothing."""
-    last = runs[-1] if runs else Run(0, 0, {})
+    start = runs[-1].start if runs else RunStarted()
     return [
         TaskFacts(
             task.name,
-            str(last.facts_by_task("kinds").get(task.name, shown.NONE)),
-            str(last.facts_by_task("modules").get(task.name, shown.NONE)),
-            str(last.facts_by_task("versions").get(task.name, shown.NONE)),
-            _params(last, "params", task.name),
-            _params(last, "defaults", task.name),
+            str(start.kinds.get(task.name, shown.NONE)),
+            str(start.modules.get(task.name, shown.NONE)),
+            str(start.versions.get(task.name, shown.NONE)),
+            _params(start.params.get(task.name)),
+            _params(start.defaults.get(task.name)),
         )
         for task in plan.tasks
     ]
 
 
-def _params(run: Run, key: str, task: str) -> list[tuple[str, str]]:
-    found = run.facts_by_task(key).get(task)
+def _params(found: object) -> list[tuple[str, str]]:
     pairs = found.items() if isinstance(found, dict) else ()
     return [(name, shown.param(name, value)) for name, value in pairs]
 

@@ -4,26 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
+from tigerflow.rundir.events import WorkerState
 from tigerflow.tasks.file_job import FileJob
 from tigerflow.workers.dispatch.link import Ending, Link, NoRoomError
 from tigerflow.workers.protocol import Answer, LeaveReason, Left, Started
-
-
-class WorkerState(StrEnum):
-    """The states of a worker, in this order; it may end at any time."""
-
-    #: Its process is started, or its job submitted.
-    LAUNCHED = "launched"
-    #: The job runs, if the worker is in one. The note names its host.
-    STARTED = "started"
-    #: Its setup is done.
-    READY = "ready"
-    #: It has ended; the note says how.
-    ENDED = "ended"
-
 
 #: Called with a task's name, the number of one of its workers, what has become of
 #: that worker, and a note.

@@ -8,6 +8,7 @@ import asyncio
 from pathlib import Path
 
 from tigerflow.log import logger
+from tigerflow.rundir.events import WorkerState
 from tigerflow.rundir.layout import RunLayout
 from tigerflow.settings import Settings
 from tigerflow.tasks.worker_task import WorkerTask
@@ -16,7 +17,6 @@ from tigerflow.workers.dispatch.members import (
     FileSide,
     PoolWorker,
     WorkerListener,
-    WorkerState,
 )
 from tigerflow.workers.dispatch.starts import Cause, FailedStart, Starts, failed_start
 from tigerflow.workers.protocol import (
