@@ -275,6 +275,21 @@ class SnakemakeError(TigerflowError):
         )
 
 
+class UnsupportedSnakemakeError(TigerflowError):
+    """The Snakemake that is installed is too old or too new."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(
+        self, version: str, oldest: Sequence[int], too_new: Sequence[int]
+    ) -> None:
+        least, limit = (".".join(map(str, each)) for each in (oldest, too_new))
+        super().__init__(
+            f"TigerFlow needs Snakemake {least} or newer, below {limit}; {version} is "
+            f"installed here. To change it: pip install 'snakemake>={least},<{limit}'"
+        )
+
+
 class InternalError(TigerflowError):
     """What nobody expected has happened to a part of a service."""
 

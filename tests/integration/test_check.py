@@ -155,8 +155,8 @@ def test_tasks_are_drawn_as_a_tree_and_nothing_is_written(site):
         "    $ cd /",
         "    $ pwd",
         (
-            "    sbatch -A lab -p main -t 90 --mem 2048 --no-requeue --ntasks=1 "
-            "--cpus-per-task=4 '--mail-user=a {b}'"
+            "    sbatch -A lab -p main -t 90 --mem 2048 --ntasks=1 "
+            "--cpus-per-task=4 '--mail-user=a {b}' --no-requeue"
         ),
         "    accepted: it would start at noon",
         "    ├── ask  local_async  .txt → .json (not kept)  30 at once",
@@ -299,7 +299,7 @@ def test_a_command_is_shown_whole_on_a_narrow_terminal(site):
         shown.until_shown("no problems found")
 
     assert (
-        "--no-requeue --ntasks=1 --cpus-per-task=4 '--mail-user=a {b}'\r" in shown.raw
+        "--ntasks=1 --cpus-per-task=4 '--mail-user=a {b}' --no-requeue\r" in shown.raw
     )
 
 

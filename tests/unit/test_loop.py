@@ -70,6 +70,9 @@ class Windows:
     def forget_trial(self):
         """Forget nothing: there is no log."""
 
+    def notes(self):
+        return []
+
     def last_words(self):
         return "OSError: no"
 

@@ -7,12 +7,34 @@ from types import SimpleNamespace
 import pytest
 
 from tigerflow.engine import slurm_plugin
-from tigerflow.engine.slurm_plugin import adapt_slurm_plugin, leave_allocation
+from tigerflow.engine.slurm_plugin import (
+    adapt_slurm_plugin,
+    leave_allocation,
+    submit_once,
+)
 
 
 async def _ask(command, _logger):
     states = {"7": "CANCELLED by 1000", "8": "RUNNING", "9": ""}
     return (None, None) if command == "fails" else (states, 0.1)
+
+
+# As the plugin's own.
+def _default_partition(job, logger):
+    return f"default of {job} by {logger}"
+
+
+def _account(logger):
+    return f"guess by {logger}"
+
+
+def _job_number(job_id, output):
+    return f"{job_id} {output}"
+
+
+def _command(job, params, settings=None):
+    assert job.resources is not settings
+    return params["comment_str"]
 
 
 @pytest.fixture
@@ -21,11 +43,11 @@ def plugin(monkeypatch):
     made = SimpleNamespace(
         delete_slurm_environment=lambda: None,
         get_max_array_size=lambda: -1,
-        get_default_partition=lambda _job, _logger: "default",
-        get_account=lambda _logger: "guess",
-        validate_or_get_slurm_job_id=lambda first, _said: first,
+        get_default_partition=_default_partition,
+        get_account=_account,
+        validate_or_get_slurm_job_id=_job_number,
         query_job_status=_ask,
-        get_submit_command=lambda _job, params, **_: params["comment_str"],
+        get_submit_command=_command,
     )
     monkeypatch.setitem(sys.modules, slurm_plugin._PLUGIN, made)
     for name in ("SBATCH_PARTITION", "SBATCH_ACCOUNT"):
@@ -44,9 +66,28 @@ def test_comment_of_the_user_comes_before_that_of_snakemake(plugin):
     assert comment(plugin) == "rule_x"
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("sbatch --comment x", "sbatch --comment x --no-requeue"),
+        # As a profile says it.
+        ("sbatch --requeue", "sbatch --requeue"),
+        ("sbatch --no-requeue -n 1", "sbatch --no-requeue -n 1"),
+        (
+            "sbatch --comment 'a --requeue'",
+            "sbatch --comment 'a --requeue' --no-requeue",
+        ),
+    ],
+)
+def test_slurm_starts_no_worker_again_unless_asked(plugin, words, expected):
+    plugin.get_submit_command = lambda *_given, **_more: words
+    submit_once()
+    assert plugin.get_submit_command("job", {}) == expected
+
+
 def test_environment_wins_over_what_the_plugin_guesses(plugin, monkeypatch):
-    assert plugin.get_default_partition("job", "logger") == "default"
-    assert plugin.get_account("logger") == "guess"
+    assert plugin.get_default_partition("job", "us") == "default of job by us"
+    assert plugin.get_account("us") == "guess by us"
     monkeypatch.setenv("SBATCH_PARTITION", "gpu")
     monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
     assert plugin.get_default_partition("job", "logger") == "gpu"

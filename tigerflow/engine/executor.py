@@ -10,13 +10,11 @@ says how to submit them.
 """
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import logging
 import os
 import re
-import shlex
 import shutil
 import socket
 import threading
@@ -32,6 +30,8 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
+from tigerflow.engine import snakefile
+from tigerflow.engine.internals import Internal
 from tigerflow.files import date_not_before
 from tigerflow.rundir.layout import WORKERS_PROFILE, WORKERS_SNAKEFILE
 from tigerflow.shortage import start_thread
@@ -83,36 +83,45 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         super().__post_init__()
         self._connection: socket.socket | None = None
         self._jobs: dict[bytes, SubmittedJobInfo] = {}
-        self._check_output_mtime = self.dag.check_output_mtime
-        self.dag.check_output_mtime = self._redate_outputs
         # Jobs are sent by Snakemake's thread and ended by the one that listens.
         self._lock = threading.Lock()
         #: Output -> when its run was called, in seconds since the epoch.
         self._starts: dict[str, float] = {}
         #: Output -> what tells the input that it is made of from any other.
         self._sources: dict[str, tuple[object, ...]] = {}
-        # No public way. Snakemake takes the time of the mark that it sets on an output
-        # in the making: that would count the time that a file waits for its worker.
-        persistence = self.workflow.persistence
-        self._recorded_start = persistence._get_recorded_starttime  # noqa: SLF001
-        persistence._get_recorded_starttime = self._start_of  # noqa: SLF001
-        self._write_record = persistence._write_record  # noqa: SLF001
-        persistence._write_record = self._write_own_record  # noqa: SLF001
         #: Stem -> its place among the files of this run.
         self._places = _places(self.dag.jobs)
-        self._own_priority = self.dag.priority
-        self.dag.priority = self._priority
+        self._replace_internals()
+
+    def _replace_internals(self) -> None:
+        if Internal.OUTPUT_TIMES.is_known:
+            self._check_output_mtime = self.dag.check_output_mtime
+            self.dag.check_output_mtime = self._redate_outputs
+        if Internal.PRIORITIES.is_known:
+            self._own_priority = self.dag.priority
+            self.dag.priority = self._priority
+        if Internal.RECORDS.is_known:
+            persistence = self.workflow.persistence
+            self._write_record = persistence._write_record  # noqa: SLF001 -- no public way
+            persistence._write_record = self._write_own_record  # noqa: SLF001
 
     def run_jobs(self, jobs: list[Any]) -> None:
         """Hand over our jobs, and run here those that are none of ours."""
         ours = [(job, words) for job in jobs if (words := _client_words(job))]
         # Snakemake has them in sets.
         ours.sort(key=lambda each: self._place(each[0]))
-        # All at once: starting and ending an event loop takes longer than one job.
-        self.workflow.async_run(_prepare([job for job, _ in ours]))
+        self._prepare([job for job, _ in ours])
         self._hand_over([self._announce(job, words) for job, words in ours])
         handed = {job for job, _ in ours}
         super().run_jobs([job for job in jobs if job not in handed])
+
+    def _prepare(self, jobs: list[Any]) -> None:
+        if Internal.RUN_COROUTINE.is_known and Internal.PREPARE_JOB.is_known:
+            # All at once: starting and ending an event loop takes longer than one job.
+            self.workflow.async_run(_prepare(jobs))
+            return
+        for job in jobs:
+            self.job_args_and_prepare(job)
 
     def _place(self, job: Any) -> int:
         return self._places.get(_stem(job), 0)
@@ -248,12 +257,11 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
     def _fail(self, info: SubmittedJobInfo, reason: str) -> None:
         self.report_job_error(info, msg=f"tigerflow: {reason}\n")
 
-    def _start_of(self, output: str) -> float | None:
-        start = self._starts.get(output)
-        return self._recorded_start(output) if start is None else start
-
     def _write_own_record(self, output: str, record: Any) -> None:
         """Write Snakemake's metadata of an output.
+
+        Snakemake takes the time of its own mark on an output in the making for the
+        start: that would count the time that a file waits for its worker.
 
         By `job_hash` its report tells jobs apart. Snakemake takes the job's address in
         memory, which jobs of other windows have as well: they are forks of one process.
@@ -261,7 +269,8 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
         Snakemake takes the input's checksum after the run: of an input that was
         replaced meanwhile, it would vouch for a content that no worker has read.
         """
-        if self._starts.pop(output, None) is not None:
+        if (start := self._starts.pop(output, None)) is not None:
+            record.starttime = start
             digest = hashlib.blake2b(os.fsencode(output), digest_size=7).digest()
             record.job_hash = int.from_bytes(digest)
         source = self._sources.pop(output, None)
@@ -318,15 +327,8 @@ def _client_words(job: Any) -> client.Fields | None:
     """
     if job.is_group():
         return None
-    run = str(job.rule.workflow.globals.get("RUN", ""))
     shape = _COMMAND.fullmatch((job.rule.shellcmd or "").strip())
-    if shape is None or client.__file__ not in run:
+    if shape is None or snakefile.workflow_directory is None:
         return None
-    words = (_workflow_dir(run), str(os.getpid()), shape["task"])
+    words = (snakefile.workflow_directory, str(os.getpid()), shape["task"])
     return [os.fsencode(word) for word in (*words, job.input[0], job.output[0])]
-
-
-@functools.cache
-def _workflow_dir(run: str) -> str:
-    words = shlex.split(run)
-    return words[words.index(client.__file__) + 1]

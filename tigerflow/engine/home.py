@@ -7,6 +7,7 @@ from pathlib import Path
 from platformdirs import PlatformDirs
 from snakemake import common
 
+from tigerflow.engine.internals import Internal
 from tigerflow.files import storage_problem
 from tigerflow.rundir.layout import CACHE
 
@@ -18,8 +19,11 @@ def make_up_for_home(run_dir: Path) -> None:
     wants the name for its log.
     """
     if not _has_cache():
-        # No environment variable: the tasks' jobs would have it, too.
-        common.APPDIRS = _Below(run_dir / CACHE)
+        if Internal.USER_DIRECTORIES.is_known:
+            # No environment variable: the tasks' jobs would have it, too.
+            common.APPDIRS = _Below(run_dir / CACHE)
+        else:
+            os.environ["XDG_CACHE_HOME"] = str(run_dir / CACHE)
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -29,7 +33,8 @@ def make_up_for_home(run_dir: Path) -> None:
 def _has_cache() -> bool:
     """Tell whether the directory for sources that were fetched can be used."""
     try:
-        place = Path(common.get_appdirs().user_cache_dir, "snakemake", "source-cache")
+        directories = PlatformDirs("snakemake", "snakemake")
+        place = Path(directories.user_cache_dir, "snakemake", "source-cache")
         if not place.is_absolute():
             return False
         place.mkdir(parents=True, exist_ok=True)

@@ -24,17 +24,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from snakemake.exceptions import print_exception
+from snakemake import exceptions
 from snakemake.logging import logger as snakemake_logger
 from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from tigerflow.engine.internals import Internal
 from tigerflow.engine.slurm_plugin import (
     adapt_slurm_plugin,
     drop_options_of_others,
     is_of_slurm,
+    submit_once,
 )
 from tigerflow.files import see_anew
 from tigerflow.log import configure, logger
@@ -299,16 +301,24 @@ def tell_of_jobs(connection: Connection, avoided: Sequence[str] = ()) -> None:
         error = sys.exc_info()[1]
         if isinstance(error, Exception):
             # Snakemake would say it later; but this is the end of the process.
-            print_exception(error, self.workflow.linemaps)
+            _print(error, self.workflow)
         jobs.cancel_all(self)
 
     RealExecutor.report_job_submission = report_submission
     AbstractExecutor.report_job_success = report_success
     AbstractExecutor.report_job_error = report_error
-    RealExecutor.format_job_exec = _command
-    # No public way.
-    RemoteExecutor._wait_for_jobs = lambda self: _follow(self, jobs)  # noqa: SLF001
+    if Internal.JOB_COMMANDS.is_known:
+        RealExecutor.format_job_exec = _command
+    if Internal.FOLLOW_JOBS.is_known:
+        RemoteExecutor._wait_for_jobs = lambda self: _follow(self, jobs)  # noqa: SLF001
     RemoteExecutor.cancel = cancel
+
+
+def _print(error: Exception, workflow: Any) -> None:
+    if Internal.PRINT_EXCEPTION.is_known:
+        exceptions.print_exception(error, workflow.linemaps)
+    else:
+        snakemake_logger.error(str(error))
 
 
 def _note_errors(jobs: _Jobs) -> None:
@@ -326,6 +336,7 @@ def _note_errors(jobs: _Jobs) -> None:
 def set_environment() -> None:
     """Have what is submitted get of the user's environment what is good for it."""
     adapt_slurm_plugin()
+    submit_once()
     carry_functions()
     for name in drop_options_of_others():
         logger.warning("{} has no effect on workers; unset it", name)
@@ -347,7 +358,11 @@ def _prepare(executor: Any, avoided: Sequence[str]) -> None:
         _submit_apart(executor)
         return
     # No public way: it excludes these nodes from now on.
-    executor._failed_nodes.update(avoided)  # noqa: SLF001
+    nodes = getattr(executor, "_failed_nodes", None)
+    if nodes is not None:
+        nodes.update(avoided)
+    elif avoided:
+        logger.warning("The Slurm plugin cannot avoid nodes: {}", ", ".join(avoided))
 
 
 def _submit_apart(executor: Any) -> None:

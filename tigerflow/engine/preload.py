@@ -5,14 +5,16 @@ It imports Snakemake with what that imports late, and lets it look for its plugi
 
 # ruff: noqa: PLC0415, F401 -- an import that fails must not end the fork server
 
+import contextlib
 import gc
 import importlib
 import platform
 
+from tigerflow.engine import internals
+
 
 def _import_snakemake() -> None:
     import platformdirs
-    import smart_open
     from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
     from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
 
@@ -23,17 +25,23 @@ def _import_snakemake() -> None:
     importlib.import_module("tigerflow.workflow")
 
     # Not before: Snakemake's modules import each other, and only in one order.
-    import snakemake.storage  # isort: skip
+    for late in ("snakemake.storage", "smart_open"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(late)
 
     ExecutorPluginRegistry()
     SchedulerPluginRegistry()
 
+
+#: What Snakemake's internals lack that TigerFlow uses.
+missing: list[str] = []
 
 #: Why Snakemake cannot be imported: a plugin that is installed beside it, perhaps.
 problem: Exception | None = None
 
 try:
     _import_snakemake()
+    missing += internals.missing()
 except Exception as error:  # noqa: BLE001 -- whatever it is, children say so in their log
     problem = error
 

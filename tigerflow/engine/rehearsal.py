@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tigerflow.compiler.workflow_directory import write_workers
 from tigerflow.engine.forks import Forks
+from tigerflow.engine.internals import check_snakemake
 from tigerflow.engine.submission import SILENT, Submitter
 from tigerflow.errors import RehearsalError
 from tigerflow.pipeline.document import read_document
@@ -92,12 +93,14 @@ def rehearse(
         profile: a Snakemake profile in place of our own.
 
     Raises:
+        UnsupportedSnakemakeError: Snakemake is too old or too new.
         RehearsalError: Snakemake itself failed.
         PipelineError: the profile is no YAML.
     """
     tasks = [t.name for t in pipeline.tasks if isinstance(t.spec, SlurmTaskSpec)]
     if not tasks:
         return {}
+    check_snakemake()
     executors = _executors(profile) if profile else {_SLURM}
     if executors != {_SLURM}:
         # Another plugin than Slurm's would submit them for real.

@@ -7,9 +7,13 @@ the contract tests for what is replaced.
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from tigerflow.engine.internals import Internal
 
 _PLUGIN = "snakemake_executor_plugin_slurm"
 
@@ -37,20 +41,31 @@ _NUMBER = re.compile(r"^[ \t]*(\d+)(?:;\S*)?[ \t]*$", re.MULTILINE)
 _FEWEST_IN_ARRAY = 11
 
 
+#: Marks the plugin once it is adapted.
+_ADAPTED = "tigerflow_has_adapted_it"
+
+
 def adapt_slurm_plugin() -> None:
     """Have the Slurm plugin obey the environment as `sbatch` does, if it is loaded."""
     plugin: Any = sys.modules.get(_PLUGIN)
-    if plugin is None or plugin.delete_slurm_environment is leave_allocation:
+    if plugin is None or hasattr(plugin, _ADAPTED):
         return
-    plugin.delete_slurm_environment = leave_allocation
-    plugin.get_max_array_size = _at_least(plugin.get_max_array_size)
-    plugin.get_default_partition = _unless(
-        "SBATCH_PARTITION", plugin.get_default_partition
-    )
-    plugin.get_submit_command = _with_comment(plugin.get_submit_command)
-    plugin.get_account = _unless("SBATCH_ACCOUNT", plugin.get_account)
-    plugin.validate_or_get_slurm_job_id = number_said
-    plugin.query_job_status = _in_single_words(plugin.query_job_status)
+    setattr(plugin, _ADAPTED, True)
+    changes: dict[Internal, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+        Internal.LEAVE_ALLOCATION: lambda _: leave_allocation,
+        Internal.PARTITION: partial(_unless, "SBATCH_PARTITION"),
+        Internal.SUBMIT_COMMAND: _with_comment,
+        Internal.ACCOUNT: partial(_unless, "SBATCH_ACCOUNT"),
+        Internal.JOB_NUMBER: lambda _: number_said,
+        Internal.JOB_STATES: _in_single_words,
+    }
+    for internal, change in changes.items():
+        if internal.is_known:
+            changed = change(getattr(plugin, internal.place))
+            setattr(plugin, internal.place, changed)
+    # Plugins before 2.6 submit no arrays.
+    if hasattr(plugin, "get_max_array_size"):
+        plugin.get_max_array_size = _at_least(plugin.get_max_array_size)
 
 
 def leave_allocation() -> None:
@@ -79,6 +94,27 @@ def _with_comment(submit_command: Callable[..., str]) -> Callable[..., str]:
         if comment := job.resources.get("slurm_comment"):
             params = params | {"comment_str": f"{comment} {params['comment_str']}"}
         return submit_command(job, params, *words, **more)
+
+    return command
+
+
+def submit_once() -> None:
+    """Have Slurm start no job again on another node: a new one replaces it.
+
+    Unless the profile says `slurm-requeue`. Not by `slurm-no-requeue`, which plugins
+    before 2.8 do not have.
+    """
+    plugin: Any = sys.modules.get(_PLUGIN)
+    if plugin is not None and Internal.SUBMIT_COMMAND.is_known:
+        plugin.get_submit_command = _once(plugin.get_submit_command)
+
+
+def _once(submit_command: Callable[..., str]) -> Callable[..., str]:
+    def command(*given: Any, **more: Any) -> str:
+        words = submit_command(*given, **more)
+        if {"--requeue", "--no-requeue"} & set(shlex.split(words)):
+            return words
+        return f"{words} --no-requeue"
 
     return command
 

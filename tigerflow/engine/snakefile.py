@@ -7,10 +7,13 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tigerflow.engine.internals import Internal, check_snakemake, missing
 from tigerflow.engine.slurm_plugin import adapt_slurm_plugin
 from tigerflow.errors import ExitCode, PipelineError, TigerflowError, did_you_mean
 from tigerflow.naming import (
@@ -37,6 +40,17 @@ NOTHING: tuple[object, ...] = (None, "", [], {})
 #: The one that starts no process for a job of ours.
 _EXECUTOR = "tigerflow.engine.executor"
 
+#: Where the workflow is whose `RUN` the rules call, as seen from the run directory.
+workflow_directory: str | None = None
+
+#: Directives of a rule that plugins interpret, in a Snakemake with such plugins.
+_SOFTWARE = ("conda", "container", "envmodules")
+_INTERFACE = "snakemake_interface_software_deployment_plugins"
+_PLUGIN = "snakemake_software_deployment_plugin_{}"
+
+#: Jobs in a container cannot reach a worker.
+_CONTAINERS = frozenset({"apptainer", "container", "singularity", "udocker"})
+
 #: Connections to a host, as long as this process lives.
 _kept: list[socket.socket] = []
 
@@ -51,7 +65,9 @@ def run_command(workflow: Any, workflow_dir: str) -> str:
     a job on another node. `-I -S` leaves out what the client does not need: it starts
     once a file. `$PPID` is Snakemake, whose end ends the workers.
     """
-    if not workflow.modifier.is_main_snakefile():
+    global workflow_directory  # noqa: PLW0603 -- as `RUN` is one of the Snakefile
+    _check_snakemake(workflow)
+    if Internal.MAIN_SNAKEFILE.is_known and not workflow.modifier.is_main_snakefile():
         # Snakemake would not find RUN there, nor call what stops the workers.
         _say("cannot be a module of another workflow; include its Snakefile there")
         sys.exit(ExitCode.USAGE)
@@ -59,10 +75,52 @@ def run_command(workflow: Any, workflow_dir: str) -> str:
     carry_threads()
     adapt_slurm_plugin()
     _isolate_jobs()
-    if workflow.remote_exec:
+    if _is_in_remote_job(workflow):
         _lead_job()
+    _leave_out_software(workflow)
+    workflow_directory = workflow_dir
     words = [sys.executable, "-I", "-S", client.__file__, workflow_dir]
     return f"{shlex.join(words)} {os.environ.get(client.JOB, '$PPID')}"
+
+
+def _check_snakemake(workflow: Any) -> None:
+    try:
+        check_snakemake()
+    except TigerflowError as error:
+        # Snakemake would print a traceback of this file.
+        _say(str(error))
+        sys.exit(error.exit_code)
+    if not targets_are_given and not _is_in_remote_job(workflow):
+        for sentence in missing():
+            _say(sentence)
+
+
+def _is_in_remote_job(workflow: Any) -> bool:
+    return Internal.IN_REMOTE_JOB.is_known and bool(workflow.remote_exec)
+
+
+def _leave_out_software(workflow: Any) -> None:
+    """Ignore directives without their plugin, for which Snakemake would fail each job.
+
+    Workers have their task's software by themselves.
+    """
+    if find_spec(_INTERFACE) is None:
+        return
+    for name in _SOFTWARE:
+        if find_spec(_PLUGIN.format(name)) is None:
+            setattr(workflow, name, partial(_ignore, name))
+
+
+def _ignore(name: str, *_values: object) -> Callable[[Any], Any]:
+    if not targets_are_given:
+        _say_ignored(name)
+    return lambda rule: rule
+
+
+@functools.cache
+def _say_ignored(name: str) -> None:
+    plugin = _PLUGIN.format(name).replace("_", "-")
+    _say(f"Snakemake ignores `{name}` of its rules: {plugin} is not installed")
 
 
 @functools.cache
@@ -71,6 +129,8 @@ def _isolate_jobs() -> None:
 
     They run `python -m snakemake` there, and any file may be named as a module is.
     """
+    if not Internal.JOB_COMMANDS.is_known:
+        return
     # In a process that reads a Snakefile, it is imported already.
     from snakemake_interface_executor_plugins.executors.real import (  # noqa: PLC0415
         RealExecutor,
@@ -166,6 +226,8 @@ def limit_files(workflow: Any, **limits: int) -> None:
     Without a profile too: files that only wait for their task's single worker would
     hold the cores that other rules could use.
     """
+    if not Internal.LIMITS.is_known:
+        return
     for name, limit in limits.items():
         if name not in workflow.global_resources:
             workflow.register_resource(name, limit)
@@ -177,9 +239,7 @@ def allow_local_jobs(workflow: Any, jobs: int) -> None:
     Snakemake's local executor has as many threads as cores, and five more. Without
     them, the files of an async task in flight were bounded by that, not by its limit.
     """
-    scheduler = workflow.scheduler
-    executor = scheduler._local_executor or scheduler._executor  # noqa: SLF001 -- no public way
-    pool = getattr(executor, "pool", None)
+    pool = getattr(_local_executor(workflow), "pool", None)
     if pool is None or not hasattr(pool, "_max_workers"):
         _say("cannot raise the number of local jobs; async tasks may run fewer files")
         return
@@ -192,17 +252,34 @@ def keep_apart(workflow: Any) -> None:
     The host of the workers starts here, not in the software of the first job's rule. A
     job in a container would reach no worker.
     """
-    scheduler = workflow.scheduler
-    executor = scheduler._local_executor or scheduler._executor  # noqa: SLF001 -- no public way
-    methods = {each.name for each in workflow.deployment_settings.deployment_method}
-    if not methods or type(executor).__module__ == _EXECUTOR:
+    methods = _deployment_methods(workflow.deployment_settings)
+    if not methods or type(_local_executor(workflow)).__module__ == _EXECUTOR:
         return
-    if "APPTAINER" in methods:
+    if methods & _CONTAINERS:
         _say("leave out --sdm apptainer: workers run in their containers by themselves")
         sys.exit(ExitCode.USAGE)
     # Without a host, the first client starts one, or says why not.
     with contextlib.suppress(client.HostError):
         _kept.append(client.attend())
+
+
+def _local_executor(workflow: Any) -> Any:
+    """Return what runs local jobs; None where Snakemake has it elsewhere."""
+    # No public way.
+    for name in ("_local_executor", "_executor"):
+        if executor := getattr(workflow.scheduler, name, None):
+            return executor
+    return None
+
+
+def _deployment_methods(settings: Any) -> set[str]:
+    """Return what `--sdm` names, in small letters.
+
+    As members of an enumeration, or, where plugins provide them, as their names.
+    """
+    default = getattr(settings, "deployment_method", ())
+    methods = getattr(settings, "deployment_methods", default)
+    return {str(getattr(each, "name", each)).lower() for each in methods}
 
 
 def refuse_beside_service() -> None:

@@ -21,6 +21,7 @@ from snakemake.settings.types import (
 from tigerflow.engine import executor
 from tigerflow.engine import snakefile as workflow
 from tigerflow.engine.home import make_up_for_home
+from tigerflow.engine.internals import Internal
 from tigerflow.engine.window import WindowExit, exit_of
 
 #: More than any window has jobs: how many run at once is the pools' business.
@@ -43,9 +44,10 @@ def run_targets(
     workflow.targets_are_given = True
     executor.starts_host = False
     executor.target_order = targets
-    # No public way. It removes directories that are empty, in which the worker of
-    # another window is about to write.
-    DAG.cleanup_workdir = _leave_directories
+    if Internal.EMPTY_DIRECTORIES.is_known:
+        # It removes directories that are empty, in which the worker of another window
+        # is about to write.
+        DAG.cleanup_workdir = _leave_directories
     # Errors only; and else there would be one log file a window.
     quiet = set(Quietness) - {Quietness.ALL}
     output = OutputSettings(quiet=quiet, enable_file_logging=False)

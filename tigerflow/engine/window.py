@@ -25,6 +25,9 @@ _INCOMPLETE = Path(".snakemake") / "incomplete"
 #: Characters of a window's last line that are shown.
 LAST_WORDS = 300
 
+#: Marks what a trial notes of Snakemake itself.
+NOTE = "tigerflow: "
+
 #: What multiprocessing says when the fork server died, and its children live on.
 _UNKNOWN_EXIT = 255
 
@@ -121,6 +124,11 @@ class WindowRunner:
         self._running[process.pid] = process
         return process
 
+    def notes(self) -> list[str]:
+        """Return what the last trial has noted of this Snakemake."""
+        lines = log_tail(self._trial_log, 0).splitlines()
+        return [line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)]
+
     def last_words(self) -> str:
         """Return the last line that the last trial has written."""
         lines = log_tail(self._trial_log, 0).splitlines()
@@ -189,6 +197,10 @@ def _run(
         from tigerflow.engine import preload  # noqa: PLC0415 -- takes a second
 
         preload.check()
+        if not targets:
+            # A trial; the others would only repeat it.
+            for sentence in preload.missing:
+                print(f"{NOTE}{sentence}", flush=True)  # noqa: T201 -- to the log
         from tigerflow.engine.snakemake import run_targets  # noqa: PLC0415 -- the same
 
         code = run_targets(

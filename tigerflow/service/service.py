@@ -17,6 +17,7 @@ from tigerflow.compiler.compiled import Workflow
 from tigerflow.compiler.rules import limit_name
 from tigerflow.compiler.workflow_directory import protect, write_workflow
 from tigerflow.engine.forks import Forks
+from tigerflow.engine.internals import check_snakemake
 from tigerflow.engine.submission import Submitter
 from tigerflow.engine.window import WindowRunner
 from tigerflow.errors import (
@@ -89,8 +90,10 @@ class Service:
         `on_ready` gets what a signal handler needs.
 
         Raises:
+            UnsupportedSnakemakeError: Snakemake is too old or too new.
             RunningError: another service or Snakemake is at work in the directory.
         """
+        check_snakemake()
         self.pipeline.staging.load(self.pipeline.path.resolve().parent)
         run_dir = self.workflow.output_dir
         try:

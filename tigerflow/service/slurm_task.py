@@ -12,6 +12,7 @@ from pathlib import Path
 from tigerflow.compiler.worker_tasks import build_worker_task
 from tigerflow.compiler.workflow_directory import write_workers
 from tigerflow.engine.forks import Forks
+from tigerflow.engine.internals import check_snakemake
 from tigerflow.engine.submission import Submitter
 from tigerflow.errors import (
     InternalError,
@@ -66,9 +67,11 @@ class SlurmServer:
         """Process the source's files until it has no more, then end all jobs.
 
         Raises:
+            UnsupportedSnakemakeError: Snakemake is too old or too new.
             RunningError: somebody else is at work in the output directory.
             OutputDirectoryError: it cannot be written.
         """
+        check_snakemake()
         task = self._worker_task()
         self._start.begin()
         try:

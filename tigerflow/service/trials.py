@@ -79,6 +79,9 @@ class Trials:
             is_short = code == WindowExit.SHORTAGE
             self._failed(self._windows.last_words(), is_short=is_short)
             return
+        if not self._has_run:
+            for note in self._windows.notes():
+                logger.warning("{}", note)
         self._windows.forget_trial()
         self._is_under_way, self._failures, self._is_short = False, 0, False
         self.is_open = self._has_run = True
