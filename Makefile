@@ -1,5 +1,6 @@
 # `make demo` shows what TigerFlow does; `make test` checks that it does it, and
-# `make unit` what can be checked in about a minute.
+# `make unit` what can be checked in about a minute. `make test-snakemake
+# SNAKEMAKE=9.20 SLURM_PLUGIN=2.5` tries other versions of Snakemake.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ DEMO := demo
 JOBS ?= 4
 SIDE_BY_SIDE = --numprocesses $(JOBS) --dist loadgroup
 
-.PHONY: demo test unit lint clean
+.PHONY: demo test test-snakemake unit lint clean
 
 demo: $(VENV)/demo-installed
 	rm -rf $(DEMO)
@@ -20,6 +21,24 @@ test: lint
 	sh tests/system-packages.sh browser
 	sh tests/system-packages.sh software
 	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --durations=20
+	$(MAKE) --no-print-directory test-snakemake SNAKEMAKE=9.20 SLURM_PLUGIN=2.5
+	$(MAKE) --no-print-directory test-snakemake SNAKEMAKE=9.23 SLURM_PLUGIN=2.6
+
+# The contract with Snakemake and its Slurm plugin, on other versions of them.
+SNAKEMAKE ?= 9.20
+SLURM_PLUGIN ?= 2.5
+OTHER = $(VENV)/snakemake-$(SNAKEMAKE)-slurm-$(SLURM_PLUGIN)
+CONTRACT = test_snakemake_contract test_plugin_contract test_snakemake
+
+test-snakemake: $(OTHER)/installed
+	$(OTHER)/bin/python -m pytest -q $(SIDE_BY_SIDE) \
+		$(CONTRACT:%=tests/integration/%.py)
+
+$(OTHER)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(OTHER)
+	$(OTHER)/bin/python -m pip install --quiet --editable '.[contract]' \
+		'snakemake==$(SNAKEMAKE).*' 'snakemake-executor-plugin-slurm==$(SLURM_PLUGIN).*'
+	touch $@
 
 # For the work of a minute.
 unit: lint
