@@ -14,7 +14,7 @@ from tigerflow.faults import end_on_faults
 from tigerflow.log import logger
 from tigerflow.rundir.layout import mailboxes
 from tigerflow.workers.dispatch import jobs
-from tigerflow.workers.dispatch.earlier import see_off_earlier
+from tigerflow.workers.dispatch.earlier import stop_earlier_workers
 from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
 from tigerflow.workers.dispatch.link import LaunchError
 from tigerflow.workers.dispatch.mailbox_poller import Delivery, MailboxPoller
@@ -224,7 +224,7 @@ def test_submission_that_fails_at_once_is_reported_once_and_retried(
 def test_mailboxes_of_another_user_are_reported_and_not_waited_for():
     async def launch(run_dir):
         with service(run_dir, PlayedSubmission()) as it:
-            await see_off_earlier(run_dir, SETTINGS)
+            await stop_earlier_workers(run_dir, SETTINGS)
             launcher = JobLauncher(TASK, run_dir, SETTINGS, it, TaskStatus())
             with pytest.raises(LaunchError, match="belongs to root, whose TigerFlow"):
                 await launcher.launch()

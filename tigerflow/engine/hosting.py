@@ -2,8 +2,8 @@
 
     python -P -m tigerflow.engine.hosting LISTENER_DESCRIPTOR WORKFLOW_DIR PROFILE
 
-Our executor starts it in the run directory, as clients start
-`tigerflow.workers.dispatch.host`; it ends as that does, and then its jobs are gone.
+Our executor starts it in the run directory, where clients would start
+`tigerflow.workers.dispatch.host`. It ends in the same cases, after all its jobs.
 """
 
 import asyncio

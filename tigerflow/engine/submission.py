@@ -1,7 +1,7 @@
 """Submit jobs of workers: a run of `workers.smk` through Snakemake's executor plugins.
 
-The profile says through which, and how. A child of the fork server runs Snakemake's
-own command line, and reports what happens to the jobs for as long as they last.
+The Snakemake profile says which plugin, and how. A child of the fork server runs
+Snakemake's own command line, and reports on the jobs until they are over.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class Submitter:
         """Submit jobs of a task, by our names of them, to no node in `avoided`.
 
         Raises:
-            SubmitError: no process can be started just now.
+            SubmitError: no process can be started for now.
         """
         return self.submit_at([mailboxes(task) / job for job in jobs], avoided)
 
@@ -91,7 +91,7 @@ class Submitter:
         """Submit jobs, perhaps of several tasks, by the directories of their mailboxes.
 
         Raises:
-            SubmitError: no process can be started just now.
+            SubmitError: no process can be started for now.
         """
         ours, theirs = Pipe()
         order = _Order([str(place) for place in places], avoided)

@@ -54,8 +54,8 @@ class SlurmServer:
     ) -> None:
         """Serve the only task of `pipeline`, with results directly in `output_dir`.
 
-        Its workers are submitted as `workers_profile` says, or the one that comes with
-        this package.
+        The Snakemake profile `workers_profile` says how workers are submitted; by
+        default, the one that comes with this package.
         """
         self._pipeline = pipeline
         self._output_dir = output_dir
@@ -68,8 +68,8 @@ class SlurmServer:
 
         Raises:
             UnsupportedSnakemakeError: Snakemake is too old or too new.
-            RunningError: somebody else is at work in the output directory.
-            OutputDirectoryError: it cannot be written.
+            RunningError: another service or task is using the output directory.
+            OutputDirectoryError: the output directory cannot be written.
         """
         check_snakemake()
         task = self._worker_task()
@@ -88,7 +88,8 @@ class SlurmServer:
     def kill(self) -> None:
         """Clean up, since this process ends at once; from any thread.
 
-        The child that has submitted the jobs sees that end, and cancels them.
+        The child that has submitted the jobs sees that this process ends, and cancels
+        them.
         """
         self._start.wait()
         for clean_up in self._clean_up:

@@ -139,7 +139,7 @@ def request_of(fields: Fields) -> "RunRequest | AttendRequest | StopRequest":
     """Return the request of a frame.
 
     Raises:
-        FrameError: it is none.
+        FrameError: the frame is not such a request.
     """
     if fields[:1] == [b"stop"]:
         return StopRequest()
@@ -256,13 +256,13 @@ def open_session(
 ) -> socket.socket:
     """Send requests to the run's host, started if need be; return the connection.
 
-    The host has accepted the first, and takes all of them before those of connections
-    that it accepts later. More may follow on the connection, each `run`
-    with a number of its own; answers come as the files are finished, and have it too.
-    A host gives up what a connection asked for when it is closed.
+    The host has accepted the first request, and takes all of them before those of later
+    connections. More may follow on the connection: each `RunRequest` has a number, and
+    its `Reply` has the same, once the file is finished. When a connection closes, the
+    host gives up the files that it has asked for.
 
     Raises:
-        HostError: there is no host, and none can or, without `host`, shall be started.
+        HostError: there is no host, and none can be started, or `host` is None.
     """
     connection = _try_session(requests, host)
     for _ in range(0 if host else BACK_DS):
@@ -339,7 +339,7 @@ def connect() -> socket.socket | None:
     """Return a connection to the host of the current run directory, or None.
 
     Raises:
-        HostError: the socket's directory is not ours alone.
+        HostError: the socket's directory is not private.
     """
     connection = socket.socket(socket.AF_UNIX)
     try:
@@ -353,9 +353,9 @@ def connect() -> socket.socket | None:
 def socket_path() -> str:
     """Return where the host of the current run directory listens, on this machine.
 
-    Device and inode of its `.tigerflow` name a run directory, whatever path leads to
-    it; inside a scheduler's job, the job has a host of its own. The path is short
-    enough for a socket: 108 bytes with the final NUL, unix(7).
+    The name is made of the device and inode of `.tigerflow`, so it is the same for
+    every path to the run directory. A scheduler's job has a host of its own. The path
+    is short enough for a socket: 108 bytes with the final NUL, unix(7).
     """
     try:
         status = os.stat(".tigerflow")
@@ -375,7 +375,7 @@ def runtime_directory() -> str:
     """Return the directory of this user's sockets, which no one else can enter.
 
     Raises:
-        HostError: there is none: others own them, or may enter them.
+        HostError: each place belongs to others, or can be entered by them.
     """
     for place in _places():
         try:  # noqa: SIM105 -- contextlib takes long to import
@@ -395,8 +395,8 @@ def runtime_directory() -> str:
 def _places() -> list[str]:
     """Return where the directory of sockets may be, on this host.
 
-    Not first where a login puts its own: that goes with the last login, and a service
-    stays. Anybody may make the others before their owner does.
+    `/run/user` is not the first, because it is removed with the last login, and a
+    service goes on. Anyone can create a directory in the other places beforehand.
     """
     user = os.getuid()
     places = [f"/tmp/tigerflow-{user}"]  # noqa: S108 -- checked before it is used
@@ -428,7 +428,7 @@ def receive(connection: socket.socket) -> Fields:
     """Return the next frame's fields, or none when the other side has closed.
 
     Raises:
-        FrameError: what comes is no frame.
+        FrameError: what arrives is not a frame.
     """
     head = _receive_exactly(connection, HEAD)
     return fields_of(_receive_exactly(connection, payload_size(head))) if head else []
@@ -444,7 +444,7 @@ def payload_size(head: bytes) -> int:
     """Return how many bytes follow the first ones of a frame.
 
     Raises:
-        FrameError: no frame has so many.
+        FrameError: no frame has that many.
     """
     size = int.from_bytes(head, "big")
     if size > FRAME_LIMIT:
@@ -513,8 +513,8 @@ def claim() -> socket.socket | None:
 def _start_host(host: tuple[str, ...]) -> socket.socket:
     """Start a host and return a connection to it, or to one that was quicker.
 
-    The socket listens before the host runs: whoever connects is heard in the end, and
-    nobody has to wait and look whether it is up.
+    The socket listens before the host runs: a client that connects gets its answer
+    later, and no client has to poll until the host is up.
     """
     path = socket_path()
     try:

@@ -1,10 +1,10 @@
 """Exchange messages in files, between hosts that share nothing but a file system.
 
-A mailbox is a directory that only its owner may enter. In it, `inbox` has what the
-dispatcher says and `outbox` what the worker says, one JSON message a line. Each file
-has one writer, who opens it, appends whole lines and closes it; its reader opens it
-anew for each look. So the close-to-open consistency of nfs(5) is enough: nothing is
-locked, and no directory is listed.
+A mailbox is a directory that only its owner may enter. Its `inbox` has the messages of
+the pool and its `outbox` those of the worker, one JSON message per line. Each file has
+one writer, which opens it, appends whole lines and closes it; its reader opens it again
+for each look. So the close-to-open consistency of nfs(5) is enough: nothing is locked,
+and no directory is listed.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Sender:
         """Send what is unsent; keep what a full disk does not take for the next time.
 
         Raises:
-            OSError: not all could be sent.
+            OSError: not everything could be sent.
         """
         if not self._unsent:
             return
@@ -77,7 +77,7 @@ class Receiver:
     def receive(self) -> list[Message]:
         """Return the messages that came since the last look; none if there are none.
 
-        A last line that is not whole yet is left for the next look.
+        A last line that is incomplete is left for the next look.
         """
         try:
             with self._path.open("rb", buffering=0) as file:

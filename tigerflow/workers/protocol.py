@@ -1,13 +1,13 @@
 """The messages between a pool and a worker process, as JSON lines.
 
-To the worker: first a `WorkerTask`, then `FileRequest`s. The end of what it is sent
-means stop: what is in hand is given up, teardown runs, the process ends. From the
+To the worker: first a `WorkerTask`, then `FileRequest`s. The end of the messages means
+stop: the present files are given up, teardown runs, and the process ends. From the
 worker: one `Ready` or `SetupFailed`, then an `Answer` for each request in any order,
-and at the end a `TeardownFailed` if there is something to say.
+and at the end a `TeardownFailed` if teardown raised.
 
-They go over a socket pair, or, between hosts, through the files of a mailbox. These do
-not end, and do not show who died. So there, `Stop` ends what the worker is sent,
-`Started` comes before all else the worker says, and `Left` is its last word.
+They travel over a socket pair or, between hosts, through the files of a mailbox. Files
+do not end, and do not show that a process died. So there, `Stop` is the last message to
+the worker, `Started` the first one from it, and `Left` its last.
 """
 
 import json

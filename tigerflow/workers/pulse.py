@@ -1,7 +1,7 @@
 """Show and watch signs of life between hosts: a file with a growing number.
 
-The dispatcher has one for all its workers, and each worker has one in its mailbox.
-A full disk does not stop them: they are made beforehand, and only written over.
+The service has one for all its workers, and each worker has one in its mailbox. A full
+disk does not stop them: the files are made beforehand, and only written over.
 """
 
 import math
@@ -40,8 +40,9 @@ class Pulse:
 class Stillness:
     """Measures how long something has been true at each look, by this host's clock.
 
-    The time between two looks counts for no more than the time between two beats: when
-    looks are late, their file server or this host hung, and others may have done so.
+    The time between two looks counts at most as much as the time between two beats: a
+    late look means that the file server or this host hung, and others may have hung
+    too.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Stillness:
 class PulseWatch:
     """Measures for how long a pulse has not changed; see `Stillness`.
 
-    While the file server answers with errors, nothing can be said of anybody.
+    While the file server answers with errors, nothing is known, and no time counts.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ if sys.orig_argv[-2:-1] == ["tigerflow.workers.dispatch.host"]:
 
     from tigerflow.settings import Settings
     from tigerflow.workers.dispatch import local
-    from tigerflow.workers.dispatch.earlier import see_off_earlier
+    from tigerflow.workers.dispatch.earlier import stop_earlier_workers
     from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
     from tigerflow.workers.dispatch.mailbox_poller import MailboxPoller
     from tigerflow.workers.dispatch.status import TaskStatus
@@ -50,8 +50,8 @@ if sys.orig_argv[-2:-1] == ["tigerflow.workers.dispatch.host"]:
         @staticmethod
         def _share(run_dir, settings):
             poller = MailboxPoller.for_run(run_dir, settings)
-            see_off = see_off_earlier(run_dir, settings)
-            earlier = asyncio.get_running_loop().create_task(see_off)
+            stopping = stop_earlier_workers(run_dir, settings)
+            earlier = asyncio.get_running_loop().create_task(stopping)
             return JobService(poller, Submission, earlier)
 
     local.LocalLauncher = Launcher

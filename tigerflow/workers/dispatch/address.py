@@ -37,7 +37,7 @@ class Address:
         """Make again what was removed; return a new listener if the socket was lost.
 
         Raises:
-            OSError: that is impossible just now.
+            OSError: it cannot be made for now.
         """
         if time.monotonic() - self._renewed > RENEW_S:
             self._renew()
@@ -58,8 +58,8 @@ class Address:
     def withdraw(self) -> None:
         """Remove the socket: the next client starts a new host.
 
-        Under the lock, so that it is ours that goes, not that of a successor. Once: a
-        thread that abandons this host may come while it does so, or has done it.
+        The lock makes sure that it is ours, not that of a successor. It happens once,
+        even if another thread abandons this host at the same time.
         """
         lock = f"{self.path}.lock"
         with self._removing:
@@ -75,7 +75,7 @@ class Address:
         """Remove the socket and the file that is locked: nobody serves any more.
 
         Raises:
-            OSError: that file cannot be removed.
+            OSError: the file cannot be removed.
         """
         self.withdraw()
         self.alive.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def _lock_for_good(path: Path) -> None:
 def only_generation(listener: socket.socket) -> Iterator[None]:
     """Wait until no worker of an earlier host lives; have later hosts wait for ours.
 
-    A predecessor's workers may still tear down: they hold what setup will open.
+    A predecessor's workers may still be tearing down, and hold what `setup` will open.
     """
     path = f"{listener.getsockname()}.alive"
     with client.locked(path) as alive:

@@ -1,6 +1,6 @@
 """Stop the workers of an earlier service, which died.
 
-None of them may be at a file when a new one is given it, nor take a place beside it.
+A new worker must neither get a file that one of them still has, nor run beside them.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ PAUSE_S = 5.0
 _HIDDEN = STATE / "tasks"
 
 
-async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
+async def stop_earlier_workers(run_dir: Path, settings: Settings) -> None:
     """Return when no worker of an earlier service works in `run_dir` any more."""
     while True:
         try:
-            await _see_all_off(run_dir, settings)
+            await _stop_all(run_dir, settings)
         except OSError as error:
             # Nothing may start beside them: a file server that does not answer is
             # asked again.
@@ -49,31 +49,31 @@ async def see_off_earlier(run_dir: Path, settings: Settings) -> None:
             return
 
 
-async def _see_all_off(run_dir: Path, settings: Settings) -> None:
+async def _stop_all(run_dir: Path, settings: Settings) -> None:
     if await in_thread(owner_of_others, run_dir) is not None:
         # This user can do nothing about them, and start none: see `JobLauncher`.
         return
     tasks = await in_thread(_directories, run_dir / MAILBOXES)
-    see_offs, queue = [], Queue()
+    stops, queue = [], Queue()
     for task in tasks:
         jobs = await in_thread(_directories, task)
         await _cancel_unnumbered(jobs, queue)
         # A pipeline's results; those of a task by itself are in the run directory.
         places = [run_dir, run_dir / task.name, run_dir / _HIDDEN / task.name]
         log = RunLayout(run_dir).task_log(task.name)
-        see_offs += [_see_off(job, places, log, settings) for job in jobs]
-    if see_offs:
-        logger.info("Ending {} worker jobs of an earlier service", len(see_offs))
-        await asyncio.gather(*see_offs)
+        stops += [_stop_job(job, places, log, settings) for job in jobs]
+    if stops:
+        logger.info("Stopping {} worker jobs of an earlier service", len(stops))
+        await asyncio.gather(*stops)
 
 
-async def _see_off(
+async def _stop_job(
     job: Path, places: list[Path], log: Path, settings: Settings
 ) -> None:
     """Stop the workers of a job, wait for their end, and remove what they left.
 
-    Each ends within its grace time, or when it misses the pulse. It is taken for dead
-    when it shows no sign of life for that long.
+    Each ends within its grace time, or when it misses the service's pulse. It counts as
+    dead when it shows no sign of life for as long.
     """
     boxes = await in_thread(_directories, job)
     lost_s = settings.worker_lost_timeout

@@ -1,11 +1,10 @@
 """Decide what becomes of the files of a worker that has ended.
 
-A file whose worker died is retried, alone on a worker, so that one that
-kills its worker takes no others with it. After the retries it fails, with an `.err`
-that names the signal or exit code. What the scheduler does is not held against it: a
-file whose worker's job was cancelled or preempted is tried again many times. When there
-were several files in one call, each has one for itself first, and only what happens
-then is held against it.
+A file whose worker died is retried alone on a worker, so that a file that kills its
+worker takes no others with it. After the retries it fails, with an `.err` that names
+the signal or exit code. What the scheduler does is not held against a file: one whose
+worker's job was cancelled or preempted is retried many times. If several files shared
+the call, each is first retried in a call of its own, and only what happens then counts.
 """
 
 import time

@@ -12,7 +12,7 @@ from tigerflow.files import remove_abandoned_temporaries
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
 from tigerflow.tasks.worker_task import WorkerTask
-from tigerflow.workers.dispatch.earlier import see_off_earlier
+from tigerflow.workers.dispatch.earlier import stop_earlier_workers
 from tigerflow.workers.dispatch.jobs import JobLauncher, JobService
 from tigerflow.workers.dispatch.link import Launcher
 from tigerflow.workers.dispatch.local import LocalLauncher, kill_unknown
@@ -71,7 +71,7 @@ class Fleet:
     def start(self) -> None:
         """Start to end the workers of an earlier service; none of ours comes before."""
         if self._submit is not None:
-            self._earlier = begin(see_off_earlier(self._run_dir, self._settings))
+            self._earlier = begin(stop_earlier_workers(self._run_dir, self._settings))
 
     def pool(
         self, task: WorkerTask, results: Iterable[Path] = (), *, is_only: bool = False

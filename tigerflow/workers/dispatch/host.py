@@ -3,8 +3,8 @@
     python -P -m tigerflow.workers.dispatch.host LISTENER_DESCRIPTOR
 
 The first client of a run starts it in the run directory. It ends, with all workers,
-when every Snakemake that sent it a file has ended, when it is told to stop, or when
-it has been idle for long. Only its owner can talk to it.
+when every Snakemake that sent it a file has ended, when it is stopped, or when it has
+been idle for long. Only its owner can talk to it.
 """
 
 import asyncio
@@ -68,11 +68,10 @@ class Host:
     ) -> None:
         """Serve those who connect to `listener`.
 
-        Workers of Slurm tasks are jobs that `submit` submits; without it, this process
-        starts them itself: it is in a job already, or there is no scheduler.
+        `submit` submits the workers of Slurm tasks as jobs. Without it, they are child
+        processes: this host is in a job already, or there is no scheduler.
 
-        With a `service`, it ends when that calls `stop`, not with the runs that it has
-        served, nor when somebody else asks for it.
+        With a `service`, the host ends only when the service calls `stop`.
         """
         self._service = service
         self._listener = listener
@@ -119,7 +118,7 @@ class Host:
         """Stay reachable, and let workers start, whatever is cleaned outside."""
         while True:
             await asyncio.sleep(KEEP_S)
-            # What cannot be made just now can be later.
+            # What cannot be made for now can be made later.
             with contextlib.suppress(OSError):
                 listener = self._address.keep()
                 if listener is None:
@@ -147,11 +146,11 @@ class Host:
     # For the service that it is part of.
 
     def stop(self) -> None:
-        """Make `serve` stop all workers and return; files in hand are given up."""
+        """Make `serve` stop all workers and return; their files are given up."""
         self._over.set()
 
     def drain(self) -> None:
-        """Take no more files; those in hand are finished."""
+        """Take no more files; those that workers have are finished."""
         self._fleet.drain()
 
     def kill(self) -> list[int]:

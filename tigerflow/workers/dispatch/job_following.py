@@ -22,8 +22,8 @@ class JobFollowing:
     ) -> None:
         """Follow jobs of the task of that name; none is submitted yet.
 
-        `on_word` is called with the first word on each job: that it is submitted, or
-        why it is not.
+        `on_word` is called with the first event of each job: that it was submitted, or
+        why it was not.
         """
         self._task = task
         self._slurm_watch = slurm_watch
@@ -41,8 +41,8 @@ class JobFollowing:
     async def close(self, patience_s: float) -> None:
         """Return when no job is left; their workers have been stopped before.
 
-        A submission that takes longer than `patience_s` is killed: it may hang for good
-        at its end. Its jobs are cancelled then.
+        A submission that takes longer than `patience_s` seconds is killed, since it may
+        hang for ever. Then its jobs are cancelled.
         """
         for submitted in self._submitted:
             submitted.is_closing = True

@@ -104,7 +104,7 @@ class Launcher(Protocol):
         """Start one; it is ready when it says so.
 
         Raises:
-            LaunchError: that is impossible.
+            LaunchError: it cannot be started.
         """
 
     def avoid(self, node: str) -> None:

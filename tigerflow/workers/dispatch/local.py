@@ -55,7 +55,7 @@ class LocalLauncher:
     async def launch(self) -> "ProcessLink":
         """Start one under the task's setup commands, and send it its task.
 
-        When the system is short of processes for a moment, it is tried again.
+        Retry while the system is short of processes.
 
         Raises:
             LaunchError: it cannot be started, or the launcher is closing.
@@ -155,8 +155,9 @@ class ProcessLink:
     ) -> None:
         """Talk to `process` by the two streams; its prints go to the end of `log`.
 
-        Their other end, `theirs`, stays open here as well: asyncio reads no more, not
-        even what is there, once it has written to one that is closed.
+        Their other end, `theirs`, stays open here as well. Otherwise asyncio, once it
+        has written to a worker that is gone, would no longer read what the worker sent
+        before.
         """
         self._process = process
         self._answers, self._requests = streams

@@ -165,8 +165,8 @@ class MailboxLink:
     def job_ended(self, event: JobEvent) -> None:
         """Note that the job is over.
 
-        What its worker said last may be on its way. And the worker may live: on a node
-        that has lost touch with the others, or tearing down.
+        Its worker's last messages may still arrive. The worker may even live: on a node
+        that has lost contact with the others, or in its teardown.
         """
         text = f" ({event.text})" if event.text else ""
         self._lost = Ending(

@@ -1,6 +1,6 @@
 """Look into the mailboxes of all workers on other hosts, in a thread of its own.
 
-A file server may take its time; the event loop must not wait for it.
+A file server may be slow, and the event loop must not wait for it.
 """
 
 import asyncio
@@ -64,8 +64,8 @@ class PolledMailbox:
     ) -> None:
         """Call `deliver`, in the event loop, with what comes, and now and then.
 
-        While `is_urgent`, answers are waited for: then it is looked into more often.
-        After `lost_s` without a sign of life, its worker is taken for gone.
+        While `is_urgent`, answers are expected, and the mailbox is polled more often.
+        After `lost_s` seconds without a sign of life, its worker counts as gone.
         """
         self.deliver = deliver
         self.is_urgent = is_urgent
@@ -142,7 +142,7 @@ class MailboxPoller:
         """Start one for the mailboxes of a run directory.
 
         Raises:
-            OSError: there can be no mailboxes.
+            OSError: the directory of mailboxes cannot be made.
         """
         (run_dir / MAILBOXES).mkdir(mode=0o700, parents=True, exist_ok=True)
         poll_s = settings.mailbox_poll_ms / 1000

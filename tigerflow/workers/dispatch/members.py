@@ -106,7 +106,7 @@ class PoolWorker:
     def at_work(self, limit: int) -> Iterator["PoolFile"]:
         """Yield the files it works on; it has up to `limit` calls at once.
 
-        Those of later calls are with it already, and wait.
+        It may have the files of later calls already; these wait.
         """
         calls: set[int] = set()
         for file in self.in_flight.values():

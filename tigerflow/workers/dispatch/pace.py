@@ -88,8 +88,8 @@ class Pace:
     def _depth(self) -> int:
         """How many calls a worker has at once, at most.
 
-        It has some more than it works on, when they are short, so that it need not wait
-        for the next.
+        Short files are sent ahead of their turn, so that the worker need not wait for
+        the next one.
         """
         limit, is_remote = self._task.concurrency_limit, self._task.remote
         if self._average_s is None or (limit > 1 and not is_remote):

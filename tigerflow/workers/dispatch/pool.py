@@ -131,10 +131,9 @@ class TaskPool:
     async def process(self, job: FileJob, place: int | None = None) -> Answer:
         """Process one file and return what became of it.
 
-        Of files that wait, the one with the first `place` is begun first; without
-        places, the one that came first.
-
-        Cancelling gives up a file that still waits; one in flight goes on.
+        Files begin in the order of their `place`, or without places in the order in
+        which they come. Cancelling gives up a file that still waits; one that a worker
+        has goes on.
         """
         file = self._waiting.find(job.output) or self._add(job, place)
         file.waiters += 1
@@ -185,7 +184,7 @@ class TaskPool:
     def kill(self) -> list[int]:
         """Kill all workers, without teardown; return the process ids of those here.
 
-        From any thread: the loop may go on, but starts no others in their place.
+        From any thread. The loop may go on, but starts no others in their place.
         """
         self._refusal = GIVEN_UP
         return self._workforce.kill()

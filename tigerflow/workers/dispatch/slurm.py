@@ -1,8 +1,9 @@
 """Ask Slurm directly which jobs there are and how they ended, and cancel jobs.
 
-The executor plugin follows the jobs. But it does not understand all that Slurm says,
-and never hears of a job that was taken while `sbatch` said otherwise. So the queue is
-asked about jobs that show no sign of life: rarely, and about all of them at once.
+No other module runs Slurm's commands. Snakemake's executor plugin submits and follows
+jobs, but it does not know all of Slurm's states, and does not learn of a job that Slurm
+accepted although `sbatch` failed. So the queue is asked about jobs that show no sign of
+life: rarely, and about all of them at once.
 """
 
 import asyncio
@@ -126,8 +127,8 @@ class Queue:
     async def look(self, max_age_s: float = 0.0) -> Mapping[str, QueuedJob] | None:
         """Return all jobs of this user that Slurm still has, by their numbers.
 
-        None if it does not answer. Those who ask at the same time share the answer; one
-        that is not older than `max_age_s` is returned again.
+        None if Slurm does not answer. Callers that ask at the same time share the
+        answer, and one that is not older than `max_age_s` seconds is returned again.
         """
         loop = asyncio.get_running_loop()
         oldest = loop.time() - max_age_s
@@ -185,7 +186,7 @@ class Queue:
     async def explain(self, number: str) -> QueuedJob | None:
         """Return what Slurm knows about a job that is over, with its log's last line.
 
-        None if it has forgotten the job.
+        None if Slurm does not know the job any more.
         """
         if not (number.isdigit() and self.is_here):
             return None

@@ -33,7 +33,7 @@ class Follower:
 
         Args:
             queue: what `Queue.look` has found.
-            ended: what the database has of jobs that are not in there.
+            ended: what `Queue.ended` has found on jobs that are not in the queue.
         """
         job = queue.get(self.number) or ended.get(self.number)
         if job is not None:

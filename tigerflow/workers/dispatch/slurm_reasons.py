@@ -1,7 +1,7 @@
 """Judge Slurm's reasons why a job does not start: which of them pass with time?
 
-They are those of `enum job_state_reason` in slurm.h, as `squeue` and `sbatch` print
-them; Slurm's pages "Job Reason Codes" and "Resource Limits" explain them.
+The reasons are those of `enum job_state_reason` in slurm.h, as `squeue` and `sbatch`
+print them. Slurm's pages "Job Reason Codes" and "Resource Limits" explain them.
 """
 
 import re
@@ -50,8 +50,9 @@ class Refusal(Enum):
 def refusal_by_limit(said: str) -> Refusal | None:
     """Return what a limit that sbatch names means; None when it names none.
 
-    But for the number of jobs, Slurm looks at this job alone then: one that asks for
-    more than all jobs of a user together may have is not taken later either.
+    Unless the limit is a number of jobs, Slurm has looked at this job alone: a job that
+    asks for more than all jobs of a user may have together is not accepted later
+    either.
     """
     words = {match[1] for match in _LIMIT.finditer(said)}
     if not words:
@@ -63,6 +64,6 @@ def refusal_by_limit(said: str) -> Refusal | None:
 def never_starts(reason: str) -> bool:
     """Return whether a job that waits for this reason waits in vain.
 
-    Limits on all jobs of a user or an account pass when others of these have ended.
+    Limits on all jobs of a user or an account pass when other jobs have ended.
     """
     return reason in _IMPOSSIBLE or _OWN_SIZE.fullmatch(reason) is not None

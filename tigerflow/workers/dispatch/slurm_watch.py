@@ -1,7 +1,7 @@
 """Ask Slurm about jobs that show no sign of life, and end those that are over.
 
-The plugin that follows a job may hear of its end in words that it does not
-understand, or never. So nothing that it fails to say keeps a worker coming.
+The plugin that follows a job may learn of its end in a state that it does not know, or
+never. Without these looks, the pool would wait for that worker for ever.
 """
 
 import asyncio
@@ -119,7 +119,7 @@ class SlurmWatch:
     def _end_stuck(self, silent: Sequence[Job], queue: Mapping[str, QueuedJob]) -> None:
         """Cancel jobs that Slurm has accepted, but would never start.
 
-        Not at the first look: while Slurm itself starts, it does not know all accounts.
+        Two looks must agree: while Slurm itself starts, it does not know all accounts.
         """
         before, self._stuck = self._stuck, {}
         for job in silent:

@@ -1,9 +1,9 @@
 """Judge failed starts of workers: is it the fault of the task, or of one node?
 
-Until a worker of the task has been ready, a start that fails stops the task, unless
-others set up at that moment. Afterwards the task can run: a start that fails counts
-against its node, and the pool goes on, after a pause that grows. The task stops when
-no worker is left, and several starts in a row have failed.
+Until a worker of the task has been ready, a failed start stops the task, unless others
+are setting up at that moment. After that, the task is known to run: a failed start
+counts against its node, and the pool goes on after a pause, longer each time. The task
+stops when no worker is left and several starts in a row have failed.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ def _join(what: str, why: str) -> str:
 def failed_start(worker: PoolWorker, ending: Ending) -> FailedStart | None:
     """Return why a worker was never ready; None if no worker can start for now.
 
-    It ended in the setup commands, or died in setup, or its job never ran.
+    It ended in its setup commands, died in `setup`, or its job never ran.
     """
     if ending.is_outage:
         return None

@@ -19,7 +19,8 @@ class TaskStatus:
     """Logs each change of a task's status; for the thread of the event loop only.
 
     A task is INACTIVE before its first job and after its last, PENDING while jobs wait
-    and no worker is at work, else ACTIVE, also with no worker when there is no file.
+    and no worker runs, and otherwise ACTIVE, even if it has no worker because no file
+    waits.
     """
 
     def __init__(self, task: str = "", queue: Queue | None = None) -> None:
@@ -73,7 +74,7 @@ class TaskStatus:
     def end(self, how: str | None = None) -> None:
         """Show that all jobs have ended, and `how`; it is closed.
 
-        Without that, CANCELLED if some waited in vain, else COMPLETED.
+        By default, CANCELLED if jobs waited in vain, else COMPLETED.
         """
         if self._shown == "INACTIVE":
             return

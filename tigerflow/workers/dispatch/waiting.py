@@ -67,8 +67,8 @@ class WaitingFiles:
     def take_call(self, workers: int, limit: int) -> list[PoolFile]:
         """Take the files of the next call, which has up to `limit` of them.
 
-        The files that wait are shared equally by `workers`: no call waits until there
-        are more.
+        The files that wait are shared equally by `workers`: no call waits for more
+        files.
         """
         share = math.ceil(len(self._waiting) / workers)
         call = [self._waiting.popleft()]

@@ -2,10 +2,10 @@
 
     python -P -m tigerflow.workers.process.job OUT/.tigerflow/mailboxes/TASK/JOB
 
-Several workers of one job share its GPUs: each sees its own. The setup commands run
-for each worker, with their output in its mailbox, as the worker's. This process says
-that a worker has started, shows that it lives, and notes how it ended. A worker leaves
-when the dispatcher is gone; one that cannot, in a setup command for one, is killed.
+Several workers of one job divide its GPUs among them. The setup commands run once per
+worker; their output goes to its mailbox, with the worker's own. This process reports
+that a worker has started, beats its pulse, and notes how it ended. A worker leaves when
+its service is gone; one that cannot, for example in a setup command, is killed.
 """
 
 import contextlib
@@ -131,7 +131,7 @@ def _report_start(mailbox: Path, pid: int, end: float | None) -> None:
 def _end_of_job(wall_time: float | None) -> float | None:
     """Return when this job must have ended, in seconds since the epoch.
 
-    Newer versions of Slurm say so; for others, it has begun a moment ago.
+    Newer versions of Slurm say when; otherwise the job counts as begun just now.
     """
     with contextlib.suppress(KeyError, ValueError):
         return float(os.environ["SLURM_JOB_END_TIME"])
@@ -141,7 +141,7 @@ def _end_of_job(wall_time: float | None) -> float | None:
 def _look_after(workers: "Mapping[subprocess.Popen[bytes], Path]") -> None:
     """Beat the pulses of live workers, and kill workers whose service is gone.
 
-    For a thread.
+    Runs in a thread of its own.
     """
     settings = Settings.from_environment()
     pause_s = settings.worker_lost_timeout / BEATS_PER_TIMEOUT
@@ -149,10 +149,10 @@ def _look_after(workers: "Mapping[subprocess.Popen[bytes], Path]") -> None:
     patience_s = settings.worker_lost_timeout + settings.worker_grace + pause_s
     pulses = {worker: Pulse(box / MAILBOX_PULSE) for worker, box in workers.items()}
     lost_s = settings.worker_lost_timeout
-    dispatcher = PulseWatch(pulse_of(next(iter(workers.values()))), lost_s)
+    service = PulseWatch(pulse_of(next(iter(workers.values()))), lost_s)
     never = threading.Event()
     while not never.wait(pause_s):
-        is_alone = dispatcher.still_s() > patience_s
+        is_alone = service.still_s() > patience_s
         for worker, pulse in pulses.items():
             if worker.returncode is not None:
                 continue

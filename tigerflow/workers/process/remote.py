@@ -2,9 +2,9 @@
 
     python -P -m tigerflow.workers.process.remote MAILBOX [END]
 
-It ends, with its teardown, when it is told to stop, when the dispatcher shows no sign
-of life any more, and before END, when the wall time of its job is over (seconds since
-the epoch). What started it shows that it lives, and is to end with it.
+It tears down and ends when it is stopped, when the service shows no sign of life any
+more, and before END, when the wall time of its job is over (seconds since the epoch).
+Its parent, the job's process, beats its pulse and ends with it.
 """
 
 import os

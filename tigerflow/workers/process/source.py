@@ -45,8 +45,8 @@ class PoolSource:
     ) -> None:
         """Read requests and `send` answers; end the process `grace_s` after the end.
 
-        `send` is called from several threads, and never raises. The requests' paths
-        start at `run_dir`. Beside SIGTERM, it ends on `warnings`.
+        `send` is called from several threads, and never raises. The requests' paths are
+        relative to `run_dir`. Signals in `warnings` have the effect of SIGTERM.
         """
         self._warnings = warnings
         self.run_dir = run_dir

@@ -2,12 +2,12 @@
 
     python -P -m tigerflow.workers.process.worker DESCRIPTOR ALIVE_FILE RUN_DIR
 
-The descriptor is a socket that belongs to the protocol; what the task prints goes to
-the task's log. The process starts where the task's relative paths do, or where a setup
-command went; none of its own paths depends on that. When the socket's other side ends,
-whoever started the worker wants no more of it or is dead: a file in hand is given up,
-so that no other worker can be on the same file meanwhile, teardown runs, and after a
-grace time the process ends anyway.
+The descriptor is a socket for the protocol; what the task prints goes to the task's
+log. The process starts in the directory of the task's relative paths, or where a setup
+command has changed to; none of its own paths depends on that. When the other side of
+the socket closes, the worker is no longer needed or its host is dead: the present file
+is given up, so that no two workers ever have the same file, teardown runs, and after
+the grace time the process is killed.
 """
 
 import contextlib
@@ -209,7 +209,7 @@ def _serve(
 def end_process(code: int, *, is_orphan: bool) -> NoReturn:
     """End at once: threads that the task started must not keep the process alive.
 
-    Nobody is left to end what an orphan's task started and did not end.
+    An orphan also kills what its task started and did not end: nobody else would.
     """
     for stream in (sys.stdout, sys.stderr):
         # A task may have closed or replaced it.
