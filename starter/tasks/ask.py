@@ -1,4 +1,4 @@
-"""Ask: what a service answers to a text."""
+"""Ask an API about each text."""
 
 import asyncio
 import json
@@ -12,35 +12,35 @@ from tigerflow.utils import SetupContext
 
 
 async def answer(text: str, seconds: float) -> dict[str, object]:
-    """Stand in for a request to a service; write yours here."""
+    """Simulate a request to an API; write your own here."""
     await asyncio.sleep(seconds)
     return {"text": text, "letters": sum(letter.isalpha() for letter in text)}
 
 
 class Ask(LocalAsyncTask):
-    """Ask a service about a text."""
+    """Ask a (simulated) API about a text."""
 
     class Params:
         seconds: Annotated[
             float,
-            typer.Option(help="How long an answer takes", min=0),
+            typer.Option(help="Seconds until the API answers", min=0),
         ] = 0.2
 
     @staticmethod
     async def setup(context: SetupContext) -> None:
-        # Once, before the first file: open a session, read a key.
+        # Runs once, before the first file: open a session, read a key.
         context.service = answer
 
     @staticmethod
     async def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
-        # While this file waits for its answer, the others go on.
+        # While this file waits for its answer, other files are processed.
         text = input_file.read_text().strip()
         found = await context.service(text, context.seconds)
         output_file.write_text(json.dumps(found, indent=2) + "\n")
 
     @staticmethod
     async def teardown(context: SetupContext) -> None:
-        # Once, after the last file: close what setup has opened.
+        # Runs once, after the last file: close what setup opened.
         pass
 
 

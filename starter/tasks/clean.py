@@ -1,4 +1,4 @@
-"""Clean: a text in one form, with single spaces and in lower case."""
+"""Clean each text: single spaces, lower case."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,11 +22,11 @@ class Clean(LocalTask):
     def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
         text = " ".join(input_file.read_text().split())
         if not text:
-            # What is raised becomes the file's .err; the other files go on.
-            raise ValueError("there is no word in it")
+            # An exception becomes the file's .err; other files are not affected.
+            raise ValueError("the text has no words")
         text = text.lower() if context.lower_case else text
         output_file.write_text(text + "\n")
 
 
-# So this file is a program, too: python tasks/clean.py --help
+# This makes the file a program, too: python tasks/clean.py --help
 Clean.cli()

@@ -1,4 +1,4 @@
-"""Count: the most frequent words of a text."""
+"""Count the most frequent words of each text."""
 
 import json
 from collections import Counter
@@ -19,7 +19,7 @@ class Count(SlurmTask):
 
     @staticmethod
     def setup(context: SetupContext) -> None:
-        # Once a worker, not once a file: import and load your model here.
+        # Runs once per worker, not once per file: import and load your model here.
         context.skipped = {"a", "and", "in", "is", "of", "the", "to"}
 
     @staticmethod

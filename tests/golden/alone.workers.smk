@@ -1,7 +1,7 @@
-# Made anew at each start of the task.
+# Written at each start of the task.
 #
-# The jobs in which workers of Slurm tasks run. Whoever submits them, while
-# files wait, gives them files until they end.
+# The jobs in which workers of Slurm tasks run. They are submitted while
+# files wait, and get files from the process that submitted them.
 from tigerflow.workflow import workers_command
 
 

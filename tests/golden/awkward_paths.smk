@@ -1,5 +1,5 @@
-# Made from 'my\npipeline \xe9.yaml' by `tigerflow compile`: change that
-# file and compile again; what is changed here is lost then.
+# Generated from 'my\npipeline \xe9.yaml' by `tigerflow compile`.
+# Edit that file and compile again: changes made here are overwritten.
 from tigerflow.workflow import (
     find_stems,
     limit_files,
@@ -12,12 +12,12 @@ from tigerflow.workflow import (
 workdir: '/data/it\'s "$(x)" & {y} é\\n%s\n 😀'
 
 
-# Hands one file to the task's worker, and waits for it.
+# Hands one file to a worker of the task, and waits for the result.
 RUN = run_command(workflow, '/data/{w} "it\'s" $(x)')
 
 STEMS = find_stems(".tigerflow/input", ".txt")
 
-# Files in flight at once, unless a profile or --resources says otherwise.
+# The most files in flight, unless a profile or --resources sets a limit.
 limit_files(
     workflow,
     first_files=1,

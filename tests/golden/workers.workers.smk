@@ -1,8 +1,8 @@
-# Made from pipeline.yaml by `tigerflow compile`: change that
-# file and compile again; what is changed here is lost then.
+# Generated from pipeline.yaml by `tigerflow compile`.
+# Edit that file and compile again: changes made here are overwritten.
 #
-# The jobs in which workers of Slurm tasks run. Whoever submits them, while
-# files wait, gives them files until they end.
+# The jobs in which workers of Slurm tasks run. They are submitted while
+# files wait, and get files from the process that submitted them.
 from tigerflow.workflow import workers_command
 
 

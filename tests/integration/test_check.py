@@ -150,7 +150,7 @@ def test_tasks_are_drawn_as_a_tree_and_nothing_is_written(site):
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
         "pipeline.yaml",
-        "└── hear  slurm  .mp4 → .txt  up to 3 workers, 2 a job",
+        "└── hear  slurm  .mp4 → .txt  up to 3 workers, 2 per job",
         "    Write down what is said.",
         "    $ cd /",
         "    $ pwd",

@@ -279,7 +279,7 @@ def _results_among_inputs(project):
             {"out": "upper.py/out"},
             (
                 "Error: 'DIR/upper.py/out/.tigerflow/workflow': "
-                "cannot be made, because a file is in the way"
+                "cannot be created, because a file is in the way"
             ),
         ),
         (
@@ -290,14 +290,14 @@ def _results_among_inputs(project):
         (
             None,
             {"options": ["--to", "upper.py"]},
-            ("Error: 'DIR/upper.py': cannot be made, because a file is in the way"),
+            ("Error: 'DIR/upper.py': cannot be created, because a file is in the way"),
         ),
         (
             _foreign_workflow,
             {"options": ["--to", "flow"]},
             (
-                "Error: 'DIR/flow/Snakefile': is not from `tigerflow compile`; "
-                "move it, or choose another --to"
+                "Error: 'DIR/flow/Snakefile': was not written by `tigerflow "
+                "compile`; move it, or choose another --to"
             ),
         ),
         (
@@ -305,7 +305,7 @@ def _results_among_inputs(project):
             {"source": "in/first", "out": "in"},
             (
                 "Error: The results of task 'first' would go into the input directory "
-                "'DIR/in/first'; give another output directory"
+                "'DIR/in/first'; choose another output directory"
             ),
         ),
     ],
@@ -331,8 +331,8 @@ def test_link_to_the_input_is_not_taken_for_the_input(compiled):
 
     assert result.returncode == 2
     assert result.stderr == (
-        f"Error: {str(compiled / 'out/.tigerflow/input')!r}: is TigerFlow's own; "
-        "give the directory of the input files\n"
+        f"Error: {str(compiled / 'out/.tigerflow/input')!r}: belongs to TigerFlow; "
+        "name the directory with the input files\n"
     )
     assert (compiled / "out/.tigerflow/input").readlink() == compiled / "in"
 
@@ -401,7 +401,7 @@ def test_older_form_is_compiled_with_a_warning(project):
         "Warning: pipeline.yaml:7: tasks[0].resources: is the old form; "
         "write worker_resources, with max_workers beside it\n"
         "Warning: pipeline.yaml: staging has no effect in plain Snakemake, "
-        "which takes all files at once\n"
+        "which processes all files at once\n"
     )
     workflow = project / "out/.tigerflow/workflow"
     command = f"snakemake -s {shlex.quote(f'{workflow}/Snakefile')}"

@@ -70,7 +70,7 @@ def test_tutorial_can_be_followed_with_nothing_but_its_text(tmp_path: Path) -> N
     assert "completion installed in" in printed
     assert "pipeline.yaml: no problems found (2 tasks)\n" in printed
     assert "3 of 3 done" in printed
-    assert "ValueError: there is no word in it" in printed
+    assert "ValueError: the text has no words" in printed
     assert "5 of 5 done" in printed
     assert printed.endswith("tree. a in rests leopard a\n")
     assert "ValueError" in (tmp_path / "demo" / "report.html").read_text()

@@ -49,7 +49,7 @@ def test_what_it_writes_runs_at_once(run, weird_tmp_path):
 
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout == (
-        "Wrote a pipeline into my first/. Now:\n"
+        "Created a pipeline in my first/. Now run:\n"
         "  cd 'my first'\n"
         "  tigerflow watch --once pipeline.yaml inputs results\n"
         "  tigerflow report results\n"
@@ -127,7 +127,7 @@ def test_it_writes_into_a_directory_that_has_other_files(run, weird_tmp_path):
 
     assert made.returncode == 0
     assert made.stdout.startswith(
-        "Wrote a pipeline into this directory. Now:\n  tigerflow watch --once "
+        "Created a pipeline in this directory. Now run:\n  tigerflow watch --once "
     )
     assert (weird_tmp_path / ".env").read_text() == "mine"
     assert sorted(path.name for path in weird_tmp_path.iterdir()) == [
@@ -157,7 +157,7 @@ def test_it_overwrites_nothing(run, weird_tmp_path, there, told):
 
     assert (made.returncode, made.stdout) == (2, "")
     assert made.stderr == (
-        f"Error: 'first': has {told} already; name another directory; "
+        f"Error: 'first': has {told} already; choose another directory; "
         "nothing was written\n"
     )
     assert contents(weird_tmp_path) == before

@@ -182,8 +182,8 @@ def test_a_file_without_input_stays_as_it_is(stopped):
     assert named == (
         2,
         (
-            "Error: 'bad.txt' cannot go again: the input file is gone; "
-            "--forget-missing forgets it\n"
+            "Error: 'bad.txt' cannot be retried: its input file no longer exists; "
+            "--forget-missing removes the error\n"
         ),
     )
     code, text = everything
@@ -191,8 +191,8 @@ def test_a_file_without_input_stays_as_it_is(stopped):
         0,
         [
             (
-                "Left as it is: bad.txt: the input file is gone; "
-                "--forget-missing forgets it"
+                "Not retried: bad.txt: its input file no longer exists; "
+                "--forget-missing removes the error"
             ),
             "1 file will be processed again at the next run",
         ],
@@ -210,7 +210,7 @@ def test_a_file_without_input_is_forgotten_when_asked(stopped, words):
         (stopped.root / "bad.txt").rename(source)
 
     again = "" if words else "1 file will be processed again at the next run\n"
-    told = f"Forgotten: bad.txt: the input file is gone\n{again}"
+    told = f"Removed the error of bad.txt: its input no longer exists\n{again}"
     assert (code, text) == (0, told)
     assert errors(stopped) == (["left/fork.err", "right/fork.err"] if words else [])
 
@@ -224,7 +224,7 @@ def test_a_running_service_forgets_a_file_without_input(flow):
     said = retry(flow, "--forget-missing", "bad.txt")
 
     wait_until(lambda: flow.events(FileForgotten))
-    assert said == (0, "Forgotten: bad.txt: the input file is gone\n")
+    assert said == (0, "Removed the error of bad.txt: its input no longer exists\n")
     assert counts(flow)["errored"] == 1
     staged = len(flow.events(FilesStaged))
     flow.add_inputs("later")

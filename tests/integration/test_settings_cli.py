@@ -40,7 +40,8 @@ def test_each_setting_is_printed_with_value_unit_and_origin(run, tmp_path):
     assert "TIGERFLOW_WORKER_GRACE: 5 s (.env)" in lines
     assert "TIGERFLOW_MAILBOX_POLL_MS: 20 ms (environment)" in lines
     assert lines[-1] == (
-        "Set them in the environment, in .env, or in the file of TIGERFLOW_ENV_FILE."
+        "Set them in the environment, in .env, or in the file named by "
+        "TIGERFLOW_ENV_FILE."
     )
 
 

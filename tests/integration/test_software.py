@@ -131,7 +131,7 @@ def test_environment_of_a_file_is_made_by_snakemake_and_used_by_all(flow, softwa
 
     assert flow.once() == 2
     assert flow.said.splitlines()[-1].endswith(
-        f"pipeline.yaml: task 'work': no environment has been made of "
+        f"pipeline.yaml: task 'work': no environment has been created from "
         f"'{flow.root}/speech.yaml' yet; run: "
         f"tigerflow compile {flow.root}/pipeline.yaml {flow.inputs} {flow.out}; "
         f"then once: "

@@ -96,7 +96,9 @@ def test_jobs_of_batches_hold_no_core_and_are_as_many_as_two_have(
     rules = build_rules(pipeline)
 
     assert [(rule.limit, rule.threads) for rule in rules] == [(2 * 8 * 2, 0)]
-    assert "one is run while the next one gathers" in profile_text("local", rules, "/")
+    assert "one batch runs while the next one fills" in profile_text(
+        "local", rules, "/"
+    )
     [task] = pipeline.tasks
     described = build_worker_task(pipeline, task, tmp_path, tmp_path)
     assert (described.batch_size, described.threads) == (8, 0)

@@ -1,4 +1,4 @@
-"""The option `--workers-profile`: how jobs of workers are submitted."""
+"""The option `--workers-profile`: how the jobs of workers are submitted."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,8 @@ from tigerflow.errors import DirectoryMissingError
 WorkersProfile = Annotated[
     Path | None,
     typer.Option(
-        help="Directory of a Snakemake profile with which workers of Slurm tasks are "
-        "submitted, in place of the one that comes with TigerFlow",
+        help="Directory of a Snakemake profile for submitting the workers of Slurm "
+        "tasks, instead of TigerFlow's own",
     ),
 ]
 
@@ -21,12 +21,12 @@ def check_profile(profile: Path | None) -> Path | None:
     """Return the absolute path of a profile, if one is given.
 
     Raises:
-        DirectoryMissingError: it is not there.
+        DirectoryMissingError: it does not exist.
     """
     if profile is None:
         return None
     option = "--workers-profile"
-    # Not profile.is_dir(): it raises for a name that is too long.
+    # Path.is_dir() would raise for a name that is too long.
     if not os.path.isdir(profile):  # noqa: PTH112
         raise DirectoryMissingError(option, profile)
     return profile.absolute()

@@ -5,11 +5,11 @@ from tigerflow.settings import Settings, stray_variables
 
 
 def load_settings() -> Settings:
-    """Load the settings; variables that look like one and are none are logged.
+    """Load the settings, and log variables that only look like settings.
 
     Raises:
         SettingError: a variable is not a whole number greater than 0.
-        EnvFileError: the file that is named cannot be read.
+        EnvFileError: the file that `TIGERFLOW_ENV_FILE` names cannot be read.
     """
     settings = Settings.load()
     for sentence in stray_variables():

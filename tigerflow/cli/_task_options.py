@@ -139,7 +139,7 @@ def all_options(task: type[Task]) -> list[Parameter]:
             bool,
             typer.Option(
                 "--once",
-                help="Process the files that are there, then exit (1 if any failed)",
+                help="Process existing files, then exit (code 1 if any failed)",
             ),
         ],
         default=False,

@@ -1,4 +1,4 @@
-"""Draws the tasks of a pipeline as a tree, with what each is to get."""
+"""Draw the tasks of a pipeline as a tree, with the resources of each."""
 
 from collections.abc import Iterator, Mapping
 
@@ -22,7 +22,7 @@ def draw_tree(
     console: Console, pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal]
 ) -> None:
     """Print a pipeline's tasks, each below the one it depends on."""
-    # A terminal breaks long lines by itself, and commands can be copied from it whole.
+    # The terminal wraps long lines, so that commands can be copied whole.
     console.width = _WIDE
     arrow = "->" if console.options.ascii_only else "→"
     root = Tree(Text(pipeline.path.name, style="bold"), guide_style="dim")
@@ -71,14 +71,14 @@ def _capacity(spec: TaskSpec) -> str:
         case LocalAsyncTaskSpec(concurrency_limit=count):
             return f"{count} at once"
         case SlurmTaskSpec(max_workers=count, workers_per_job=each):
-            shared = f", {each} a job" if each > 1 else ""
+            shared = f", {each} per job" if each > 1 else ""
             return f"up to {count} worker{'s' if count > 1 else ''}{shared}"
         case _:
             return ""
 
 
 def _submission_lines(rehearsal: Rehearsal) -> Iterator[Text]:
-    """Yield the command that would be given, and what Slurm says of it."""
+    """Yield the command that would be used, and what Slurm says about it."""
     if rehearsal.command:
         yield Text(rehearsal.command)
     match rehearsal.is_accepted:
@@ -87,4 +87,4 @@ def _submission_lines(rehearsal: Rehearsal) -> Iterator[Text]:
         case False:
             yield Text(f"refused: {rehearsal.verdict}", style="red")
         case None:
-            yield Text(f"not known: {rehearsal.verdict}", style="yellow")
+            yield Text(f"unknown: {rehearsal.verdict}", style="yellow")

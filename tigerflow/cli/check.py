@@ -14,16 +14,16 @@ from tigerflow.pipeline.doubts import path_doubts, task_doubts
 from tigerflow.pipeline.spec import Pipeline, PipelineDraft, read_pipeline
 from tigerflow.settings import Settings, stray_variables
 
-#: What follows the options in the help.
-LOOKS = """\
-The environment modules and the conda environment of a task are loaded as for a \
-worker, and the program that enters its container is looked up. Of setup commands, the \
-programs are looked up, and only those are run that change nothing but their shell \
-(module, source, conda activate, export); all of them when a module cannot be loaded \
-without. For a Slurm task, Snakemake makes up the submission of a worker, and Slurm \
-says whether it would take it (sbatch --test-only). Exit codes: 0 nothing speaks \
-against a run, or only a warning, as when Slurm does not answer; 1 the submission \
-could not be made up; 2 something does.
+#: Follows the options in the help.
+EXPLANATION = """\
+Environment modules and conda environments are loaded as for a worker. Programs that \
+start containers, and those of setup commands, are looked up. Setup commands run only \
+if they change nothing but their shell (module, source, conda activate, export), or if \
+the task's module cannot be imported without them. For a Slurm task, Snakemake \
+prepares the submission of a worker, and Slurm says whether it would accept it (sbatch \
+--test-only). Exit codes: 0 if the pipeline can run, perhaps with warnings, as when \
+Slurm does not answer; 1 if the submission could not be prepared; 2 if there are \
+mistakes.
 """
 
 
@@ -31,7 +31,7 @@ def check_command(
     pipeline: PipelineFile,
     workers_profile: WorkersProfile = None,
 ) -> None:
-    """Check all that 'run' would, and draw the tasks; submit and write nothing."""
+    """Check a pipeline and show its tasks, without writing or submitting anything."""
     with report_errors():
         Settings.load()
         profile = check_profile(workers_profile)
@@ -54,7 +54,7 @@ def check_command(
 def show_tasks(
     draft: PipelineDraft, pipeline: Pipeline, rehearsals: Mapping[str, Rehearsal]
 ) -> None:
-    """Draw a pipeline's tasks; note which jobs would not be taken, or may not be."""
+    """Draw a pipeline's tasks, and note jobs that are or may be refused."""
     draw_tree(Console(highlight=False), pipeline, rehearsals)
     for place, task in draft.tasks.items():
         rehearsal = rehearsals.get(task.name)

@@ -28,7 +28,7 @@ def compile_command(
     ],
     input_dir: Annotated[
         Path,
-        typer.Argument(metavar="INPUT_DIR", help="Directory of the input files"),
+        typer.Argument(metavar="INPUT_DIR", help="Directory with the input files"),
     ],
     output_dir: Annotated[
         Path,
@@ -46,12 +46,12 @@ def compile_command(
         bool,
         typer.Option(
             "--check",
-            help="Write nothing; tell whether the workflow that is there is current "
-            "(exit code 1 if not), and show what would be submitted for Slurm tasks",
+            help="Write nothing; check that the existing workflow is current (exit "
+            "code 1 if not), and show what would be submitted for Slurm tasks",
         ),
     ] = False,
 ) -> None:
-    """Compile a pipeline into a workflow that plain Snakemake runs."""
+    """Compile a pipeline into a workflow that plain Snakemake can run."""
     with report_errors():
         draft = read_pipeline(pipeline)
         loaded = draft.finished()
@@ -75,7 +75,7 @@ def _warnings(draft: PipelineDraft) -> list[str]:
     if draft.staging.steps:
         warnings.append(
             f"{draft.path}: staging has no effect in plain Snakemake, "
-            "which takes all files at once",
+            "which processes all files at once",
         )
     return warnings
 

@@ -15,12 +15,12 @@ from tigerflow.errors import ExitCode, TigerflowError
 from tigerflow.files import discard
 from tigerflow.naming import temporary_name
 
-#: What is written, the pipeline last: it is there when all that it names is.
+#: What is written; the pipeline file comes last, after everything that it names.
 _PARTS = ("inputs", "tasks", "pipeline-slurm.yaml", "pipeline.yaml")
 
 
 class StartError(TigerflowError):
-    """Nothing can be written to the directory that was named."""
+    """The directory that was named cannot be written to."""
 
     exit_code = ExitCode.USAGE
 
@@ -31,10 +31,10 @@ class StartError(TigerflowError):
 def init_command(
     directory: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="Directory to write it to"),
+        typer.Argument(metavar="DIR", help="Directory for the pipeline"),
     ],
 ) -> None:
-    """Write a small pipeline that runs at once, and one with a Slurm task."""
+    """Create a small pipeline to start from, and a version of it with a Slurm task."""
     with report_errors():
         try:
             _check(directory)
@@ -46,7 +46,7 @@ def init_command(
     if directory != Path():
         place, enter = f"{directory}/", f"  cd {shlex.quote(str(directory))}\n"
     typer.echo(
-        f"Wrote a pipeline into {place}. Now:\n"
+        f"Created a pipeline in {place}. Now run:\n"
         f"{enter}  {run}\n  tigerflow report results"
     )
 
@@ -58,11 +58,11 @@ def _check(directory: Path) -> None:
     there = [part for part in _PARTS if os.path.lexists(directory / part)]
     if there:
         listed = " and ".join(filter(None, [", ".join(there[:-1]), there[-1]]))
-        raise StartError(directory, f"has {listed} already; name another directory")
+        raise StartError(directory, f"has {listed} already; choose another directory")
 
 
 def _write(directory: Path) -> None:
-    """Make it all under another name first: it is there as a whole, or not at all."""
+    """Write everything under another name first, so that it appears as a whole."""
     is_new = not directory.exists()
     if is_new:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def _copy(source: Path, target: Path) -> None:
 def _copy_files(files: Iterable[Path], target: Path) -> None:
     target.mkdir()
     for path in files:
-        # In a checkout, there may be what Python left there.
+        # A checkout may have a __pycache__ here.
         if path.is_file():
             shutil.copyfile(path, target / path.name)
 

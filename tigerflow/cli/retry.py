@@ -23,13 +23,13 @@ from tigerflow.rundir.layout import INPUT_LINK, STATE
 from tigerflow.rundir.lock import find_running
 from tigerflow.rundir.requests import Request, ask, is_answered
 
-#: How long a running service may take to answer, and how often that is looked for.
+#: Seconds for a running service to answer, and between looks for its answer.
 ANSWER_S = 15.0
 LOOK_S = 0.2
 
 
 class UnknownTaskOfRunError(TigerflowError):
-    """The pipeline has no task of this name."""
+    """The pipeline has no task with this name."""
 
     exit_code = ExitCode.USAGE
 
@@ -50,31 +50,31 @@ class NotFailedError(TigerflowError):
 
 
 class CannotRetryError(TigerflowError):
-    """A file that was named has failed, and would only fail again."""
+    """A file that was named has failed, and cannot be retried."""
 
     exit_code = ExitCode.USAGE
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(f"{failure.origin!r} cannot go again: {_obstacle(failure)}")
+        super().__init__(f"{failure.origin!r} cannot be retried: {_obstacle(failure)}")
 
 
 def retry_command(
     output_dir: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT_DIR", help="Directory of the results"),
+        typer.Argument(metavar="OUTPUT_DIR", help="Directory with the results"),
     ],
     files: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="FILE",
-            help="Input files; all that failed",
+            help="Input files to retry; by default, all that failed",
             autocompletion=complete_failed,
         ),
     ] = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help="Only files that failed in this task",
+            help="Retry only files that failed in this task",
             autocompletion=complete_task_of_run,
         ),
     ] = None,
@@ -83,11 +83,11 @@ def retry_command(
         bool,
         typer.Option(
             "--forget-missing",
-            help="Remove the errors of files whose input is gone",
+            help="Remove the errors of files whose input no longer exists",
         ),
     ] = False,
 ) -> None:
-    """Let files that failed go again."""
+    """Retry failed files."""
     with report_errors():
         report = read_report(output_dir)
         failures = list(_failures(report, task))
@@ -109,7 +109,9 @@ def retry_command(
         number = _remove([*going, *gone], state)
         when = "" if number is None else _when(state, number)
         for name in dict.fromkeys(each.origin for each in gone):
-            typer.echo(f"Forgotten: {printable(name)}: the input file is gone")
+            typer.echo(
+                f"Removed the error of {printable(name)}: its input no longer exists"
+            )
         if chosen or not gone:
             for line in _summary(chosen, when):
                 typer.echo(line)
@@ -127,12 +129,12 @@ def _failures(report: RunReport, task: str | None) -> Iterator[Failure]:
 def _named(
     name: str, failures: list[Failure], task: str | None, inputs: Path
 ) -> list[Failure]:
-    """Return the failures of a file, which is given by its name, path or stem."""
+    """Return the failures of a file, given by its name, its path or its stem."""
     last = Path(name).name
     found = [each for each in failures if each.origin == last]
     found = found or [each for each in failures if each.stem == last]
     if not found:
-        # Not path.exists(): it raises for a name that is too long.
+        # Path.exists() would raise for a name that is too long.
         is_there = os.path.exists(inputs / last)  # noqa: PTH110
         meant = [] if is_there else [each.origin for each in failures]
         raise NotFailedError(name, task, meant)
@@ -148,35 +150,35 @@ def _obstacle(failure: Failure) -> str | None:
         return f"{failure.problem}; rename it"
     if failure.has_input:
         return None
-    return "the input file is gone; --forget-missing forgets it"
+    return "its input file no longer exists; --forget-missing removes the error"
 
 
 def _remove(failures: list[Failure], state: Path) -> str | None:
-    """Remove the `.err` files: without one, a file is undone; then ask the service.
+    """Remove the `.err` files, so that the files are undone; then ask the service.
 
-    Return the number of the request.
+    Returns:
+        The number of the request; None if there are no failures.
     """
     if not failures:
         return None
     try:
         for each in failures:
             each.path.unlink(missing_ok=True)
-        # Also when none seems to run: one that is just starting may have listed the
-        # errors before.
+        # Even if none seems to run: one that is starting may have listed the errors.
         return ask(state, Request.RETRY)
     except OSError as error:
         raise OutputDirectoryError(state, error) from error
 
 
 def _when(state: Path, number: str) -> str:
-    """Return when the files of a request will be processed, by who has taken it."""
+    """Return when the files of a request will be processed, and by which pipeline."""
     never, end = threading.Event(), time.monotonic() + ANSWER_S
     while (holder := find_running(state)) is not None:
         if is_answered(state, number):
             return f"by the running pipeline (pid {holder.pid})"
         if time.monotonic() >= end:
             return (
-                f"at the latest at the next run: the running pipeline (pid "
+                f"at the next run at the latest: the running pipeline (pid "
                 f"{holder.pid} on {holder.host}) has not answered for {ANSWER_S:g} s"
             )
         never.wait(LOOK_S)
@@ -191,9 +193,9 @@ def _summary(chosen: list[Failure], when: str) -> Iterator[str]:
     left = {each.origin: _obstacle(each) for each in chosen}
     for origin, obstacle in left.items():
         if obstacle is not None:
-            yield f"Left as it is: {printable(origin)}: {obstacle}"
+            yield f"Not retried: {printable(origin)}: {obstacle}"
     if not count:
-        yield "No file goes again"
+        yield "No file will be retried"
     else:
         yield f"{_files(count)} will be processed again {when}"
 

@@ -23,7 +23,7 @@ app.command("watch", epilog=run.EXIT_CODES)(run.watch_command)
 app.command("stop")(run.stop_command)
 app.command("report")(report.report_command)
 app.command("retry")(retry.retry_command)
-app.command("check", epilog=check.LOOKS)(check.check_command)
+app.command("check", epilog=check.EXPLANATION)(check.check_command)
 app.command("compile")(_compile.compile_command)
 app.command("settings")(settings.settings_command)
 

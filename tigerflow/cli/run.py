@@ -37,40 +37,40 @@ from tigerflow.service.options import RunnerOptions
 from tigerflow.service.service import Controls, Service
 from tigerflow.service.signals import Start, StopSignals
 
-#: What follows the options in the help of `run` and `watch`.
+#: Follows the options in the help of `run` and `watch`.
 EXIT_CODES = """\
-Exit codes: 0 all files are done; 1 files failed, or a task or the pipeline could not \
-run; 2 the command line, the pipeline file or a setting is wrong; 128 + n stopped by \
-signal n (tigerflow stop: 143, Ctrl-C: 130).
+Exit codes: 0 if all files are done; 1 if files failed, or a task or the pipeline \
+could not run; 2 if the command line, the pipeline file or a setting is wrong; 128 + n \
+if signal n stopped it (tigerflow stop: 143, Ctrl-C: 130).
 """
 
 PipelineFile = Annotated[
     Path,
     typer.Argument(help="Pipeline file (YAML)", autocompletion=complete_pipeline),
 ]
-InputDir = Annotated[Path, typer.Argument(help="Directory of the input files")]
+InputDir = Annotated[Path, typer.Argument(help="Directory with the input files")]
 OutputDir = Annotated[Path, typer.Argument(help="Directory for the results")]
 DeleteInput = Annotated[
     bool,
-    typer.Option("--delete-input", help="Remove each input file that is done"),
+    typer.Option("--delete-input", help="Delete each input file once it is done"),
 ]
 RetryFailed = Annotated[
     bool,
-    typer.Option("--retry-failed", help="Process the files that failed again"),
+    typer.Option("--retry-failed", help="Retry files that failed before"),
 ]
 RerunChanged = Annotated[
     bool,
     typer.Option(
         "--rerun-changed",
-        help="Process files again whose task has changed since (code or params)",
+        help="Reprocess files whose task has changed since (code or params)",
     ),
 ]
 DropMetadata = Annotated[
     bool,
     typer.Option(
         "--drop-metadata",
-        help="Keep no Snakemake metadata: faster, but `snakemake --report` and "
-        "`--summary` know less",
+        help="Do not keep Snakemake's metadata: faster, but `snakemake --report` and "
+        "`--summary` show less",
     ),
 ]
 Background = Annotated[
@@ -78,7 +78,7 @@ Background = Annotated[
     typer.Option(
         "--background",
         "-b",
-        help="Return when it is up; it goes on without a terminal, until "
+        help="Return once it has started; it then runs without a terminal, until "
         "'tigerflow stop', and logs to OUTPUT_DIR/.tigerflow/run.log",
     ),
 ]
@@ -100,7 +100,7 @@ def run_command(  # noqa: PLR0913 -- one for each option
     workers_profile: WorkersProfile = None,
     background: Background = False,
 ) -> None:
-    """Process what is there and what arrives, until there is nothing left to do."""
+    """Process existing and new files, then exit once idle."""
     options = RunnerOptions(
         idle_timeout_s=idle_timeout * 60,
         delete_input=delete_input,
@@ -123,7 +123,7 @@ def watch_command(  # noqa: PLR0913 -- one for each option
     *,
     once: Annotated[
         bool,
-        typer.Option("--once", help="Process the files that are there, then exit"),
+        typer.Option("--once", help="Process existing files, then exit"),
     ] = False,
     delete_input: DeleteInput = False,
     retry_failed: RetryFailed = False,
@@ -132,7 +132,7 @@ def watch_command(  # noqa: PLR0913 -- one for each option
     workers_profile: WorkersProfile = None,
     background: Background = False,
 ) -> None:
-    """Process what is there and what arrives, until stopped."""
+    """Process existing and new files until stopped."""
     options = RunnerOptions(
         idle_timeout_s=None if idle_timeout is None else idle_timeout * 60,
         once=once,
@@ -146,19 +146,19 @@ def watch_command(  # noqa: PLR0913 -- one for each option
 
 
 def stop_command(
-    output_dir: Annotated[Path, typer.Argument(help="Directory of the results")],
+    output_dir: Annotated[Path, typer.Argument(help="Directory with the results")],
     *,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", "-f", help="Give up what it has in hand; kill all workers"
+            "--force", "-f", help="Do not wait for files in progress; kill all workers"
         ),
     ] = False,
 ) -> None:
-    """Ask the service of an output directory to finish what it has in hand and end."""
+    """Stop a running service after it finishes the files it is working on."""
     with report_errors():
         state = output_dir / STATE
-        # Not state.is_dir(): it raises for a name that is too long.
+        # Path.is_dir() would raise for a name that is too long.
         if not os.path.isdir(state):  # noqa: PTH112
             raise NoRunError(output_dir)
         holder = find_running(state)
@@ -169,7 +169,7 @@ def stop_command(
             try:
                 os.kill(holder.pid, signal.SIGTERM)
                 if force:
-                    # Another number: the same, twice at once, may arrive only once.
+                    # Another signal: the same one, sent twice, may arrive only once.
                     os.kill(holder.pid, signal.SIGINT)
             except ProcessLookupError:
                 typer.echo("Pipeline is not running")
@@ -186,7 +186,7 @@ def stop_command(
 
 
 class _Session:
-    """One service on a command line: what signals do to it, also before it is there."""
+    """A service on the command line, which signals can stop even while it starts."""
 
     def __init__(self, display: Display | None, on_up: Callable[[], None]) -> None:
         self._display = display
@@ -252,7 +252,7 @@ def _serve(output_dir: Path, load: Callable[[], Service], *, background: bool) -
         finally:
             session.summarize(output_dir)
             if signals.received is not None:
-                # Also when an error came of it: a Ctrl-C reaches the helpers too.
+                # Even if an error followed: Ctrl-C reaches the service's helpers, too.
                 raise typer.Exit(128 + signals.received)
     raise typer.Exit(code or ExitCode.DONE)
 

@@ -8,13 +8,15 @@ from tigerflow.settings import ENV_FILE, show_settings, stray_variables
 
 
 def settings_command() -> None:
-    """Show each setting: its value, its unit, and where the value comes from."""
+    """Show each setting with its value, its unit, and where the value comes from."""
     with report_errors():
         shown = show_settings()
     for each in shown:
         value = f"{each.value} {each.unit}".strip()
         typer.echo(f"{each.variable}: {value} ({each.origin})")
-    typer.echo(f"Set them in the environment, in .env, or in the file of {ENV_FILE}.")
+    typer.echo(
+        f"Set them in the environment, in .env, or in the file named by {ENV_FILE}."
+    )
     for sentence in stray_variables():
         typer.echo(f"Warning: {sentence}", err=True)
     mistakes = [each.mistake for each in shown if each.mistake is not None]

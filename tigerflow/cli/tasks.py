@@ -24,17 +24,17 @@ from tigerflow.tasks.registry import (
     rivals_of,
 )
 
-app = typer.Typer(help="Show the tasks that have a name.", no_args_is_help=True)
+app = typer.Typer(help="Show built-in and installed tasks.", no_args_is_help=True)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
-#: As many tasks are loaded at once.
+#: The most tasks loaded at once.
 LOADED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A task that has a name, and what it says of itself, or why it cannot."""
+    """A task that has a name, with its description, or why there is none."""
 
     task: RegisteredTask
     described: TaskDescription | None
@@ -42,7 +42,7 @@ class _Shown:
 
     @property
     def summary(self) -> str:
-        """One line on the task; a broken one's is the reason."""
+        """One line about the task; for a broken task, the reason."""
         if self.described is None:
             return f"cannot be used: {' '.join((self.problem or '').split())}"
         text = self.described.module_doc or self.described.doc
@@ -54,7 +54,7 @@ def list_command(
     *,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Show where each task is"),
+        typer.Option("--verbose", "-v", help="Show the module of each task"),
     ] = False,
     as_json: _Json = False,
 ) -> None:
@@ -82,7 +82,7 @@ def info_command(
     *,
     as_json: _Json = False,
 ) -> None:
-    """Show what a task does and which parameters it has."""
+    """Show a task's description and its parameters."""
     with report_errors():
         task = find_registered(name)
         if task is None:
@@ -95,7 +95,7 @@ def info_command(
 
 
 def _load(tasks: Sequence[RegisteredTask]) -> list[_Shown]:
-    """Load each task in a process of its own: a broken one harms no other."""
+    """Load each task in its own process, so that a broken one harms no other."""
     with ThreadPoolExecutor(max_workers=LOADED_AT_ONCE) as pool:
         return list(pool.map(_describe, tasks))
 

@@ -38,7 +38,7 @@ from tigerflow.rundir.plan import Plan
 
 @dataclass(frozen=True)
 class Workflow:
-    """A compiled workflow: where it belongs, and the text of each file in it."""
+    """A compiled workflow: its directories, and the text of each file."""
 
     directory: Path
     output_dir: Path
@@ -46,9 +46,9 @@ class Workflow:
     rules: tuple[Rule, ...]
     #: Path below `directory` -> text.
     files: Mapping[str, str]
-    #: For the run directory, wherever the workflow itself goes.
+    #: Goes to the run directory, wherever the workflow itself is written.
     plan: Plan
-    #: Who may read what is made of the pipeline file: who may read that.
+    #: Mode bits of those who may read the pipeline file, and so the workflow.
     readers: int = ALL_READERS
 
     @property
@@ -63,17 +63,17 @@ def compile_workflow(
     output_dir: Path,
     directory: Path | None = None,
 ) -> Workflow:
-    """Compile a pipeline; nothing is written yet.
+    """Compile a pipeline, without writing anything.
 
     Args:
         pipeline: a valid pipeline.
-        input_dir: where its input files are.
+        input_dir: directory with its input files.
         output_dir: the run directory.
-        directory: where the workflow goes; by default into the run directory.
+        directory: the workflow directory; by default one in the run directory.
 
     Raises:
         WorkflowDirectoryError: the input is no directory, or the output is a file.
-        DirectoryClashError: a task's results would land among the inputs.
+        DirectoryClashError: results of a task would go into the input directory.
     """
     run_dir = _absolute(output_dir)
     source = _absolute(input_dir)
@@ -93,7 +93,7 @@ def compile_workflow(
             profile, rules, str(run_dir)
         )
     inside = target.is_relative_to(run_dir)
-    # Last: with it, the workflow can be run.
+    # It comes last, since it makes the workflow runnable.
     files["Snakefile"] = render_snakefile(
         rules,
         pipeline_name=pipeline.path.name,
@@ -119,19 +119,19 @@ def submission_files(
 
 
 def _absolute(path: Path) -> Path:
-    # Not resolved: a path through a link is the one that the user knows.
+    # Not resolved: the user knows the path with its links.
     return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() follows links
 
 
 def _check_directories(pipeline: Pipeline, source: Path, run_dir: Path) -> None:
-    # Not those of Path: they raise for a name that is too long.
+    # The methods of Path would raise for a name that is too long.
     is_dir, exists = os.path.isdir, os.path.exists
     if not is_dir(source):
         raise WorkflowDirectoryError(source, f"the input directory {absence(source)}")
     if exists(run_dir) and not is_dir(run_dir):
         raise WorkflowDirectoryError(run_dir, "the output directory is a file")
     if source.is_relative_to(run_dir / STATE):
-        reason = "is TigerFlow's own; give the directory of the input files"
+        reason = "belongs to TigerFlow; name the directory with the input files"
         raise WorkflowDirectoryError(source, reason)
     for task in pipeline.tasks:
         kept = result_directory(task.name, keep_output=task.spec.keep_output)
@@ -139,6 +139,6 @@ def _check_directories(pipeline: Pipeline, source: Path, run_dir: Path) -> None:
             if is_dir(results) and results.samefile(source):
                 msg = (
                     f"The results of task {task.name!r} would go into the input "
-                    f"directory {str(source)!r}; give another output directory"
+                    f"directory {str(source)!r}; choose another output directory"
                 )
                 raise DirectoryClashError(msg)

@@ -17,14 +17,14 @@ from tigerflow.tasks.shell.environment import (
     load_modules,
 )
 
-#: Where Snakemake makes environments, from the run directory.
+#: Where Snakemake creates environments, below the run directory.
 CONDA = Path(".snakemake") / "conda"
 
 _PLATFORMS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 
 
 def setup_commands(spec: TaskSpec, run_dir: Path) -> list[str]:
-    """Return all commands before a worker of the task starts; its own come last."""
+    """Return the commands before a worker starts; the task's own commands come last."""
     return [
         *load_modules(spec.envmodules),
         *activate_conda(_environment(spec, run_dir)),
@@ -33,7 +33,7 @@ def setup_commands(spec: TaskSpec, run_dir: Path) -> list[str]:
 
 
 def container_words(task: PipelineTask, directories: list[Path]) -> list[str]:
-    """Return how the task's container sees this host's directories, and its image."""
+    """Return options and image for `apptainer exec`; directories stay visible in it."""
     spec = task.spec
     has_gpus = False
     if isinstance(spec, SlurmTaskSpec):
@@ -45,16 +45,16 @@ def container_words(task: PipelineTask, directories: list[Path]) -> list[str]:
 def check_environments(
     pipeline: Pipeline, input_dir: Path, run_dir: Path, snakefile: Path
 ) -> None:
-    """Check that environments are there which only Snakemake makes.
+    """Check that the environments exist which only Snakemake can create.
 
     Raises:
-        PipelineError: with a line for each that is not; how to make it is in it.
+        PipelineError: some are missing; it has a line for each, with the commands.
     """
     compiles = join(
         ["tigerflow", "compile", *map(str, (pipeline.path, input_dir, run_dir))]
     )
     missing = [
-        f"{pipeline.path}: task {task.name!r}: no environment has been made of "
+        f"{pipeline.path}: task {task.name!r}: no environment has been created from "
         f"{task.spec.conda!r} yet; run: {compiles}; then once: "
         f"snakemake -s {quote(str(snakefile))} --sdm conda --conda-create-envs-only"
         for task in pipeline.tasks
@@ -72,9 +72,9 @@ def _environment(spec: TaskSpec, run_dir: Path) -> str | None:
 
 
 def environment_prefix(file: Path, run_dir: Path) -> Path:
-    """Return where Snakemake makes the environment of a file, for a run directory.
+    """Return where Snakemake creates the environment of a file, for a run directory.
 
-    Its name has all in it that makes it another one, as Snakemake computes it.
+    The name is a digest of the place and of the file's content, as in Snakemake.
     """
     place = run_dir / CONDA
     digest = hashlib.md5(str(place.resolve()).encode(), usedforsecurity=False)
@@ -85,7 +85,7 @@ def environment_prefix(file: Path, run_dir: Path) -> Path:
 
 
 def _is_made(prefix: Path) -> bool:
-    # Snakemake's mark: it comes last.
+    # Snakemake writes this mark last.
     return prefix.with_suffix(".env_setup_done").exists()
 
 

@@ -1,4 +1,4 @@
-"""`Pipeline` -> the rules of a Snakemake workflow. Pure."""
+"""A `Pipeline` -> the rules of a Snakemake workflow. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,44 +20,44 @@ from tigerflow.tasks.base import TaskKind
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: one task."""
+    """The rule of one task."""
 
     name: str
     task: str
     doc: str
     input: str
     output: str
-    #: Whether the output goes when all that depends on it is done.
+    #: Whether an output is removed when every task that depends on it is done.
     is_temp: bool
-    #: Whether the workflow's end needs it.
+    #: Whether its outputs are inputs of rule `all`.
     is_target: bool
-    #: Whether it stays on the host where Snakemake runs.
+    #: Whether its jobs run on the host where Snakemake runs.
     is_local: bool
-    #: Up to how many files are in flight at once.
+    #: The most files in flight.
     limit: int
-    #: Up to how many of them are in one call.
+    #: The most files in one call.
     batch_size: int
     params: Mapping[str, Any]
     threads: int
     resources: Mapping[str, int | str]
-    #: Software, as Snakemake's directives of the same names have it.
+    #: Software, as in Snakemake's directives of the same names.
     envmodules: tuple[str, ...]
     conda: str | None
     container: str | None
-    #: Of a job in which workers run, for a rule whose workers are jobs.
+    #: The job in which workers run; None for workers that are no jobs.
     worker_job: "WorkerJob | None" = None
 
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What a job needs in which one worker runs, or several."""
+    """The needs of a job in which one worker runs, or several workers run."""
 
     threads: int
     resources: Mapping[str, int | str]
 
 
 def build_rules(pipeline: Pipeline) -> tuple[Rule, ...]:
-    """Return a rule for each task, in order of the tasks."""
+    """Return a rule for each task, in the order of the tasks."""
     by_name = {task.name: task.spec for task in pipeline.tasks}
     targets = pipeline.plan.targets
     return tuple(
@@ -67,7 +67,7 @@ def build_rules(pipeline: Pipeline) -> tuple[Rule, ...]:
 
 
 def limit_name(rule: str) -> str:
-    """Return the name of the resource that bounds a rule's files in flight."""
+    """Return the name of the resource that limits a rule's files in flight."""
     return f"{rule}_files"
 
 
@@ -103,7 +103,7 @@ def _build_rule(
 
 
 def has_software(rule: Rule) -> bool:
-    """Tell whether Snakemake could run a rule's jobs in an environment of their own."""
+    """Tell whether Snakemake could run a rule's jobs in their own environment."""
     return bool(rule.envmodules or rule.conda or rule.container)
 
 
@@ -126,12 +126,12 @@ def _limit(task: PipelineTask) -> int:
         calls = spec.concurrency_limit
     if task.batch_size == 1 or spec.kind is TaskKind.SLURM:
         return calls
-    # One batch is run while the next one gathers.
+    # One batch runs while the next one fills.
     return 2 * task.batch_size * calls
 
 
 def workers_of(spec: TaskSpec) -> int:
-    """Return up to how many worker processes a task has."""
+    """Return the most worker processes of a task."""
     match spec:
         case LocalTaskSpec(workers=workers):
             return workers
@@ -142,8 +142,8 @@ def workers_of(spec: TaskSpec) -> int:
 
 
 def _job_threads(task: PipelineTask) -> int:
-    """Return the cores that one file's job holds."""
-    # Many such jobs wait for one call.
+    """Return the cores of one file's job."""
+    # Many such jobs share one call, and only wait for it.
     is_shared = task.batch_size > 1 and task.spec.kind is TaskKind.LOCAL
     return 0 if is_shared else threads_of(task.spec)
 
@@ -152,7 +152,7 @@ def threads_of(spec: TaskSpec) -> int:
     """Return the cores of one of the task's workers."""
     match spec:
         case LocalAsyncTaskSpec():
-            # Its clients wait for one event loop that waits for others: no core.
+            # Its jobs wait for an event loop that mostly waits itself.
             return 0
         case SlurmTaskSpec(worker_resources=resources):
             return resources.cpus
@@ -161,7 +161,7 @@ def threads_of(spec: TaskSpec) -> int:
 
 
 def _slurm_resources(spec: TaskSpec, workers: int = 1) -> Mapping[str, int | str]:
-    """Return the resources of so many of a task's workers together."""
+    """Return the resources of several workers of a task together."""
     if not isinstance(spec, SlurmTaskSpec):
         return {}
     worker = spec.worker_resources

@@ -39,20 +39,20 @@ def render_snakefile(
     if parallel:
         helpers.append("allow_local_jobs")
         onstart += [
-            "# Files that only wait hold no core, but a place among the jobs.",
+            "# Jobs that only wait for a worker need no core, but they count as jobs.",
             f"allow_local_jobs(workflow, {parallel})",
         ]
     if any(map(has_software, rules)):
         helpers.append("keep_apart")
         onstart += [
-            "# Workers have their task's software by themselves, whatever --sdm says.",
+            "# Workers load their task's software themselves, whatever --sdm says.",
             "keep_apart(workflow)",
         ]
     parts = [
         _origin(pipeline_name),
         _import("tigerflow.workflow", sorted(helpers)),
         f"workdir: {_text(output_dir)}\n\n\n",
-        "# Hands one file to the task's worker, and waits for it.\n",
+        "# Hands one file to a worker of the task, and waits for the result.\n",
         f"RUN = run_command(workflow, {_text(workflow_dir)})\n\n",
         f"STEMS = find_stems({_text(str(INPUT_LINK))}, {_text(input_ext)})\n\n",
         _limits(rules),
@@ -71,24 +71,27 @@ def render_snakefile(
 
 def _origin(pipeline_name: str) -> str:
     return (
-        f"# Made from {printable(pipeline_name)} by `tigerflow compile`: change that\n"
-        "# file and compile again; what is changed here is lost then.\n"
+        f"# Generated from {printable(pipeline_name)} by `tigerflow compile`.\n"
+        "# Edit that file and compile again: changes made here are overwritten.\n"
     )
 
 
 def render_workers(
     rules: tuple[Rule, ...], pipeline_name: str | None, output_dir: str
 ) -> str:
-    """Return the Snakefile by which workers are submitted as jobs.
+    """Return the Snakefile with which workers are submitted as jobs.
 
-    Without the name of a pipeline, it is that of a task that runs by itself.
+    Args:
+        rules: one for each task.
+        pipeline_name: file name of the pipeline; None for a task that runs by itself.
+        output_dir: absolute path of the run directory.
     """
-    origin = "# Made anew at each start of the task.\n"
+    origin = "# Written at each start of the task.\n"
     parts = [
         origin if pipeline_name is None else _origin(pipeline_name),
         "#\n",
-        "# The jobs in which workers of Slurm tasks run. Whoever submits them, while\n",
-        "# files wait, gives them files until they end.\n",
+        "# The jobs in which workers of Slurm tasks run. They are submitted while\n",
+        "# files wait, and get files from the process that submitted them.\n",
         _import("tigerflow.workflow", ["workers_command"]),
         f"workdir: {_text(output_dir)}\n\n\n",
         "WORKERS = workers_command()\n\n\n",
@@ -99,7 +102,7 @@ def render_workers(
 
 def _worker_rule(rule: Rule) -> str:
     job = rule.worker_job
-    assert job is not None  # noqa: S101 -- the caller has looked
+    assert job is not None  # noqa: S101 -- the caller has checked
     place = mailboxes(rule.task) / "{job}"
     resources = [f"{name}={_one_line(value)}" for name, value in job.resources.items()]
     lines = [
@@ -109,7 +112,7 @@ def _worker_rule(rule: Rule) -> str:
         f"    threads: {job.threads}",
         *_directive("resources", resources),
         "    shell:",
-        # In place of the shell, which would not pass on what a scheduler signals.
+        # `exec`, since a shell would not pass on the scheduler's signals.
         f'        "exec {{WORKERS}} {mailboxes(rule.task)}/{{wildcards.job}}"',
     ]
     return "\n".join(lines) + "\n\n\n"
@@ -126,13 +129,13 @@ def _import(module: str, names: list[str]) -> str:
 def _limits(rules: Iterable[Rule]) -> str:
     lines = [f"    {name}={limit},\n" for name, limit in render_limits(rules).items()]
     return (
-        "# Files in flight at once, unless a profile or --resources says otherwise.\n"
+        "# The most files in flight, unless a profile or --resources sets a limit.\n"
         f"limit_files(\n    workflow,\n{''.join(lines)})\n\n\n"
     )
 
 
 def render_limits(rules: Iterable[Rule]) -> Mapping[str, int]:
-    """Return the limits of the rules' own resources, for a profile."""
+    """Return the limit of files in flight for each rule, as resources for a profile."""
     return {f"{rule.name}_files": rule.limit for rule in rules}
 
 
@@ -167,8 +170,8 @@ def _rule(rule: Rule) -> str:
     resources = [f"{name}={_one_line(value)}" for name, value in rule.resources.items()]
     lines += _directive("resources", resources)
     if rule.params:
-        # One dictionary: Snakemake compares the values of params without their names,
-        # and reads wildcards into texts that stand alone.
+        # In one dictionary: Snakemake compares the values of params without their
+        # names, and would see wildcards in text outside of a dictionary.
         lines += _directive("params", [f"task={_literal(dict(rule.params), 8, 6)}"])
     command = f'"{{RUN}} {rule.task} {{input:q}} {{output:q}}"'
     lines += ["    shell:", f"        {command}"]
@@ -201,7 +204,7 @@ def _docstring(doc: str) -> Iterator[str]:
 
 
 def _literal(value: Any, indent: int, used: int) -> str:
-    """Return a Python literal, on one line where it fits, else one item a line."""
+    """Return a Python literal: on one line if it fits, else with one item per line."""
     line = _one_line(value)
     if not isinstance(value, dict | list) or not value:
         return line
@@ -237,7 +240,7 @@ def _one_line(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a string literal, in the quotes that need fewer escapes."""
+    """Return a string literal, with the quotes that need fewer escapes."""
     quote = "'" if value.count('"') > value.count("'") else '"'
     return f"{quote}{''.join(_escaped(each, quote) for each in value)}{quote}"
 

@@ -1,4 +1,4 @@
-"""The texts of a workflow directory's other files: profiles, and what workers read."""
+"""The text of the profiles in a workflow directory, and how to recognize our files."""
 
 import json
 from collections.abc import Mapping
@@ -11,53 +11,53 @@ from tigerflow.tasks.worker_task import WorkerTask
 #: The profile that Snakemake finds by itself, beside the workflow.
 DEFAULT = "default"
 
-#: By this, each file of a Slurm task is a job.
+#: The profile with one Slurm job per file.
 SLURM = "slurm"
 
-#: By this, workers stay: in jobs of Slurm tasks, they take one file after another.
+#: The profile with persistent workers: a Slurm job processes one file after another.
 WORKERS_STAY = "tigerflow"
 
-#: Those that are chosen on the command line.
+#: Profiles to choose from on the command line.
 PROFILES: tuple[str, ...] = ("local", SLURM, WORKERS_STAY)
 
 #: More files than any workflow has.
 _NO_LIMIT = 1_000_000
 
-#: What Snakefile and profiles say of their origin, in their first lines.
+#: Part of the first lines of Snakefiles and profiles.
 MARK = "by `tigerflow compile`"
 
 
 def profile_text(profile: str, rules: tuple[Rule, ...], output_dir: str) -> str:
-    """Return a profile as it is shipped, with the run directory and the rules' limits.
+    """Return a shipped profile, completed with the run directory and the limits.
 
-    The Snakefile's `workdir` comes too late for Snakemake's own log: without
-    `directory` that would go to wherever the command was called.
+    Snakemake opens its own log before it reads the Snakefile's `workdir`. Without
+    `directory`, that log would go to the current directory.
     """
     shipped = f"{shipped_profile(profile)}directory: {_quoted(output_dir)}\n"
     if profile == DEFAULT:
-        # It would replace the limits of the others; the Snakefile has them too.
+        # Its limits would replace those of other profiles; the Snakefile has them, too.
         return shipped
     limits = dict(render_limits(rules))
-    slurm = "its max_workers"
+    slurm = "max_workers"
     threads = ""
     if profile == WORKERS_STAY:
         remote = [rule.name for rule in rules if not rule.is_local]
         limits |= {limit_name(name): _NO_LIMIT for name in remote}
-        slurm = "any: they wait for its workers"
+        slurm = "no limit, since they wait for workers"
         if remote:
             threads = _block("set-threads", dict.fromkeys(remote, 0))
-            threads = f"\n# These take no cores of this host.\n{threads}"
+            threads = f"\n# These use no cores of this host.\n{threads}"
     return (
         f"{shipped}\n"
-        "# Files in flight at once, a rule: a local task has its workers, an async\n"
-        f"# one its concurrency_limit, a Slurm one {slurm}.\n"
+        "# The most files in flight per rule. Local tasks: workers; async tasks:\n"
+        f"# concurrency_limit; Slurm tasks: {slurm}.\n"
         f"{_about_batches(rules)}"
         f"{_block('resources', limits)}{threads}"
     )
 
 
 def _quoted(text: str) -> str:
-    """Return a text as YAML has it; JSON's escapes are not enough for all letters."""
+    """Return a text quoted for YAML, which needs more escapes than JSON."""
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(
         each if each.isascii() and each.isprintable() else f"\\U{ord(each):08x}"
@@ -68,7 +68,7 @@ def _quoted(text: str) -> str:
 def _about_batches(rules: tuple[Rule, ...]) -> str:
     if all(rule.batch_size == 1 for rule in rules):
         return ""
-    return "# With batches, those of two: one is run while the next one gathers.\n"
+    return "# With batches, twice that: one batch runs while the next one fills.\n"
 
 
 def _block(key: str, values: Mapping[str, int]) -> str:
@@ -77,11 +77,11 @@ def _block(key: str, values: Mapping[str, int]) -> str:
 
 
 def shipped_profile(profile: str) -> str:
-    """Return a profile as it is shipped, with its origin."""
+    """Return a profile as it is shipped, after a line about its origin."""
     text = asset(f"profiles/{profile}/profile.yaml").read_text(encoding="utf-8")
-    return f"# Made {MARK}, which overwrites changes: make them in a copy.\n{text}"
+    return f"# Generated {MARK}, which overwrites changes: edit a copy instead.\n{text}"
 
 
 def is_ours(text: str) -> bool:
-    """Tell whether `compile` has written this text, now or in an earlier version."""
+    """Tell whether a version of `tigerflow compile` has written this text."""
     return MARK in text or WorkerTask.is_json_of_one(text)

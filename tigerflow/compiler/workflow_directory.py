@@ -32,7 +32,7 @@ from tigerflow.rundir.layout import (
 
 
 def write_workers(pipeline: Pipeline, run_dir: Path) -> Path:
-    """Write what a task that runs by itself needs to submit its workers.
+    """Write the files with which a task that runs by itself submits its workers.
 
     Returns:
         The directory of `WORKERS_SNAKEFILE` and `WORKERS_PROFILE`.
@@ -51,13 +51,13 @@ def write_workers(pipeline: Pipeline, run_dir: Path) -> Path:
 
 
 def write_workflow(workflow: Workflow) -> list[str]:
-    """Write what differs from what is there; return the names of the files written.
+    """Write the files that are missing or different, and return their names.
 
-    A crash leaves each file old or new, and the Snakefile is the last.
+    A crash leaves each file either old or new. The Snakefile is written last.
 
     Raises:
-        WorkflowDirectoryError: a directory cannot be made or written, or has a file
-            in the way that TigerFlow did not write.
+        WorkflowDirectoryError: a directory cannot be created or written, or a file
+            that TigerFlow did not write is in the way.
     """
     try:
         changed = _differing(workflow)
@@ -76,7 +76,7 @@ def write_workflow(workflow: Workflow) -> list[str]:
             path.unlink()
     except (FileExistsError, NotADirectoryError) as error:
         place = Path(error.filename or workflow.directory)
-        reason = "cannot be made, because a file is in the way"
+        reason = "cannot be created, because a file is in the way"
         raise WorkflowDirectoryError(place, reason) from error
     except OSError as error:
         place = Path(error.filename or workflow.directory)
@@ -85,12 +85,13 @@ def write_workflow(workflow: Workflow) -> list[str]:
 
 
 def protect(workflow: Workflow) -> None:
-    """Keep all that has params from those that may not read the pipeline file.
+    """Hide files with params from users who may not read the pipeline file.
 
-    Snakemake notes params, too; its files have modes that it chooses.
+    Snakemake's metadata has params, too, with modes that Snakemake chooses: there, the
+    directory is closed.
 
     Raises:
-        OSError: a directory cannot be made.
+        OSError: a directory cannot be created.
     """
     state = workflow.output_dir / STATE
     directories = [state, state / "logs"]
@@ -105,10 +106,10 @@ def protect(workflow: Workflow) -> None:
 
 
 def check_workflow(workflow: Workflow) -> None:
-    """Compare with what is there.
+    """Check that the files of a workflow are current.
 
     Raises:
-        StaleWorkflowError: a file is missing or different; it names them.
+        StaleWorkflowError: files are missing or different; it names them.
     """
     stale = [*_differing(workflow)]
     stale += [
@@ -149,29 +150,33 @@ def _refuse_foreign(workflow: Workflow, names: list[str]) -> None:
     for name in names:
         path = workflow.directory / name
         if path.is_file() and not is_ours(_text_of(path) or ""):
-            reason = "is not from `tigerflow compile`; move it, or choose another --to"
+            reason = (
+                "was not written by `tigerflow compile`; move it, or choose "
+                "another --to"
+            )
             raise WorkflowDirectoryError(path, reason)
 
 
 def _directories(workflow: Workflow) -> list[Path]:
     """Return the workflow's directories, then that of the link to the input.
 
-    In this order, a workflow that cannot be written leaves nothing elsewhere.
+    In this order, a workflow that cannot be written leaves no other directories behind.
     """
     parents = {(workflow.directory / name).parent for name in workflow.files}
     return [*sorted(parents), RunLayout(workflow.output_dir).input_link.parent]
 
 
 def _link_input(workflow: Workflow) -> None:
-    """Point `.tigerflow/input` at the input directory.
+    """Point the link `.tigerflow/input` at the input directory.
 
-    So the Snakefile holds short relative paths, whatever characters the real one has.
+    So paths in the Snakefile are short and relative, whatever characters the input
+    directory has in its name.
     """
     link = RunLayout(workflow.output_dir).input_link
     if link.is_symlink() and link.readlink() == workflow.input_dir:
         return
     if link.exists() and not link.is_symlink():
-        raise WorkflowDirectoryError(link, "it is in the way; move it elsewhere")
+        raise WorkflowDirectoryError(link, "is in the way; move it elsewhere")
     fresh = link.with_name(temporary_name(link.name))
     fresh.symlink_to(workflow.input_dir)
     fresh.replace(link)
@@ -184,7 +189,7 @@ def _write_plan(workflow: Workflow) -> None:
 
 
 def _old_worker_files(workflow: Workflow) -> list[Path]:
-    """Return what workers of tasks read that the pipeline no longer has."""
+    """Return the worker files of tasks that the pipeline no longer has."""
     tasks = workflow.directory / worker_file("x").parent
     return [
         path
