@@ -49,7 +49,7 @@ def test_arguments_of_a_command_are_named_as_in_the_documents(capsys):
 
     assert "Usage: tigerflow watch [OPTIONS] PIPELINE INPUT_DIR OUTPUT_DIR " in text
     assert "* PIPELINE PATH Pipeline file (YAML) [required]" in text
-    assert "--once Process the files" in text
+    assert "--once Process existing files" in text
     assert "[OPTIONS] OUTPUT_DIR [FILE]... " in shown(capsys, "retry", "--help")
 
 
