@@ -13,7 +13,7 @@ import pytest
 from golden_cases import CASES, load_case
 from pipelines import write_pipeline, write_project
 
-from tigerflow.compiler import directory as compiler
+from tigerflow.compiler import workflow_directory
 from tigerflow.compiler.compiled import compile_workflow
 from tigerflow.compiler.workflow_directory import write_workflow
 from tigerflow.pipeline.spec import load_pipeline
@@ -433,8 +433,8 @@ def test_crash_between_files_leaves_each_old_or_new_and_the_snakefile_old(
         written.append(path.name)
         original(path, text, readers)
 
-    original = compiler.write_atomic
-    monkeypatch.setattr(compiler, "write_atomic", write_one)
+    original = workflow_directory.write_atomic
+    monkeypatch.setattr(workflow_directory, "write_atomic", write_one)
     with pytest.raises(KeyboardInterrupt):
         write_workflow(workflow)
 

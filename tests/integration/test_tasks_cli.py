@@ -272,8 +272,9 @@ def test_pipeline_says_which_of_two_tasks_with_one_name_it_takes(run, tmp_path):
 
     assert code == 0
     assert said == (
-        "Warning: @'shout' is registered by shout-tasks and by rival-tasks; "
-        "that of shout-tasks is taken, the other is rival_tasks:Rival\n"
+        "Warning: @'shout' is registered by both shout-tasks and rival-tasks; "
+        "TigerFlow uses the one from shout-tasks, and 'rival_tasks:Rival' leads to the "
+        "other\n"
     )
     # What it is told by its module is beyond doubt.
     module = "rival_tasks:Rival"
