@@ -145,13 +145,15 @@ class _SlurmServer:
     ) -> None:
         # Much to import, which tasks of other kinds need not wait for.
         from tigerflow.pipeline.alone import pipeline_of_one  # noqa: PLC0415
-        from tigerflow.service.slurm_task import SlurmServer  # noqa: PLC0415
+        from tigerflow.service.slurm_task import SlurmTaskService  # noqa: PLC0415
 
         profile = check_profile(options["workers_profile"])
         extensions = (directories.input_ext, directories.output_ext)
         pipeline = pipeline_of_one(task, name, extensions, options, texts)
         settings = Settings.from_environment()
-        self._server = SlurmServer(pipeline, directories.output_dir, settings, profile)
+        self._server = SlurmTaskService(
+            pipeline, directories.output_dir, settings, profile
+        )
 
     def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None:
         with report_errors():

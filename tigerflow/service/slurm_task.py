@@ -39,7 +39,7 @@ from tigerflow.workers.dispatch.status import CANCELLED, FAILED
 from tigerflow.workers.protocol import Answer, Fate
 
 
-class SlurmServer:
+class SlurmTaskService:
     """The service of one Slurm task."""
 
     #: What to call, in this order, so that a process that ends at once leaves nothing.

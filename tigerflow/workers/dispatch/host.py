@@ -98,9 +98,9 @@ class Host:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGTERM, self.stop)
             end_on_faults(self._fail)
+        self._fleet.start()
         await self._sessions.listen(self._listener)
         looking = [begin(self._watch_idleness()), begin(self._keep_address())]
-        self._fleet.start()
         await self._over.wait()
         for look in looking:
             look.cancel()
