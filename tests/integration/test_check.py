@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pipelines import write_pipeline
+from runs import DEADLINE_S
 from software import Software, needed
 from terminals import terminal
 
@@ -120,7 +121,7 @@ class Site:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=DEADLINE_S,
         )
 
     def check(self, *options):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from golden_cases import CASES, load_case
 from pipelines import write_pipeline, write_project
+from runs import DEADLINE_S
 
 from tigerflow.compiler import workflow_directory
 from tigerflow.compiler.compiled import compile_workflow
@@ -29,7 +30,7 @@ def run(*words, cwd, **kwargs):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=DEADLINE_S,
         **kwargs,
     )
 
@@ -577,7 +578,7 @@ def test_default_profile_adds_nothing_that_others_do_not_want(
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=DEADLINE_S,
     )
 
     assert json.loads(result.stdout) == expected

@@ -1,14 +1,13 @@
 """Files that are named as modules are, where a Python of ours or of a task may look."""
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from flows import Flow
-from runs import DEADLINE_S, finish, module_text
+from runs import finish, module_text
 from services import Watched
 
 _BIN = Path(sys.executable).parent
@@ -96,15 +95,8 @@ def test_service_takes_no_module_from_directories_of_the_user(world, command, mo
     executed = [_shadow(modules, place) for place in (flow.out, flow.root)]
     flow.write({"name": "work"})
 
-    done = subprocess.run(
-        [*command, "watch", "--once", flow.pipeline, flow.inputs, flow.out],
-        cwd=flow.root,
-        env=flow.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
+    words = ["watch", "--once", flow.pipeline, flow.inputs, flow.out]
+    done = flow.call(*command, *words)
 
     assert done.returncode == 0, done.stderr
     assert flow.names("work") == ["a.out"]

@@ -8,13 +8,12 @@ import select
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
-from flows import HEAD, LEFT, RIGHT
+from flows import HEAD, LEFT, RIGHT, TIGERFLOW
 from runs import DEADLINE_S, World, wait_until
 from services import TREE, Watched
 
@@ -32,7 +31,6 @@ class Slow(LocalTask):
         wait_for("go")
         output_file.write_text("slow")
 """
-TIGERFLOW = [sys.executable, "-m", "tigerflow"]
 
 
 @pytest.fixture
@@ -66,15 +64,7 @@ def report(flow, *options):
 
 
 def command(name, flow, *options):
-    done = subprocess.run(
-        [*TIGERFLOW, name, str(flow.out), *options],
-        cwd=flow.root,
-        env=flow.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
+    done = flow.call(*TIGERFLOW, name, flow.out, *options)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -248,13 +238,7 @@ def test_a_workflow_that_is_compiled_elsewhere_has_a_report(flow):
     flow.compile(HEAD)
     workflow = flow.out / ".tigerflow" / "workflow"
     words = [flow.pipeline, flow.inputs, flow.root / "other", "--to", flow.root / "w"]
-    subprocess.run(
-        [*TIGERFLOW, "compile", *map(str, words)],
-        env=flow.environment,
-        check=True,
-        capture_output=True,
-        timeout=DEADLINE_S,
-    )
+    assert flow.call(*TIGERFLOW, "compile", *words).returncode == 0
     assert workflow.is_dir()
     flow.out = flow.root / "other"
 

@@ -1,11 +1,10 @@
 """`tigerflow retry`: failed files go again, under a running service or at the next."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from runs import DEADLINE_S, World, wait_until
+from flows import TIGERFLOW
+from runs import World, wait_until
 from services import Watched
 
 from tigerflow.rundir.events import FileFailed, FileForgotten, FilesStaged
@@ -84,15 +83,7 @@ def stopped(failed):
 
 def call(flow, command, *words):
     """Run a command; return its exit code and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tigerflow", command, str(flow.out), *map(str, words)],
-        cwd=flow.root,
-        env=flow.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
+    done = flow.call(*TIGERFLOW, command, flow.out, *words)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -275,14 +266,7 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(stopped, words, sentence)
 
 def test_a_directory_that_is_no_run_is_an_error(stopped):
     where = str(stopped.inputs)
-    done = subprocess.run(
-        [sys.executable, "-m", "tigerflow", "retry", where],
-        env=stopped.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
+    done = stopped.call(*TIGERFLOW, "retry", where)
 
     sentence = f"Error: {where!r} is not the output directory of a pipeline\n"
     assert (done.returncode, done.stderr) == (1, sentence)

@@ -144,15 +144,7 @@ def beside_another(flow):
 )
 def test_what_speaks_against_a_start_is_told_as_in_the_foreground(flow, prepare, code):
     prepare(flow)
-    foreground = subprocess.run(
-        command(flow),
-        cwd=flow.root,
-        env=flow.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
+    foreground = flow.call(*command(flow))
     assert (foreground.returncode, foreground.stdout) == (code, "")
     assert foreground.stderr
 

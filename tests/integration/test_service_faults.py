@@ -5,11 +5,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from flows import HEAD, LEFT, RIGHT
+from flows import HEAD, LEFT, RIGHT, TIGERFLOW
 from mounts import small_disk
 from runs import DEADLINE_S, wait_until
 from services import NOTHING_TO_DO, TREE, kill
@@ -301,16 +300,8 @@ def test_service_runs_for_a_user_without_an_account(flow):
     flow.add_inputs("a")
     for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
         flow.environment.pop(name, None)
-    service = [sys.executable, "-m", "tigerflow", "watch", "--once"]
-    done = subprocess.run(
-        [*words, *service, flow.pipeline, flow.inputs, flow.out],
-        cwd=flow.root,
-        env=flow.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
+    words += [*TIGERFLOW, "watch", "--once", flow.pipeline, flow.inputs, flow.out]
+    done = flow.call(*words)
     assert done.returncode == 0, done.stderr
     assert flow.names("work") == ["a.out"]
     assert not (flow.out / "~").exists()
@@ -377,14 +368,7 @@ def test_service_runs_when_somebody_else_has_its_directory_in_tmp(flow):
     flow.add_inputs("a")
     words = ["watch", "--once", flow.pipeline, flow.inputs, flow.out]
 
-    done = subprocess.run(
-        [*inside, sys.executable, "-m", "tigerflow", *words],
-        env=flow.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
+    done = flow.call(*inside, *TIGERFLOW, *words)
 
     assert done.returncode == 0, done.stderr
     assert flow.names("left") == ["a.md"]

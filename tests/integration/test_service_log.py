@@ -164,7 +164,7 @@ def test_error_that_ends_the_service_is_in_its_log(flow):
     # Snakemake cannot run then.
     (flow.out / ".snakemake").touch()
 
-    assert flow.watch().wait(60) == 1
+    assert flow.watch().wait(DEADLINE_S) == 1
 
     told = [line for line in flow.said.splitlines() if line.startswith("Error: ")]
     assert len(told) == 1

@@ -174,15 +174,7 @@ def test_time_in_which_a_file_is_in_flight_is_not_idle(flow):
     flow.write(WORK)
     flow.add_inputs("a")
     words = [sys.executable, "-c", IDLE, flow.pipeline, flow.inputs, flow.out]
-    done = subprocess.run(
-        words,
-        cwd=flow.root,
-        env=flow.environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    done = flow.call(*words)
     assert done.returncode == 0, done.stderr
     assert flow.texts("work") == {"a.out": "done"}
     assert flow.noted() == ["run a"]

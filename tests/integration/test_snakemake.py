@@ -15,8 +15,8 @@ pytestmark = pytest.mark.snakemake
 DONE = "Nothing to be done"
 
 #: How soon after Snakemake's end the workers are gone: 2 s are promised; a machine
-#: that does other things as well gets some more.
-TEARDOWN_S = 2 + 3
+#: that does much else gets more. They would stay for minutes.
+TEARDOWN_S = 2 + 28
 
 TREE = """
 class Head(LocalTask):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import DEADLINE_S
 
 import tigerflow
 
@@ -32,7 +33,7 @@ def run(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=DEADLINE_S,
         )
 
     return run_with

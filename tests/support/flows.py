@@ -13,6 +13,7 @@ from runs import DEADLINE_S, World, finish, lines, module_text, runtime_files
 
 _BIN = Path(sys.executable).parent
 SNAKEMAKE = shutil.which("snakemake", path=str(_BIN)) or "snakemake"
+TIGERFLOW = [sys.executable, "-m", "tigerflow"]
 
 #: A task, and two that both go on from it.
 HEAD = {"name": "head", "module": "tasks.py:Head"}
@@ -57,6 +58,18 @@ class Flow:
     def add_module(self, code: str, name: str = "tasks") -> None:
         (self.root / f"{name}.py").write_text(module_text(code, self.notes))
 
+    def call(self, *words: object) -> "subprocess.CompletedProcess[str]":
+        """Run a program to its end, and keep what it prints."""
+        return subprocess.run(
+            [*self.host, *map(str, words)],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_S,
+        )
+
     def compile(self, *tasks: dict[str, Any], module: str = "tasks.py") -> str:
         """Compile a pipeline of these tasks; return what the command said."""
         full = [
@@ -65,15 +78,8 @@ class Flow:
         ]
         pipeline = self.root / "pipeline.yaml"
         pipeline.write_text(json.dumps({"tasks": full}))
-        words = [pipeline, self.inputs, self.out]
-        done = subprocess.run(
-            [sys.executable, "-m", "tigerflow", "compile", *words],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=DEADLINE_S,
-        )
+        words = ["compile", pipeline, self.inputs, self.out]
+        done = self.call(*TIGERFLOW, *words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

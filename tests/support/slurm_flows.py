@@ -18,7 +18,7 @@ from slurm.throwaway import Cluster
 from tigerflow.rundir.events import TaskTried
 
 #: What a test waits for at the most; several together take their time on two cores.
-SLURM_DEADLINE_S = 240
+SLURM_DEADLINE_S = 480
 
 #: Before each task's code: `alone(input_file)` notes two workers at one file.
 ALONE = """

@@ -30,7 +30,7 @@ from tigerflow.service.loop import Runner, RunnerParts
 from tigerflow.service.options import RunnerOptions
 
 #: Far more than anything takes here.
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class Windows:

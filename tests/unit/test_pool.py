@@ -45,7 +45,7 @@ TASK = WorkerTask(
 )
 SETTINGS = Settings(worker_wall_time_grace=10)
 #: Far more than anything takes here.
-DEADLINE_S = 10
+DEADLINE_S = 60
 
 CANCELLED = Ending("was lost: cancelled", is_killed=True)
 PREEMPTED = Ending("was lost (PREEMPTED)", is_killed=True, is_evicted=True)

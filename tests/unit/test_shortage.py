@@ -40,7 +40,7 @@ def test_thread_is_started_when_there_is_one_again():
 
     start_thread(RareThread(target=ran.set))
 
-    assert ran.wait(10)
+    assert ran.wait(60)
 
 
 def test_other_errors_of_a_start_are_raised():
