@@ -24,6 +24,7 @@ from tigerflow.rundir.judgement import Listed, Status
 from tigerflow.rundir.signatures import signature_of
 from tigerflow.service import loop as module
 from tigerflow.service import storage, trials
+from tigerflow.service.file_results import Results
 from tigerflow.service.inbox import Arrival
 from tigerflow.service.ledger import Counts, Ledger
 from tigerflow.service.loop import Runner, RunnerParts
@@ -340,6 +341,29 @@ def test_failure_because_the_input_vanished_is_none(scene):
     scene.windows.run = run
     assert scene.serve(arrivals) == Counts(failed=1)
     assert [path.name for path in (scene.out / "work").iterdir()] == ["b.err"]
+
+
+def test_error_of_an_input_that_vanishes_during_the_start_stays(scene, monkeypatch):
+    has_failed, looked = threading.Event(), threading.Event()
+    forget_gone = Results.forget_gone
+
+    def forget(*values):
+        assert has_failed.wait(DEADLINE_S)
+        gone = forget_gone(*values)
+        looked.set()
+        return gone
+
+    def run(_targets):
+        (scene.inputs / "a.tar.gz").unlink()
+        error = scene.out / "work" / "a.err"
+        error.write_text(json.dumps({"exception_type": "ValueError"}))
+        has_failed.set()
+        assert looked.wait(DEADLINE_S)
+        return WindowExit.JOBS_FAILED
+
+    monkeypatch.setattr(Results, "forget_gone", forget)
+    scene.windows.run = run
+    assert scene.serve(scene.add("a.tar.gz")) == Counts(failed=1)
 
 
 def test_task_that_cannot_run_leaves_its_files_pending_without_a_hang(scene):

@@ -314,12 +314,17 @@ class Runner:
         """Hand arrivals on to the loop, until the inbox is stopped."""
         inbox.on_trouble = lambda trouble: tell(self._see_input, trouble)
         all_known = False
+        handed_on: set[str] = set()
         while (batch := inbox.batch(wait=all_known)) is not None:
+            if not all_known:
+                handed_on.update(arrival.name for arrival in batch)
             if not batch:
                 # All that was there at the start is known.
                 all_known = True
                 self.screening.end_start()
-                tell(self._report_gone, self._results.forget_gone())
+                # Windows may have begun: their errors are new, with or without inputs.
+                tell(self._report_gone, self._results.forget_gone(handed_on))
+                handed_on.clear()
                 tell(self._report_unmatched, self._results.unmatched())
             fresh = self.screening.review(batch)
             tell(self._arrived, fresh, self.screening.take_found(), all_known)
