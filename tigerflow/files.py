@@ -24,9 +24,6 @@ _LEFT: set[Path] = set()
 #: Room that there must be for anything to be tried again: a small result, an `.err`.
 PROBE_BYTES = 16 * 1024
 
-#: More bytes than any JSON object has that is read whole.
-OBJECT_LIMIT = 1 << 24
-
 _NOT_TO_BE_READ = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENXIO})
 
 #: What file systems say that have nothing of the kind.
@@ -103,14 +100,6 @@ def read_regular(path: Path, limit: int) -> tuple[str, int]:
     with open(path, "rb", buffering=0, opener=open_regular) as file:
         data = file.read(limit)
         return (data or b"").decode(errors="replace"), os.fstat(file.fileno()).st_size
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a regular file; an empty one if there is none."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        value = json.loads(read_regular(path, OBJECT_LIMIT)[0])
-        return value if isinstance(value, dict) else {}
-    return {}
 
 
 def append_to(path: Path) -> BinaryIO:

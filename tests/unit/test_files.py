@@ -11,7 +11,6 @@ from tigerflow.files import (
     discard,
     listing_problem,
     process_is_alive,
-    read_object,
     remove_abandoned_temporaries,
     remove_temporaries_of,
     sync_directory,
@@ -201,26 +200,6 @@ def test_this_process_is_alive_and_an_impossible_one_is_not():
     assert process_is_alive(os.getpid())
     assert process_is_alive(1)
     assert not process_is_alive(NO_PID)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('{"a": 1}', {"a": 1}),
-        ("1", {}),
-        ("[]", {}),
-        ("", {}),
-        ('{"a": ', {}),
-        ("[" * 10**6, {}),
-        (None, {}),
-    ],
-)
-def test_a_file_that_has_no_object_is_read_as_an_empty_one(tmp_path, text, expected):
-    path = tmp_path / "a.err"
-    if text is not None:
-        path.write_text(text)
-
-    assert read_object(path) == expected
 
 
 def test_a_directory_that_may_be_listed_but_not_entered_cannot_be_read(as_nobody):

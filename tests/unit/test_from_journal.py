@@ -6,8 +6,9 @@ import pytest
 from journals import SPEECH, write_run
 
 from tigerflow.errors import PlanError
+from tigerflow.report.as_json import as_json
 from tigerflow.report.from_journal import salvage
-from tigerflow.report.run_report import as_json, read_report
+from tigerflow.report.reading import read_report
 from tigerflow.rundir.plan import PlannedTask
 
 PROBLEM = PlanError("pipeline.json", "it is damaged")

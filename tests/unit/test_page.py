@@ -14,7 +14,7 @@ from journals import SPEECH, write_run
 from tigerflow.errors import MissingLibraryError, NoRunError, ReportFileError
 from tigerflow.report.page import charts
 from tigerflow.report.page.publish import publish
-from tigerflow.report.run_report import read_report
+from tigerflow.report.reading import read_report
 
 HOSTILE = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% x %}"

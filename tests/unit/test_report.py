@@ -11,15 +11,10 @@ import pytest
 from tigerflow import __version__
 from tigerflow.errors import NoRunError, PlanError
 from tigerflow.files import write_json
-from tigerflow.report.run_report import (
-    Journaled,
-    Timing,
-    as_json,
-    build_report,
-    digest,
-    list_files,
-    read_report,
-)
+from tigerflow.report.as_json import as_json
+from tigerflow.report.journaled import Journaled, digest
+from tigerflow.report.reading import build_report, list_files, read_report
+from tigerflow.report.run_report import Timing
 from tigerflow.rundir.events import event_of
 from tigerflow.rundir.journal import read
 from tigerflow.rundir.judgement import (

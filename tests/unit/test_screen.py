@@ -8,13 +8,8 @@ import pytest
 from rich.console import Console
 
 from tigerflow.cli._screen import Screen
-from tigerflow.report.run_report import (
-    SECTIONS,
-    Failure,
-    RunReport,
-    TaskReport,
-    Timing,
-)
+from tigerflow.report.as_json import SECTIONS
+from tigerflow.report.run_report import Failure, RunReport, TaskReport, Timing
 from tigerflow.rundir.judgement import FileState
 from tigerflow.rundir.lock import Holder
 

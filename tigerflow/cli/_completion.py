@@ -13,7 +13,9 @@ from pathlib import Path
 import typer
 
 from tigerflow.errors import TigerflowError
-from tigerflow.report.run_report import SECTIONS, TaskReport, read_report
+from tigerflow.report.as_json import SECTIONS
+from tigerflow.report.reading import read_report
+from tigerflow.report.run_report import TaskReport
 from tigerflow.tasks.registry import registered_names
 
 # What a shell would take for something else.

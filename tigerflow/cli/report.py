@@ -20,10 +20,10 @@ from tigerflow.cli._output import output_console
 from tigerflow.cli._screen import Screen
 from tigerflow.cli._story import print_stories
 from tigerflow.errors import TigerflowError, did_you_mean
+from tigerflow.report.as_json import SECTIONS, as_json
 from tigerflow.report.file_story import read_stories, stories_json
 from tigerflow.report.from_journal import read_run
 from tigerflow.report.page.publish import publish
-from tigerflow.report.run_report import SECTIONS, as_json
 
 #: Seconds between two looks; a look that takes long is followed by as long a pause.
 REFRESH_S = 1.0

@@ -18,7 +18,8 @@ from tigerflow.errors import (
     did_you_mean,
 )
 from tigerflow.naming import printable
-from tigerflow.report.run_report import Failure, RunReport, read_report
+from tigerflow.report.reading import read_report
+from tigerflow.report.run_report import Failure, RunReport
 from tigerflow.rundir.layout import INPUT_LINK, STATE
 from tigerflow.rundir.lock import find_running
 from tigerflow.rundir.requests import Request, ask, is_answered

@@ -26,12 +26,8 @@ from typing import Any
 from tigerflow.errors import ExitCode, TigerflowError, did_you_mean
 from tigerflow.naming import ERROR_EXT, is_input_name, snakemake_problem
 from tigerflow.report.from_journal import read_run
-from tigerflow.report.run_report import (
-    Failure,
-    Sources,
-    Timing,
-    as_failure,
-)
+from tigerflow.report.reading import Sources, as_failure
+from tigerflow.report.run_report import Failure, Timing
 from tigerflow.rundir.events import (
     Event,
     FilesStaged,

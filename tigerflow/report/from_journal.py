@@ -12,14 +12,9 @@ from pathlib import Path
 
 from tigerflow.errors import PlanError
 from tigerflow.naming import ERROR_EXT
-from tigerflow.report.run_report import (
-    Journaled,
-    RunReport,
-    Sources,
-    read_journal,
-    read_sources,
-    readable_times,
-)
+from tigerflow.report.journaled import Journaled, read_journal
+from tigerflow.report.reading import Sources, read_sources, readable_times
+from tigerflow.report.run_report import RunReport
 from tigerflow.rundir.events import Event, FilesStaged, RunStarted
 from tigerflow.rundir.judgement import Listed
 from tigerflow.rundir.layout import JOURNAL, STATE

@@ -10,7 +10,6 @@ from tigerflow.errors import OutputDirectoryError
 from tigerflow.files import (
     date_not_before_ns,
     discard,
-    read_object,
     see_gone,
     sync_directory,
 )
@@ -28,7 +27,7 @@ from tigerflow.rundir.layout import INPUT_LINK
 from tigerflow.rundir.plan import Plan
 from tigerflow.service.inbox import Arrival
 from tigerflow.service.ledger import StagedFile
-from tigerflow.tasks.error_file import ErrorRecord, write_error
+from tigerflow.tasks.error_file import ErrorRecord, read_error, write_error
 from tigerflow.tasks.file_job import FileJob
 from tigerflow.unmatched import unmatched
 
@@ -150,12 +149,10 @@ class Results:
 
     def has_only_missed_input(self, file: StagedFile, found: Judgement) -> bool:
         """Tell whether tasks failed because their input file was no longer there."""
-        kinds = set()
-        for task in found.failed:
-            path = self._run_dir / self._plan.error_path(task, file.stem)
-            if noted := read_object(path):
-                kinds.add(noted.get("exception_type"))
-        return kinds == {FileNotFoundError.__name__}
+        paths = (self._plan.error_path(task, file.stem) for task in found.failed)
+        kinds = {read_error(self._run_dir / path).exception_type for path in paths}
+        # One that is missing, or that no task has written, says nothing.
+        return kinds - {""} == {FileNotFoundError.__name__}
 
     def sync(self, stem: str) -> None:
         """Return when the names of a file's results are on disk.

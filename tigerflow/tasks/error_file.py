@@ -1,14 +1,19 @@
-"""The `.err` of a file that failed: its schema, and who writes it over whom."""
+"""The `.err` of a file that failed: its schema, its writer and its reader."""
 
+import contextlib
 import errno
-from dataclasses import asdict, dataclass, replace
+import json
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.files import date_not_before, read_object, write_json
+from tigerflow.files import date_not_before, read_regular, write_json
 from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.tracebacks import class_name, format_exception, message_of
+
+#: Bytes of an `.err` that are read.
+ERROR_LIMIT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,9 @@ class ErrorRecord:
         return ": ".join([self.exception_type, *first])
 
 
+_KEYS = [each.name for each in fields(ErrorRecord)]
+
+
 def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> None:
     """Write the `.err` file of a job, whole or not at all; its path is below `run_dir`.
 
@@ -76,6 +84,32 @@ def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> No
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise OutputDirectoryError(path.parent, error) from error
+
+
+def read_error(path: Path) -> ErrorRecord:
+    """Read an `.err`; what it does not say is empty, as is all of a missing one.
+
+    The text of a file that no task has written is its `message`, and so is the reason
+    why a file cannot be read. Nothing is raised.
+    """
+    text, values = _text_and_values(path)
+    texts = {key: value for key, value in values.items() if isinstance(value, str)}
+    known = {key: texts.get(key, "") for key in _KEYS}
+    return ErrorRecord(**known | {"message": texts.get("message", text)})
+
+
+def _text_and_values(path: Path) -> tuple[str, dict[str, object]]:
+    """Return the text of an `.err`, and the JSON object that it is, if it is one."""
+    try:
+        text, size = read_regular(path, ERROR_LIMIT)
+    except FileNotFoundError:
+        return "", {}
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}", {}
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(text) if size <= ERROR_LIMIT else None
+        return text, value if isinstance(value, dict) else {}
+    return text, {}
 
 
 def is_error_of(job: FileJob, task: str) -> bool:
@@ -99,9 +133,5 @@ def is_stale_error(job: FileJob, task: str) -> bool:
 
 def _named_in_error(job: FileJob) -> tuple[str | None, str | None]:
     """Return the task and the output that an `.err` names, if it does."""
-    found = read_object(job.error)
-    task, output = found.get("task"), found.get("output")
-    return (
-        task if isinstance(task, str) and task else None,
-        output if isinstance(output, str) and output else None,
-    )
+    record = read_error(job.error)
+    return record.task or None, record.output or None

@@ -7,7 +7,8 @@ from tigerflow.errors import MissingLibraryError, PlanError, ReportFileError
 from tigerflow.files import readers_of, write_atomic
 from tigerflow.report.from_journal import salvage
 from tigerflow.report.page.chronicle import Chronicle, Run
-from tigerflow.report.run_report import RunReport, find_plan, read_report
+from tigerflow.report.reading import find_plan, read_report
+from tigerflow.report.run_report import RunReport
 from tigerflow.rundir.journal import read
 from tigerflow.rundir.layout import JOURNAL
 from tigerflow.rundir.plan import Plan
