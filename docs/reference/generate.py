@@ -103,7 +103,7 @@ def _commands(command: Any, words: list[str]) -> Iterator[tuple[list[str], Any]]
 
 def _one_command(words: list[str], command: Any) -> str:
     shown = [each for each in command.params if not each.hidden and each.help]
-    arguments = [_metavar(each) for each in shown if each.param_type_name == "argument"]
+    arguments = [_usage(each) for each in shown if each.param_type_name == "argument"]
     usage = " ".join([*words, "[OPTIONS]", *arguments])
     rows = [[_names(each), _sentence(each)] for each in shown]
     parts = [
@@ -119,6 +119,12 @@ def _one_command(words: list[str], command: Any) -> str:
 
 def _metavar(param: Any) -> str:
     return str(param.metavar or param.name.upper())
+
+
+def _usage(param: Any) -> str:
+    """Return how an argument stands on a command line."""
+    name = _metavar(param)
+    return (name if param.required else f"[{name}]") + "..." * (param.nargs != 1)
 
 
 def _names(param: Any) -> str:

@@ -80,3 +80,13 @@ def test_help_of_a_task_names_the_types_of_its_params(capsys):
     assert "--names TEXT Which" in text
     assert "--loud --no-loud [default: no-loud]" in text
     assert "--help Show this message and exit." in text
+
+
+def test_a_command_without_arguments_shows_what_there_is(capsys):
+    with pytest.raises(SystemExit) as ended:
+        ROOT.main((), prog_name="tigerflow")
+
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert "Usage: tigerflow [OPTIONS] COMMAND" in said.out + said.err
+    assert "Missing command" not in said.out + said.err

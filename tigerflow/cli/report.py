@@ -69,8 +69,7 @@ def report_command(
 ) -> None:
     """Show what is done, what failed and why, and how long it took.
 
-    With FILE, show the story of one file: how far each task is with it, when it ran,
-    and its error with traceback and prints.
+    With FILE, show how far each task is with that file, and why it failed.
     """
     if files:
         if watch or include is not None or html is not None:

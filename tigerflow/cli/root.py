@@ -15,6 +15,7 @@ app = typer.Typer(
     help="A result or a readable error for every file that arrives.",
     pretty_exceptions_enable=False,
     context_settings=HELP_OPTIONS,
+    no_args_is_help=True,
 )
 app.add_typer(tasks.app, name="tasks")
 app.command("init")(init.init_command)
