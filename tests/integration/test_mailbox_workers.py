@@ -11,8 +11,8 @@ import test_children
 import test_task_logging
 import test_worker_deaths
 import test_workers
+from mounts import small_disk
 from runs import Run, World, finish, wait_until
-from test_service_faults import small_disk
 
 _PATH = Path(__file__).parents[1] / "support" / "mailboxes"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_pool import SETTINGS, TASK, settle
+from playing import SETTINGS, TASK, settle
 
 from tigerflow.faults import end_on_faults
 from tigerflow.log import logger

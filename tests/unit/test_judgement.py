@@ -3,20 +3,9 @@
 import os
 
 import pytest
+from plans import plan_of
 
 from tigerflow.rundir.judgement import OnDisk, Status, judge, list_results
-from tigerflow.rundir.plan import Plan, PlannedTask
-
-
-def plan_of(*tasks):
-    """Return a plan: (name, parent, keep_output) for each task."""
-    return Plan(
-        ".tar.gz",
-        tuple(
-            PlannedTask(name, parent, ".out", keep_output=keep)
-            for name, parent, keep in tasks
-        ),
-    )
 
 
 class Times:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_judgement import plan_of
+from plans import plan_of
 
 from tigerflow import shortage
 from tigerflow.engine.forks import ForkError

@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playing import SETTINGS, TASK, settle
 
 from tigerflow.errors import OutputDirectoryError
-from tigerflow.settings import Settings
 from tigerflow.tasks.file_job import FileJob
-from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.dispatch.link import Ending, LaunchError, NoRoomError
 from tigerflow.workers.dispatch.pace import REMEMBERED
 from tigerflow.workers.dispatch.pool import TaskPool
@@ -31,19 +30,6 @@ from tigerflow.workers.protocol import (
     Started,
 )
 
-TASK = WorkerTask(
-    name="work",
-    module="tasks.py",
-    directory="/",
-    params={},
-    setup_commands=[],
-    output_ext=".out",
-    workers=1,
-    concurrency_limit=1,
-    threads=1,
-    remote=True,
-)
-SETTINGS = Settings(worker_wall_time_grace=10)
 #: Far more than anything takes here.
 DEADLINE_S = 60
 
@@ -166,12 +152,6 @@ class FakeLauncher:
 
     async def close(self):
         pass
-
-
-async def settle():
-    """Let everything happen that can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 class PoolBench:

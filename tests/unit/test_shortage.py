@@ -3,13 +3,14 @@
 import asyncio
 import errno
 import threading
+from dataclasses import replace
 
 import pytest
+from playing import TASK
 
 from tigerflow import shortage as module
 from tigerflow.rundir.layout import RunLayout
 from tigerflow.shortage import in_thread, is_shortage, start_thread
-from tigerflow.tasks.worker_task import WorkerTask
 from tigerflow.workers.dispatch import local
 from tigerflow.workers.dispatch.link import LaunchError
 from tigerflow.workers.dispatch.local import LocalLauncher
@@ -89,17 +90,7 @@ def test_only_what_passes_is_a_shortage(error, expected):
 
 @pytest.fixture
 def launcher(tmp_path):
-    task = WorkerTask(
-        name="work",
-        module="tasks.py",
-        directory="/",
-        params={},
-        setup_commands=[],
-        output_ext=".out",
-        workers=1,
-        concurrency_limit=1,
-        threads=0,
-    )
+    task = replace(TASK, threads=0, remote=False)
     RunLayout(tmp_path).task_log("work").parent.mkdir(parents=True)
     return LocalLauncher(task, tmp_path, tmp_path / "alive")
 
