@@ -184,6 +184,11 @@ class FileSide(Protocol):
     def dispatch(self) -> None:
         """Give files to workers, and start workers: something has changed."""
 
+    def note_change(
+        self, worker: PoolWorker, state: WorkerState, note: str = ""
+    ) -> None:
+        """Pass on what has become of a worker."""
+
     def take_answer(self, worker: PoolWorker, answer: Answer) -> None:
         """Take a worker's answer for one of its files."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tigerflow.files import see_anew, see_gone
+from tigerflow.rundir.events import WorkerState
 from tigerflow.rundir.layout import RunLayout
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
@@ -69,10 +70,10 @@ class TaskPool:
         self._settings = settings
         self._run_dir = run_dir
         self._waiting = WaitingFiles()
+        self._on_worker = on_worker
         self._workforce = Workforce(
-            *(task, RunLayout(run_dir), settings, launcher), attempts=retries + 1
+            *(task, RunLayout(run_dir), settings, launcher), retries + 1, self
         )
-        self._workforce.serve(self, on_worker)
         self._next_id = 0
         self._pace = Pace(task, settings)
         self._timers = CallTimers(task, settings)
@@ -209,6 +210,12 @@ class TaskPool:
         self._stop_spent()
         self._workforce.start_workers(len(self._waiting), self._pace.files_at_once)
         self._workforce.watch_idleness(is_needed=bool(self._waiting))
+
+    def note_change(
+        self, worker: PoolWorker, state: WorkerState, note: str = ""
+    ) -> None:
+        """Pass on what has become of a worker."""
+        self._on_worker(self._task.name, worker.number, state, note)
 
     def take_answer(self, worker: PoolWorker, answer: Answer) -> None:
         """Take what a worker says of one of its files."""

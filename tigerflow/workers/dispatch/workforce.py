@@ -16,7 +16,6 @@ from tigerflow.workers.dispatch.link import Ending, Launcher, LaunchError, NoRoo
 from tigerflow.workers.dispatch.members import (
     FileSide,
     PoolWorker,
-    WorkerListener,
 )
 from tigerflow.workers.dispatch.starts import Cause, FailedStart, Starts, failed_start
 from tigerflow.workers.protocol import (
@@ -41,11 +40,13 @@ class Workforce:
         settings: Settings,
         launcher: Launcher,
         attempts: int,
+        files: FileSide,
     ) -> None:
-        """Start workers with `launcher`; `attempts` of them may fail: see `Starts`."""
+        """Work for `files`; `attempts` to start a worker may fail: see `Starts`."""
         self._task = task
         self._settings = settings
         self._launcher = launcher
+        self._files = files
         self._log = layout.task_log(task.name)
         #: The log of submissions: it says why a job has not started.
         self._jobs_log = layout.jobs_log
@@ -63,11 +64,6 @@ class Workforce:
         self.failure_traceback = ""
         #: What went wrong at teardown.
         self.problems: list[str] = []
-
-    def serve(self, files: FileSide, on_worker: WorkerListener) -> None:
-        """Work for `files`; `on_worker` is called with each change of a worker."""
-        self._files = files
-        self._on_worker = on_worker
 
     @property
     def is_idle(self) -> bool:
@@ -170,13 +166,13 @@ class Workforce:
         self._launched += 1
         worker = PoolWorker(link, self._launched, link.log_start)
         self.members.add(worker)
-        self._report(worker, WorkerState.LAUNCHED)
+        self._files.note_change(worker, WorkerState.LAUNCHED)
         if self._is_stopped or self.failure:
             self.stop_worker(worker)
         listening = asyncio.create_task(self._listen(worker))
         ending = await link.wait()
         self.members.discard(worker)
-        self._report(worker, WorkerState.ENDED, ending.how)
+        self._files.note_change(worker, WorkerState.ENDED, ending.how)
         worker.stop_timer()
         listening.cancel()
         self._see_end(worker, ending)
@@ -192,9 +188,6 @@ class Workforce:
             self.fail(f"internal error: {error!r}")
         # Its place is free only now: files may have waited for a fresh worker.
         self._files.dispatch()
-
-    def _report(self, worker: PoolWorker, state: WorkerState, note: str = "") -> None:
-        self._on_worker(self._task.name, worker.number, state, note)
 
     def _see_no_start(self, error: LaunchError) -> None:
         if isinstance(error, NoRoomError):
@@ -240,7 +233,7 @@ class Workforce:
 
     def _take_start(self, worker: PoolWorker, started: Started) -> None:
         worker.note_start(started)
-        self._report(worker, WorkerState.STARTED, started.host)
+        self._files.note_change(worker, WorkerState.STARTED, started.host)
         if not worker.stopping:
             worker.stop_timer()
             timeout_s = self._settings.slurm_task_worker_startup_timeout
@@ -249,7 +242,7 @@ class Workforce:
 
     def _take_ready(self, worker: PoolWorker) -> None:
         worker.note_ready()
-        self._report(worker, WorkerState.READY)
+        self._files.note_change(worker, WorkerState.READY)
         self._starts.note_ready()
 
     def _end_slow_start(self, worker: PoolWorker) -> None:
