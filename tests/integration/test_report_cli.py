@@ -1,6 +1,7 @@
 """`tigerflow report` on real runs: by the service, by plain Snakemake, and on none."""
 
 import contextlib
+import copy
 import json
 import os
 import pty
@@ -10,7 +11,6 @@ import signal
 import subprocess
 import time
 from datetime import datetime
-from types import SimpleNamespace
 
 import pytest
 from flows import HEAD, LEFT, RIGHT, TIGERFLOW
@@ -66,6 +66,13 @@ def report(flow, *options):
 def command(name, flow, *options):
     done = flow.call(*TIGERFLOW, name, flow.out, *options)
     return done.returncode, done.stdout + done.stderr
+
+
+def moved(flow, out, root):
+    """Return a flow with another output directory, whose commands start in `root`."""
+    other = copy.copy(flow)
+    other.out, other.root = out, root
+    return other
 
 
 def _with(text, part):
@@ -184,7 +191,7 @@ def test_include_chooses_sections(finished):
 def test_an_output_directory_may_be_given_through_a_link(finished, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(finished.out)
-    through = SimpleNamespace(out=link, root=tmp_path, environment=finished.environment)
+    through = moved(finished, link, tmp_path)
 
     (error,) = values(through)["errors"]["head"]
 
@@ -379,9 +386,7 @@ def test_inputs_that_are_gone_do_not_make_done_files_undone(flow):
     ],
 )
 def test_a_directory_that_is_no_run_is_an_error(finished, name, found):
-    other = SimpleNamespace(
-        out=finished.root / name, root=finished.root, environment=finished.environment
-    )
+    other = moved(finished, finished.root / name, finished.root)
     sentence = f"{str(other.out)!r} {found}"
 
     code, text = report(other, "--json")
@@ -508,9 +513,7 @@ def test_a_page_of_plain_snakemake_has_counts_and_failures(flow):
 
 
 def test_a_page_of_no_run_or_to_no_place_is_not_written(finished, tmp_path):
-    none = SimpleNamespace(
-        out=tmp_path, root=tmp_path, environment=finished.environment
-    )
+    none = moved(finished, tmp_path, tmp_path)
 
     assert report(none, "--html", "report.html") == (
         1,
