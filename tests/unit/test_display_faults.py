@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from rich.console import Console
-from test_display_drawing import BUSY
+from snapshots import BUSY
 
 from tigerflow.cli._display import Display
 from tigerflow.log import configure, logger
