@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from flows import HEAD, LEFT, RIGHT
 from services import TREE
+from slurm_flows import SlurmFlow
 
 from tigerflow.engine.internals import OLDEST, TOO_NEW, Internal
 
@@ -32,6 +33,10 @@ IN_SERVICES = [
 
 #: What a compiled Snakefile goes by.
 IN_SNAKEFILES = [Internal.MAIN_SNAKEFILE, Internal.IN_REMOTE_JOB, Internal.LIMITS]
+
+#: What the submission of workers goes by.
+OF_JOBS = [Internal.JOB_COMMANDS, Internal.PRINT_EXCEPTION]
+OF_SLURM = [each for each in Internal if each.module.endswith("plugin_slurm")]
 
 
 def rename(flow, *internals):
@@ -101,6 +106,21 @@ def test_software_without_its_plugin_is_left_out_of_the_rules(flow, are_missing)
     for name in ("container", "envmodules"):
         sentence = f"tigerflow: Snakemake ignores `{name}` of its rules: "
         assert said.count(sentence) == are_missing
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("internals", [OF_JOBS, OF_SLURM], ids=["jobs", "slurm"])
+def test_workers_in_jobs_do_without(world, slurm, internals):
+    flow = SlurmFlow(world, slurm)
+    # Enough for a Snakemake in the job, too.
+    flow.serve(resources={"memory": "600M"})
+    flow.add_inputs("a", "b")
+    rename(flow, *internals)
+    with flow.count:
+        assert flow.finish() == 0, flow.said
+    assert flow.names("work") == ["a.out", "b.out"]
+    for line, internal in zip(missed(flow.said), internals, strict=True):
+        assert is_about(line, internal)
 
 
 def test_no_line_is_said_where_all_is_as_expected(flow):

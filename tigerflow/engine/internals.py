@@ -85,7 +85,7 @@ class Internal(Enum):
         "snakemake_interface_executor_plugins.executors.real",
         "RealExecutor.format_job_exec",
         "self, job",
-        "Jobs start Snakemake before they start a worker.",
+        "Jobs start Snakemake before a worker, and need 300 MB more.",
     )
     FOLLOW_JOBS = (
         "snakemake_interface_executor_plugins.executors.remote",
