@@ -1,7 +1,8 @@
-"""Every deliberate error: a class takes facts and builds the sentence.
+"""All errors that TigerFlow raises on purpose: each class builds its sentence.
 
-A `TigerflowError` reaches the user as its sentence alone, without a traceback, and
-ends the command with its `exit_code`.
+A `TigerflowError` reaches the user as that sentence, without a traceback, and ends the
+command with its `exit_code`. All of them are in one module, long as it is, so that the
+sentences can be read, and kept alike, in one place.
 """
 
 import errno
@@ -28,7 +29,7 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 
 class TigerflowError(Exception):
-    """The root of all errors that are meant to be read by a user."""
+    """The base of all errors whose message is meant for users."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
 
@@ -59,7 +60,7 @@ class ParamError(TigerflowError):
 
 
 class TaskDefinitionError(TigerflowError):
-    """A task class is not complete or contradicts its kind."""
+    """A task class is incomplete or contradicts its kind."""
 
 
 class TaskLoadError(TigerflowError):
@@ -78,14 +79,14 @@ class ContextFrozenError(TigerflowError, AttributeError):
 
 
 class DirectoryMissingError(TigerflowError):
-    """A directory that the user named is not there."""
+    """A directory that the user named does not exist."""
 
     def __init__(self, option: str, path: Path) -> None:
         super().__init__(f"{option} {str(path)!r} {absence(path)}")
 
 
 def absence(path: Path) -> str:
-    """Return why a path that is to lead to a directory does not."""
+    """Return what is wrong with a path that does not lead to a directory."""
     # Not path.exists(): it raises for a name that is too long.
     return "is not a directory" if os.path.lexists(path) else "does not exist"
 
@@ -96,7 +97,7 @@ class DirectoryClashError(TigerflowError):
     exit_code = ExitCode.USAGE
 
 
-#: What a file server says that does not answer, or a disk that is coming back.
+#: Errors of a file server that does not answer, or of a disk that is coming back.
 _OUTAGES = frozenset(
     {
         *(errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO),
@@ -112,7 +113,7 @@ def is_outage(error: OSError) -> bool:
 
 
 class StorageError(TigerflowError):
-    """A directory cannot be used, for whatever file. None is to blame."""
+    """A directory cannot be used, whatever the file. No file is to blame."""
 
     def __init__(self, sentence: str, reason: OSError) -> None:
         super().__init__(sentence)
@@ -126,12 +127,12 @@ class InputDirectoryError(StorageError):
         why = reason.strerror or reason
         sentence = f"Cannot read input directory {str(directory)!r}: {why}"
         super().__init__(sentence, reason)
-        # Or it is being mounted anew.
+        # It may be mounted again soon.
         self.is_outage |= reason.errno == errno.ENOENT
 
 
-#: What the message of a single task's command ends in: a service waits instead.
-START_AGAIN = "; nothing is lost, start again when this is fixed"
+#: The end of the message where a command ends; a service pauses instead.
+START_AGAIN = ". No files were lost: fix this, then start again"
 
 
 class OutputDirectoryError(StorageError):
@@ -155,7 +156,7 @@ class TemporaryOutputMissingError(TigerflowError):
 
 
 class StrayOutputError(TigerflowError):
-    """A run has left something else than the `output_file` that it was given."""
+    """`run` has left files beside the `output_file` that it was given."""
 
     def __init__(self, names: Sequence[str]) -> None:
         listed = ", ".join(repr(name) for name in names[:3])
@@ -168,7 +169,7 @@ class StrayOutputError(TigerflowError):
 
 
 class UnfinishedResultError(TigerflowError):
-    """A method of a task has returned what still has to be run or waited for."""
+    """A method of a task has returned something that must still be run or awaited."""
 
     def __init__(self, method: str, returned: object, why: str, advice: str) -> None:
         kind = type(returned).__name__
@@ -176,12 +177,12 @@ class UnfinishedResultError(TigerflowError):
 
 
 class BatchResultError(TigerflowError):
-    """`run_batch` has returned what says nothing about its files."""
+    """`run_batch` has returned a value that does not say what became of its files."""
 
     def __init__(self, found: str) -> None:
         super().__init__(
-            f"run_batch returned {found}; it returns nothing, or a list that has None "
-            "or an exception for each pair",
+            f"run_batch returned {found}; it must return None, or a list with None or "
+            "an exception for each pair",
         )
 
 
@@ -224,7 +225,7 @@ class StaleWorkflowError(TigerflowError):
 
 
 class RehearsalError(TigerflowError):
-    """What would be submitted cannot be found out."""
+    """TigerFlow cannot find out what would be submitted."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Cannot find out what would be submitted: {reason}")
@@ -249,7 +250,7 @@ class UnknownTaskError(TigerflowError):
 
 
 class StagingError(TigerflowError):
-    """A callable staging step did what it must not, or is not there."""
+    """A staging function is missing, or did something that it must not do."""
 
     exit_code = ExitCode.USAGE
 
@@ -258,14 +259,14 @@ class StagingError(TigerflowError):
 
 
 class RunningError(TigerflowError):
-    """Somebody else is at work in the run directory."""
+    """Another process works in the run directory."""
 
     def __init__(self, who: str) -> None:
         super().__init__(who)
 
 
 class SnakemakeError(TigerflowError):
-    """Snakemake cannot run, whatever it is asked to do."""
+    """Snakemake cannot run at all."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -291,7 +292,7 @@ class UnsupportedSnakemakeError(TigerflowError):
 
 
 class InternalError(TigerflowError):
-    """What nobody expected has happened to a part of a service."""
+    """A part of a service failed in a way that nobody expected."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(
@@ -301,7 +302,7 @@ class InternalError(TigerflowError):
 
 
 class NoRunError(TigerflowError):
-    """A directory that was never an output directory, or is not there."""
+    """A directory was never an output directory, or does not exist."""
 
     def __init__(self, path: Path) -> None:
         # Not path.is_dir(): it raises for a name that is too long.
@@ -310,20 +311,20 @@ class NoRunError(TigerflowError):
         if os.path.isdir(os.path.join(path, ".tigerflow", ".finished")):  # noqa: PTH112, PTH118
             found = (
                 "is the output directory of a Dask-based TigerFlow (0.3.1 or older); "
-                "start its pipeline with this one, which goes on from there"
+                "start its pipeline with this version, which continues from there"
             )
         super().__init__(f"{str(path)!r} {found if is_there else absence(path)}")
 
 
 class ForeignRunError(TigerflowError):
-    """A service that belongs to another user."""
+    """A service belongs to another user."""
 
     def __init__(self, pid: int) -> None:
-        super().__init__(f"The pipeline (pid {pid}) is another user's: ask them")
+        super().__init__(f"The pipeline (pid {pid}) belongs to another user: ask them")
 
 
 class PlanError(TigerflowError):
-    """The plan of an output directory is there, and cannot be read."""
+    """The plan of an output directory exists, and cannot be read."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"The plan {str(path)!r} cannot be read: {reason}")

@@ -424,7 +424,7 @@ def test_without_its_plan_a_run_is_shown_by_its_journal(flow):
     ("options", "sentence"),
     [
         (["--watch", "--json"], "--watch cannot be used with --json"),
-        (["--html", "r", "--json"], "--html makes a page of everything"),
+        (["--html", "r", "--json"], "--html cannot be combined with others"),
         (["--html", "r", "-i", "errors"], "give it no other option"),
         (["-j", "-i", "eror"], "no section 'eror'; did you mean 'errors'?"),
         (["-j", "-i", "xyz"], "choose from status, progress, metrics, errors"),
@@ -442,7 +442,7 @@ def test_what_a_journal_lacks_is_told_and_the_rest_is_shown(flow):
     flow.once()
     journal = flow.out / ".tigerflow" / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[3:])
-    note = "The journal has 1 line that cannot be read, left out here."
+    note = "The journal has 1 line that cannot be read; left out here."
 
     code, text = report(flow)
 
@@ -573,7 +573,7 @@ def test_the_text_has_metrics_and_the_first_five_errors(flow):
 
     text = report(flow)[1]
 
-    assert "Metrics:  time that a file took\n  head   " in text
+    assert "Metrics:  time per file\n  head   " in text
     assert " avg)\n" in text
     assert "Errors:   7 in 7 files\n" in text
     # One more is in the command that shows an error in full.

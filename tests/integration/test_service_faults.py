@@ -256,7 +256,7 @@ def test_service_names_what_is_no_regular_file_and_ends(flow, name):
     planted.parent.mkdir(parents=True)
     os.mkfifo(planted)
     assert flow.watch().wait(DEADLINE_S) == 1
-    assert f": {planted.name} is not a regular file; nothing is lost" in flow.said
+    assert f": {planted.name} is not a regular file. No files were lost" in flow.said
     assert "Traceback" not in flow.said
 
 

@@ -270,7 +270,7 @@ def test_a_full_output_directory_ends_the_service_with_a_sentence(bench):
     assert first.messages()[-3:] == [
         (
             f"ERROR Cannot write to output directory {str(bench.outputs)!r}: "
-            "No space left on device; nothing is lost, start again when this is fixed"
+            "No space left on device. No files were lost: fix this, then start again"
         ),
         "INFO Shutting down task",
         "INFO Task shutdown complete",
@@ -307,7 +307,7 @@ def test_a_read_only_output_directory_ends_the_service_with_a_sentence(bench):
     assert service.messages()[-3:] == [
         (
             f"ERROR Cannot write to output directory {str(bench.outputs)!r}: "
-            "Read-only file system; nothing is lost, start again when this is fixed"
+            "Read-only file system. No files were lost: fix this, then start again"
         ),
         "INFO Shutting down task",
         "INFO Task shutdown complete",
@@ -335,7 +335,7 @@ def test_a_directory_that_becomes_read_only_during_a_run_blames_no_file(
 
     assert code == 1
     assert "Traceback" not in service.log
-    assert service.log.count("Read-only file system; nothing is lost") == 1
+    assert service.log.count("Read-only file system. No files were lost") == 1
     assert service.out == "torn down\n"
 
 
@@ -347,7 +347,7 @@ def test_an_output_directory_that_goes_ends_the_service_with_a_sentence(bench):
     bench.give(a="text")
 
     assert service.end() == 1
-    assert "No such file or directory; nothing is lost" in service.log
+    assert "No such file or directory. No files were lost" in service.log
     assert "Traceback" not in service.log
 
 
@@ -375,7 +375,7 @@ def test_an_output_directory_without_permission_is_told_in_a_sentence(bench):
     bench.outputs.chmod(0o755)
 
     assert done.returncode == 1
-    assert "Permission denied; nothing is lost" in done.stderr
+    assert "Permission denied. No files were lost" in done.stderr
     assert "Traceback" not in done.stderr
     assert bench.results() == []
 

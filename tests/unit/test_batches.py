@@ -293,7 +293,7 @@ def test_a_result_that_says_nothing_is_no_success(desk, returned, found):
             batch.returned = returned
 
     assert str(batch.raised) == (
-        f"run_batch returned {found}; it returns nothing, or a list that has None or "
+        f"run_batch returned {found}; it must return None, or a list with None or "
         "an exception for each pair"
     )
     assert desk.left() == []
@@ -302,7 +302,7 @@ def test_a_result_that_says_nothing_is_no_success(desk, returned, found):
 def test_what_is_wrong_with_a_result_is_told(desk, calls):
     source = desk.serve(batch_task(calls, lambda _pairs: ["done"]), ["a"])
 
-    start = "BatchResultError: run_batch returned a result of type str; it returns"
+    start = "BatchResultError: run_batch returned a result of type str; it must return"
     assert source.failed["a"].startswith(start)
     # Raised by us, at no place in the task's code.
     assert desk.record("a")["traceback"] == ""

@@ -573,8 +573,7 @@ def test_full_storage_is_not_blamed_on_the_file(job, number, monkeypatch):
 
     assert str(error.value) == (
         f"Cannot write to output directory {str(job.output.parent)!r}: "
-        f"{os.strerror(number)}; "
-        "nothing is lost, start again when this is fixed"
+        f"{os.strerror(number)}. No files were lost: fix this, then start again"
     )
     assert left(job) == []
 
@@ -597,8 +596,7 @@ def test_an_output_directory_that_went_away_is_not_blamed_on_the_file(job):
 
     assert str(error.value) == (
         f"Cannot write to output directory {str(job.output.parent)!r}: "
-        "No such file or directory; "
-        "nothing is lost, start again when this is fixed"
+        "No such file or directory. No files were lost: fix this, then start again"
     )
 
 

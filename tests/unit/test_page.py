@@ -232,7 +232,7 @@ def test_the_average_rate_leaves_out_time_without_files_to_process(out):
     after = Reader(page_of(out)).text
 
     [rate] = re.findall(r"[\d,.]+ files an? \w+ on average", before)
-    assert f"{rate}; 1 d 4 h without files to process are not counted. Times" in after
+    assert f"{rate}; 1 d 4 h without files to process is not counted. Times" in after
 
 
 def test_a_directory_may_have_any_name(tmp_path):
@@ -272,7 +272,7 @@ def test_of_an_older_journal_there_is_all_but_the_workers(out):
 
     found = Reader(page_of(out))
 
-    assert "The journal has no entries of workers." in found.text
+    assert "The journal has no entries about workers." in found.text
     assert len(found.charts) == 2 + len(SPEECH)
 
 
@@ -283,7 +283,7 @@ def test_a_torn_journal_is_shown_as_far_as_it_goes(out):
 
     found = Reader(page_of(out))
 
-    assert "The journal has 4 lines that cannot be read, left out here." in found.text
+    assert "The journal has 4 lines that cannot be read; left out here." in found.text
     assert found.charts
 
 
@@ -294,7 +294,7 @@ def test_a_journal_of_a_newer_version_is_shown_as_far_as_it_is_known(out):
 
     found = Reader(page_of(out))
 
-    assert "The run is of TigerFlow 9.1, which is newer than this" in found.text
+    assert "TigerFlow 9.1 made this run, and this is" in found.text
     assert len(found.charts) == 3 + len(SPEECH)
 
 

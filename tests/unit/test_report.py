@@ -425,10 +425,10 @@ def test_lines_that_cannot_be_read_are_counted(out):
     torn = WHOLE + '{"event": "fi\n[]\n\n' + WHOLE + '{"event"'
 
     assert notes(out, torn) == (
-        "The journal has 3 lines that cannot be read, left out here.",
+        "The journal has 3 lines that cannot be read; left out here.",
     )
     assert notes(out, WHOLE[:-5]) == (
-        "The journal has 1 line that cannot be read, left out here.",
+        "The journal has 1 line that cannot be read; left out here.",
     )
     assert as_json(read_report(out), ["status"])["notes"] == [*notes(out, WHOLE[:-5])]
 
@@ -436,7 +436,7 @@ def test_lines_that_cannot_be_read_are_counted(out):
 def test_a_line_that_is_being_written_is_not_torn(out):
     assert notes(out, WHOLE[:-5], running=True) == ()
     assert notes(out, "{\n" + WHOLE[:-5], running=True) == (
-        "The journal has 1 line that cannot be read, left out here.",
+        "The journal has 1 line that cannot be read; left out here.",
     )
 
 
@@ -445,8 +445,8 @@ def test_a_newer_version_is_named(out):
 
     assert notes(out, newer) == (
         (
-            f"The run is of TigerFlow 12.0, which is newer than this {__version__}: "
-            "what only that knows is not shown."
+            f"TigerFlow 12.0 made this run, and this is {__version__}: what only the "
+            "newer version knows is not shown."
         ),
     )
     assert notes(out, lines(event("run_started", version="0.3.1"))) == ()
@@ -456,8 +456,8 @@ def test_a_newer_version_is_named(out):
 def test_kinds_that_nobody_knows_are_counted(out):
     assert notes(out, WHOLE + lines(event("warped"), event("warped"))) == (
         (
-            "The journal has entries of a kind unknown here (2), left out: probably, "
-            f"a newer TigerFlow than this {__version__} wrote them; update this one."
+            f"The journal has 2 entries that this TigerFlow ({__version__}) does not "
+            "know; left out here. A newer version probably wrote them: update this one."
         ),
     )
 
@@ -468,7 +468,7 @@ def test_a_journal_that_cannot_be_read_takes_away_only_the_times(out):
     found = read_report(out)
 
     assert found.notes == (
-        "The journal cannot be read (Is a directory): there are no times.",
+        "The journal cannot be read (Is a directory), so no times are shown.",
     )
     assert [task.name for task in found.tasks] == ["head", "left", "right"]
 
@@ -546,9 +546,9 @@ def test_a_plan_that_cannot_be_understood_is_no_missing_one(out, text):
         read_report(out)
 
     assert str(caught.value) == (
-        f"The plan {str(plan)!r} cannot be read: it is damaged, or of a newer "
-        "TigerFlow; update this one, or start the pipeline again, which writes the "
-        "plan anew"
+        f"The plan {str(plan)!r} cannot be read: it is damaged, or a newer "
+        "TigerFlow wrote it. Update this one, or start the pipeline again, which "
+        "writes a new plan"
     )
 
 
@@ -562,8 +562,8 @@ def test_a_plan_of_a_newer_version_names_both(out):
         read_report(out)
 
     assert str(caught.value) == (
-        f"The plan {str(plan)!r} cannot be read: the run is of TigerFlow 12.0, which "
-        f"is newer than this {__version__}; update this one"
+        f"The plan {str(plan)!r} cannot be read: TigerFlow 12.0 wrote it, "
+        f"and this is {__version__}: update this one"
     )
 
 

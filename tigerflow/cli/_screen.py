@@ -137,7 +137,7 @@ class Screen:
         rows = [(t, t.durations_ms) for t in self._report.tasks if t.durations_ms]
         if not rows:
             return
-        yield self._line(("Metrics:  ", "bold"), ("time that a file took", ""))
+        yield self._line(("Metrics:  ", "bold"), ("time per file", ""))
         texts = [_times(durations) for _, durations in rows]
         beside = max(len(" ".join(each)) for each in texts)
         room = self._width - self._beside_name - len(_GAP) - beside

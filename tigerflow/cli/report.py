@@ -32,14 +32,14 @@ REFRESH_S = 1.0
 def report_command(
     output_dir: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT_DIR", help="Directory of the results"),
+        typer.Argument(metavar="OUTPUT_DIR", help="Directory with the results"),
     ],
     files: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="FILE",
-            help="Tell the story of these files only: each an input, a result or an "
-            ".err, by its path, its name, or its name without extension",
+            help="Show only these files: each an input, a result or an .err, given by "
+            "path, name, or name without extension",
             autocompletion=complete_failed,
         ),
     ] = None,
@@ -49,14 +49,14 @@ def report_command(
             "--include",
             "-i",
             metavar="SECTIONS",
-            help=f"Only these, with commas between: {', '.join(SECTIONS)}",
+            help=f"Only these sections, separated by commas: {', '.join(SECTIONS)}",
             autocompletion=complete_sections,
         ),
     ] = None,
     *,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page to look at"),
+        typer.Option("--html", metavar="FILE", help="Write the report as a web page"),
     ] = None,
     watch: Annotated[
         bool,
@@ -69,20 +69,20 @@ def report_command(
 ) -> None:
     """Show what is done, what failed and why, and how long it took.
 
-    With FILE, show how far each task is with that file, and why it failed.
+    With FILE, show what each task has done with that file, and why it failed.
     """
     if files:
         if watch or include is not None or html is not None:
-            message = "FILE goes with --json only"
+            message = "FILE can be combined only with --json"
             raise typer.BadParameter(message)
         _tell(output_dir, files, use_json=use_json)
         return
     if watch and use_json:
-        message = "--watch cannot be used with --json; call it again for a fresh report"
+        message = "--watch cannot be used with --json; run it again for a new report"
         raise typer.BadParameter(message)
     if html is not None:
         if watch or use_json or include is not None:
-            message = "--html makes a page of everything; give it no other option"
+            message = "--html cannot be combined with others: it shows everything"
             raise typer.BadParameter(message)
         with report_errors():
             publish(output_dir, html)

@@ -60,23 +60,23 @@ def read_journal(
         digest(events, found)
     except OSError as error:
         reason = error.strerror or str(error)
-        notes.append(f"The journal cannot be read ({reason}): there are no times.")
+        notes.append(f"The journal cannot be read ({reason}), so no times are shown.")
     if is_written and torn and not torn[-1].endswith("\n"):
         # It is being written just now.
         torn.pop()
     if torn:
         lines = "1 line" if len(torn) == 1 else f"{len(torn)} lines"
-        notes.append(f"The journal has {lines} that cannot be read, left out here.")
+        notes.append(f"The journal has {lines} that cannot be read; left out here.")
     if (newer := found.version) and is_newer(newer):
         notes.append(
-            f"The run is of TigerFlow {newer}, which is newer than this {__version__}: "
-            "what only that knows is not shown."
+            f"TigerFlow {newer} made this run, and this is {__version__}: what only "
+            "the newer version knows is not shown."
         )
     elif found.unknown:
         notes.append(
-            f"The journal has entries of a kind unknown here ({found.unknown}), "
-            f"left out: probably, a newer TigerFlow than this {__version__} wrote "
-            "them; update this one."
+            f"The journal has {found.unknown} entries that this TigerFlow "
+            f"({__version__}) does not know; left out here. A newer version probably "
+            "wrote them: update this one."
         )
     return found, tuple(notes)
 

@@ -91,8 +91,8 @@ def find_plan(output_dir: Path) -> Plan:
         if not is_newer(journaled.version):
             raise
         reason = (
-            f"the run is of TigerFlow {journaled.version}, which is newer than this "
-            f"{__version__}; update this one"
+            f"TigerFlow {journaled.version} wrote it, and this is {__version__}: "
+            "update this one"
         )
         raise PlanError(output_dir / PLAN, reason) from error
 

@@ -224,8 +224,8 @@ def _dask_based(holder: Holder, path: Path) -> RunningError:
         output_dir = shlex.quote(str(path.absolute().parent.parent))
         return RunningError(f"{what} is running; end it: tigerflow stop {output_dir}")
     return RunningError(
-        f"{what} was not ended in order. If it runs on no other host, remove its "
-        f"process id, then start again: rm {place}"
+        f"{what} was not shut down properly. If it does not run on another host, "
+        f"remove its process id, then start again: rm {place}"
     )
 
 

@@ -148,7 +148,7 @@ def read_plan(output_dir: Path) -> Plan:
         raise NoRunError(output_dir) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = (
-            "it is damaged, or of a newer TigerFlow; update this one, or start the "
-            "pipeline again, which writes the plan anew"
+            "it is damaged, or a newer TigerFlow wrote it. Update this one, or start "
+            "the pipeline again, which writes a new plan"
         )
         raise PlanError(output_dir / PLAN, reason) from error
