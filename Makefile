@@ -28,7 +28,7 @@ test: lint
 SNAKEMAKE ?= 9.20
 SLURM_PLUGIN ?= 2.5
 OTHER = $(VENV)/snakemake-$(SNAKEMAKE)-slurm-$(SLURM_PLUGIN)
-CONTRACT = test_snakemake_contract test_plugin_contract test_snakemake
+CONTRACT = test_snakemake_contract test_plugin_contract
 
 test-snakemake: $(OTHER)/installed
 	$(OTHER)/bin/python -m pytest -q $(SIDE_BY_SIDE) \
