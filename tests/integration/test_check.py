@@ -251,7 +251,7 @@ def test_setup_commands_of_this_host_are_mistakes_those_of_others_may_be(site):
         ),
         (
             f"Warning: {place.format(30, 2, 1)}'nosuch' is not found, "
-            "unless a command before it brings it"
+            "unless an earlier command provides it"
         ),
         (
             f"{place.format(30, 2, 0)}'cd /nowhere' fails with exit code 1: "
@@ -542,7 +542,7 @@ def test_nothing_but_the_shell_is_changed(tmp_path):
     doubts = doubts_of([f"touch {made}", f"cd / && touch {made}", "nosuch"])
 
     assert not made.exists()
-    unless = "'nosuch' is not found, unless a command before it brings it"
+    unless = "'nosuch' is not found, unless an earlier command provides it"
     assert doubts == [Doubt(2, unless, is_certain=False)]
 
 

@@ -113,7 +113,7 @@ def test_file_that_raises_in_a_batch_fails_alone(run, base):
     assert run.names() == ["a.out", "bad.err", "c.out", "first.out"]
     assert run.record("bad")["exception_type"] == "ValueError"
     assert sizes(run) == [1, 3, 1, 1, 1]
-    assert "run_batch failed for 3 files, which are run one by one" in run.log()
+    assert "run_batch failed for 3 files, so they are run one by one" in run.log()
 
 
 @pytest.mark.parametrize("base", BASES)

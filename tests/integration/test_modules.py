@@ -53,8 +53,8 @@ def mistakes(tmp_path):
             "raise SystemExit(3)\n",
             "task.py",
             (
-                "task.py ends the program while it is imported; "
-                "put what it does then under: if __name__ == '__main__'"
+                "task.py exits while it is imported; "
+                "move the code that exits under: if __name__ == '__main__'"
             ),
         ),
         (
@@ -77,7 +77,7 @@ def mistakes(tmp_path):
             "task.py",
             (
                 "task.py has several tasks (Upper, Lower); "
-                "say which one, for example task.py:Upper"
+                "choose one, for example task.py:Upper"
             ),
         ),
         (

@@ -87,7 +87,7 @@ def test_check_names_a_relative_path_that_is_opened_and_is_not_there(older):
 
     assert older.command("check", older.pipeline).wait(DEADLINE_S) == 0, older.said
 
-    assert "opens 'note.txt', which is not in" in older.said
+    assert "opens 'note.txt', which does not exist in" in older.said
 
 
 def test_check_and_run_refuse_a_file_that_hides_the_package_it_imports(flow):

@@ -177,8 +177,8 @@ def test_check_names_a_relative_path_that_is_only_where_it_is_called(project):
 
     [said] = [line for line in project.said.splitlines() if "current" in line]
     assert said.endswith(
-        "tasks[0].params.url: 'data/words.txt' is in the current directory, and not in "
-        f"{str(project.project)!r}; relative paths start there, at the pipeline file's "
+        "tasks[0].params.url: 'data/words.txt' exists in the current directory, but "
+        f"not in {str(project.project)!r}; relative paths start in the pipeline file's "
         "directory"
     )
 

@@ -142,8 +142,8 @@ def test_json_list_has_the_keys_of_the_reference(run):
 BROKEN = {
     "b-dies": "b-dies cannot be imported: it ended the process with exit code 7",
     "b-exits": (
-        "broken_tasks.exits ends the program while it is imported; "
-        "put what it does then under: if __name__ == '__main__'"
+        "broken_tasks.exits exits while it is imported; "
+        "move the code that exits under: if __name__ == '__main__'"
     ),
     "b-missing-class": "b-missing-class has no task 'Task' (tasks: none)",
     "b-missing-module": "there is no task and no module named 'broken_tasks.gone'",
@@ -191,10 +191,10 @@ def test_name_that_two_packages_register_leads_to_the_first_and_is_told(run):
         "Built-in tasks:\n"
         f"  echo ({VERSION}) - {ECHO}\n"
         "Installed tasks:\n"
-        "  echo (3.0) - cannot be used: the name leads to the task of tigerflow; "
+        "  echo (3.0) - cannot be used: the name belongs to a task of tigerflow; "
         "write 'module: rival_tasks:Rival'\n"
         "  shout (1.2) - Shout: a text in capitals, with marks.\n"
-        "  shout (3.0) - cannot be used: the name leads to the task of shout-tasks; "
+        "  shout (3.0) - cannot be used: the name belongs to a task of shout-tasks; "
         "write 'module: rival_tasks:Rival'\n"
         "  shout-afar (1.2) - Shout: a text in capitals, with marks.\n"
     )

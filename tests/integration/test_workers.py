@@ -276,7 +276,7 @@ def test_python_without_an_activated_environment_is_ours(world):
         ("class Work(LocalTask: pass", "SyntaxError: "),
         ("x = 1", "work.py has no task; write a class that derives from LocalTask"),
         ("class Work(LocalTask): pass", "Task Work has no run"),
-        ("sys.exit(3)", "work.py ends the program while it is imported"),
+        ("sys.exit(3)", "work.py exits while it is imported"),
     ],
 )
 def test_module_that_cannot_be_used_is_explained(world, code, reason):

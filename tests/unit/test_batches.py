@@ -433,14 +433,14 @@ def test_one_of_run_and_run_batch_is_enough(calls):
         ),
         (
             {"run_batch": staticmethod(nothing), "batch_size": 0},
-            "Work.batch_size is 0; it is a number, at least 1",
+            "Work.batch_size must be a number of at least 1, not 0",
         ),
         (
             {
                 "run_batch": staticmethod(nothing),
                 "batch_size": True,
             },
-            "Work.batch_size is True; it is a number, at least 1",
+            "Work.batch_size must be a number of at least 1, not True",
         ),
     ],
 )

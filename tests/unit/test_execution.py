@@ -457,7 +457,7 @@ def test_an_error_that_names_the_temporary_says_that_it_exists(job, occupy):
 
     assert this.failure.message.endswith(
         "; output_file is an empty file when run starts: overwrite it (mode 'w', "
-        "not 'x'), or remove it first; instead of a directory, write an archive to it"
+        "not 'x'), or remove it first; to store a directory, write an archive"
     )
 
 

@@ -103,7 +103,7 @@ def test_several_tasks_are_an_error_that_says_how_to_choose(write):
 
     assert failure(path) == (
         f"{path.name} has several tasks (First, Second); "
-        f"say which one, for example {path.name}:First"
+        f"choose one, for example {path.name}:First"
     )
 
 
@@ -154,8 +154,8 @@ def test_a_module_that_exits_is_told_to_guard_that(write, code):
     path = write(code)
 
     assert failure(path) == (
-        f"{path.name} ends the program while it is imported; "
-        "put what it does then under: if __name__ == '__main__'"
+        f"{path.name} exits while it is imported; "
+        "move the code that exits under: if __name__ == '__main__'"
     )
 
 
@@ -197,7 +197,7 @@ def test_a_file_with_relative_imports_says_why_it_cannot_be_imported(write):
 
     assert failure(path) == (
         "relative_task.py imports from its package ('from .… import …'); "
-        f"write 'module: pkg.relative_task', and put {str(path.parents[1])!r} into "
+        f"write 'module: pkg.relative_task', and add {str(path.parents[1])!r} to "
         "PYTHONPATH"
     )
     with pytest.raises(TaskLoadError) as error:
@@ -214,8 +214,8 @@ def test_a_relative_import_without_a_package_is_told_to_do_without_the_dot(write
     path = write("from .helper import x\n", name="alone_task.py")
 
     assert failure(path) == (
-        "alone_task.py imports from its package ('from .… import …'), but stands in "
-        "none; write 'from … import …' without the dot"
+        "alone_task.py imports from its package ('from .… import …'), but is not in "
+        "one; write 'from … import …' without the dot"
     )
 
 
@@ -239,7 +239,7 @@ def test_a_program_that_runs_several_tasks_says_not_which(write):
     ending = "First.cli()\nSecond.cli()\n"
     path = write(TASK.format(name="First"), TASK.format(name="Second"), ending)
 
-    assert "say which one" in failure(path)
+    assert "choose one" in failure(path)
 
 
 @pytest.mark.parametrize("line", ["import {0}", "from {0}.x import y"])
@@ -318,8 +318,8 @@ def test_a_class_that_cannot_be_made_is_told_to_have_static_methods(write):
 
     with pytest.raises(TaskDefinitionError) as error:
         check_definition(load(path))
-    assert str(error.value).startswith("Hello() cannot be made, for its methods")
-    assert str(error.value).endswith("write @staticmethod before them")
+    assert str(error.value).startswith("Hello() cannot be created for methods")
+    assert str(error.value).endswith("write @staticmethod above them")
 
 
 def test_the_same_file_is_loaded_by_its_dotted_name(write, weird_tmp_path):

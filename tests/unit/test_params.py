@@ -166,7 +166,7 @@ def test_a_null_is_a_mistake_where_only_the_default_could_be_meant(
     annotation, default, shown
 ):
     assert mistake(annotation, None, default=default) == (
-        f"cannot be null; leave it out to get the default{shown}"
+        f"cannot be null; leave it out to use the default{shown}"
     )
 
 
@@ -372,7 +372,7 @@ def test_an_unknown_key_gets_the_list_when_none_is_near():
     some = fields_of(str, "small", name="model")
 
     assert convert(some, {"zzz": "x"})[1] == {
-        "zzz": "is not a parameter of the task (it has: model)",
+        "zzz": "is not a parameter of the task (parameters: model)",
     }
     assert convert((), {"zzz": "x"})[1] == {
         "zzz": "is not a parameter of the task (it has none)",
@@ -416,7 +416,7 @@ def test_a_value_of_the_wrong_kind_is_a_mistake_in_typers_words(annotation, text
 
 
 def test_one_value_is_not_a_list():
-    assert mistake(int, ["1", "2"]) == "expected one value, found a list of 2"
+    assert mistake(int, ["1", "2"]) == "expected one value, found a list of 2 values"
 
 
 def test_a_default_of_the_wrong_type_is_not_called_missing():
@@ -574,7 +574,7 @@ def test_a_flag_of_tigerflow_is_refused_under_any_name(flags, clash):
         fields_of(Annotated[bool, typer.Option(*flags)], default=False)
 
     assert str(error.value) == (
-        f"T.Params.x has the flag {clash}, which is that of TigerFlow; give it another"
+        f"T.Params.x has the flag {clash}, which belongs to TigerFlow; choose another"
     )
 
 
@@ -587,7 +587,7 @@ def test_two_parameters_with_one_flag_are_refused():
         read_fields("T", Params, ())
 
     assert str(error.value) == (
-        "T.Params.b has the flag --size, which is that of T.Params.a; give it another"
+        "T.Params.b has the flag --size, which belongs to T.Params.a; choose another"
     )
 
 

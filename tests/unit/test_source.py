@@ -60,7 +60,7 @@ def test_lines_of_a_main_block_that_a_pipeline_does_not_run_are_named(
     assert list(remarks(write(ending))) == [
         (
             f'work.py: workers do not run {lines}, under "if __name__ == '
-            "'__main__':\"; move what the task needs of that above the block, or into "
+            "'__main__':\"; move code that the task needs above the block, or into "
             "setup"
         )
     ]
@@ -103,8 +103,8 @@ def test_a_relative_path_that_is_not_beside_the_pipeline_is_named(
 
     assert list(relative_openings(path, tmp_path)) == [
         (
-            f"work.py:7 opens 'words.txt', which is not in {str(tmp_path)!r}; relative "
-            "paths start there, at the pipeline file's directory"
+            f"work.py:7 opens 'words.txt', which does not exist in {str(tmp_path)!r}; "
+            "relative paths start in the pipeline file's directory"
         )
     ]
     (tmp_path / "words.txt").touch()
@@ -136,7 +136,7 @@ def test_a_relative_path_that_is_too_long_is_named_as_one_that_is_not_there(
 ):
     name = 300 * "x"
     (named,) = relative_openings(write(body=f"open('{name}')"), tmp_path)
-    assert named.startswith(f"work.py:7 opens {name!r}, which is not in ")
+    assert named.startswith(f"work.py:7 opens {name!r}, which does not exist in ")
 
 
 def test_an_import_that_leads_to_a_task_instead_of_a_package_is_named(
@@ -158,7 +158,7 @@ def test_an_import_that_leads_to_a_task_instead_of_a_package_is_named(
     assert list(remarks(path)) == [
         (
             "work.py imports 'whisper' in line 7, which is the task in whisper.py; "
-            "rename that file if a package is meant"
+            "rename that file if you mean a package"
         )
     ]
 

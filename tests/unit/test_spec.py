@@ -752,7 +752,7 @@ def test_roots_with_different_extensions_are_refused(mistakes):
             [
                 (
                     "6: tasks[0].params.zzz: is not a parameter of the task "
-                    "(it has: flag, names, number, share, text)"
+                    "(parameters: flag, names, number, share, text)"
                 ),
             ],
         ),
@@ -769,7 +769,7 @@ def test_roots_with_different_extensions_are_refused(mistakes):
         (
             "Typed",
             "{text: [a, b]}",
-            ["6: tasks[0].params.text: expected one value, found a list of 2"],
+            ["6: tasks[0].params.text: expected one value, found a list of 2 values"],
         ),
         (
             "Typed",

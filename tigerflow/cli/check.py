@@ -31,7 +31,7 @@ def check_command(
     pipeline: PipelineFile,
     workers_profile: WorkersProfile = None,
 ) -> None:
-    """Check a pipeline and show its tasks, without writing or submitting anything."""
+    """Check a pipeline and show its tasks; write and submit nothing."""
     with report_errors():
         Settings.load()
         profile = check_profile(workers_profile)

@@ -34,7 +34,7 @@ def init_command(
         typer.Argument(metavar="DIR", help="Directory for the pipeline"),
     ],
 ) -> None:
-    """Create a small pipeline to start from, and a version of it with a Slurm task."""
+    """Create a small pipeline to start from."""
     with report_errors():
         try:
             _check(directory)

@@ -8,7 +8,7 @@ from tigerflow.settings import ENV_FILE, show_settings, stray_variables
 
 
 def settings_command() -> None:
-    """Show each setting with its value, its unit, and where the value comes from."""
+    """Show every setting and where its value comes from."""
     with report_errors():
         shown = show_settings()
     for each in shown:

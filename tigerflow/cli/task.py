@@ -1,4 +1,4 @@
-"""The command line of one task, the same for all kinds: `python module.py …`."""
+"""The command line of a task, the same for all kinds: `python module.py …`."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ class _Progress:
         self._write("\r\x1b[K")
 
     def _write(self, text: str) -> None:
-        # The terminal may be closed meanwhile.
+        # The terminal may have been closed.
         if self._shown:
             with contextlib.suppress(OSError):
                 sys.stderr.write(text)
@@ -54,7 +54,7 @@ class _Progress:
 
 
 class _LoggedLifecycle:
-    """The seeds' log lines; also limits an interrupt to the time of `setup`."""
+    """Logs the steps of a task, and lets a signal interrupt only its `setup`."""
 
     def __init__(self, signals: StopSignals) -> None:
         self._signals = signals
@@ -72,10 +72,10 @@ class _LoggedLifecycle:
 
 
 def run_task_command(task: type[Task]) -> NoReturn:
-    """Parse the command line of `task`, serve its files, and exit.
+    """Parse the command line of `task`, process its files, and exit.
 
-    Exit codes: 0 when `--once` is over and no file failed, 1 when files failed or the
-    task cannot run, 2 for a wrong command line, 128 + n after signal n.
+    Exit codes: 0 if no file failed under `--once`; 1 if files failed or the task cannot
+    run; 2 for a wrong command line; 128 + n if signal n stopped it.
     """
     configure()
     with report_errors():
@@ -88,7 +88,7 @@ def run_task_command(task: type[Task]) -> NoReturn:
 
 
 def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., None]:
-    """Return what runs the task; `texts` has its params as they were given."""
+    """Return the function behind the command; `texts` gets the params as given."""
     kind_names = {option.name for option in kind_options(task)}
     param_names = [field.name for field in task.fields()]
 
@@ -116,7 +116,7 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
                 size = options.get("batch_size", 1)
                 server = FileLoop(task, name, params, limit, batch_size=size)
             remove_abandoned_temporaries(directories.output_dir)
-        # Outside: what the task's own code raises is shown with its traceback.
+        # Outside of `report_errors`: exceptions of the task's code have tracebacks.
         code = _serve(server, directories, settings, task=name, once=once)
         flush_output()
         sys.exit(code)
@@ -125,7 +125,7 @@ def _entry(task: type[Task], texts: Mapping[str, ParamText]) -> Callable[..., No
 
 
 class _Server(Protocol):
-    """What serves a source's files until it has no more."""
+    """Processes a source's files until it has no more."""
 
     def serve(self, source: DirectorySource, lifecycle: Lifecycle) -> None: ...
 
@@ -143,7 +143,7 @@ class _SlurmServer:
         options: Mapping[str, Any],
         texts: Mapping[str, ParamText],
     ) -> None:
-        # Much to import, which tasks of other kinds need not wait for.
+        # Slow to import; tasks of other kinds need not wait for it.
         from tigerflow.pipeline.alone import pipeline_of_one  # noqa: PLC0415
         from tigerflow.service.slurm_task import SlurmTaskService  # noqa: PLC0415
 
@@ -205,15 +205,15 @@ def _serve_until_stopped(
     signals: StopSignals,
     progress: _Progress,
 ) -> int | None:
-    """Return the number of the signal that ended it, or None."""
+    """Return the number of the signal that stopped it, or None."""
     try:
         server.serve(source, _LoggedLifecycle(signals))
     except Interrupted as interrupt:
-        # Stopped during setup: there is nothing to tear down yet.
+        # There is nothing to tear down yet.
         logger.info("Stopped during setup")
         return int(interrupt.args[0])
     except Exception as error:  # noqa: BLE001 -- the task's setup or teardown may raise anything
-        # Its author needs to see where, but not our frames above that.
+        # The author of the task needs its frames, but not ours above them.
         trace = user_frames(error.__traceback__) or error.__traceback__
         traceback.print_exception(type(error), error, trace)
         sys.exit(ExitCode.FAILED)

@@ -1,4 +1,4 @@
-"""The contract of a task: what a user's class provides, and `cli()`."""
+"""The contract of a task: the methods of a user's class, and `cli()`."""
 
 import inspect
 import sys
@@ -13,7 +13,7 @@ from tigerflow.tasks.params import read_fields
 
 
 class TaskKind(StrEnum):
-    """Where and how a task's files are processed, as a pipeline file says it."""
+    """Where and how a task's files are processed; the values are those of `kind`."""
 
     LOCAL = "local"
     LOCAL_ASYNC = "local_async"
@@ -21,21 +21,21 @@ class TaskKind(StrEnum):
 
 
 class Task:
-    """What all kinds share; user classes derive from one of the kinds."""
+    """The base of all kinds; user classes derive from one of the kinds."""
 
     kind: ClassVar[TaskKind]
     #: Names of the options that this kind adds to the command line.
     kind_options: ClassVar[frozenset[str]] = frozenset()
-    #: Up to how many files `run_batch` gets at once, unless a pipeline file or the
-    #: command line says otherwise.
+    #: The most files in one call of `run_batch`, unless a pipeline file or the command
+    #: line sets another number.
     batch_size: ClassVar[int] = 32
 
     def __init__(self, config: object = None) -> None:
-        # TigerFlow makes no instances: all methods are static. Tests of packages do.
+        # Only for tests of packages: TigerFlow creates no instances of its own accord.
         self.config = config
 
     def __init_subclass__(cls) -> None:
-        """Have methods that take `self` get an instance, of which there is one."""
+        """Give methods that take `self` the only instance of the class."""
         super().__init_subclass__()
         for method, arguments in _METHODS.items():
             function = inspect.getattr_static(cls, method, None)
@@ -44,16 +44,16 @@ class Task:
 
     @classmethod
     def get_module_path(cls) -> str:
-        """Return the path of the file that the class stands in."""
+        """Return the path of the file that defines the class."""
         return str(Path(inspect.getfile(cls)).resolve())
 
     @classmethod
     def cli(cls) -> None:
-        """Run this task as a command-line program, with the arguments it was given.
+        """Run this task as a command-line program.
 
-        At the end of a module it acts only when that module is the program
-        (`python module.py`, `python -m module`). While the module is imported, by
-        TigerFlow, a worker or a child process, it does nothing.
+        At the end of a module, this does nothing unless the module is the program
+        (`python module.py`, `python -m module`): TigerFlow, workers and child processes
+        import it.
         """
         if _is_module_being_imported(sys._getframe(1)):  # noqa: SLF001 -- who calls is the question
             return
@@ -66,7 +66,7 @@ class Task:
         """Return the parameters that the class and its bases declare in `Params`.
 
         Raises:
-            ReservedParamError: a name is taken by TigerFlow's own options.
+            ReservedParamError: an option of TigerFlow has the same name.
             ParamError: a parameter cannot be an option.
         """
         params = getattr(cls, "Params", None)
@@ -74,7 +74,7 @@ class Task:
 
 
 class _OnInstance:
-    """A method that takes `self`, called on the class: on its only instance."""
+    """A method that takes `self`; called on the class, it gets the only instance."""
 
     def __init__(self, function: FunctionType) -> None:
         self._function = function
@@ -92,8 +92,8 @@ def _instance_of(task: type[Task]) -> Task:
             task._instance = made  # type: ignore[attr-defined] # noqa: SLF001 -- for us alone
         except Exception as error:  # the user's own __init__ raises what it likes
             msg = (
-                f"{task.__name__}() cannot be made, for its methods that take self: "
-                f"{type(error).__name__}: {error}; write @staticmethod before them"
+                f"{task.__name__}() cannot be created for methods that take self: "
+                f"{type(error).__name__}: {error}; write @staticmethod above them"
             )
             raise TaskDefinitionError(msg) from error
     instance: Task = vars(task)["_instance"]
@@ -125,31 +125,32 @@ _METHODS = {
 
 
 def check_definition(task: type[Task]) -> None:
-    """Refuse a class that cannot run, in words that say what to change.
+    """Check that a class can run.
 
     Raises:
-        TaskDefinitionError: `run` is missing, or a method has the wrong shape.
+        TaskDefinitionError: `run` is missing, or a method has the wrong signature; the
+            error says what to change.
     """
     has_batches = has_method(task, "run_batch")
-    # One of the two is enough.
+    # A task needs only one of the two.
     spared = "run" if has_batches else "run_batch"
     for method, arguments in _METHODS.items():
         if method != spared or has_method(task, method):
             _check_method(task, method, arguments)
     size = task.batch_size
     if has_batches and (type(size) is not int or size < 1):
-        msg = f"{task.__name__}.batch_size is {size!r}; it is a number, at least 1"
+        msg = f"{task.__name__}.batch_size must be a number of at least 1, not {size!r}"
         raise TaskDefinitionError(msg)
 
 
 def has_method(task: type[Task], method: str) -> bool:
-    """Tell whether a task has a method that the kinds leave to it."""
+    """Tell whether a task defines a method that its kind does not define."""
     function = getattr(task, method, None)
     return function is not None and not hasattr(function, "__tigerflow_missing__")
 
 
 def _batch_options(task: type[Task]) -> frozenset[str]:
-    # Others may have a parameter of that name.
+    # Tasks without `run_batch` may have a parameter of that name.
     return frozenset({"batch_size"} if has_method(task, "run_batch") else ())
 
 
@@ -176,7 +177,7 @@ def _check_method(task: type[Task], method: str, arguments: str) -> None:
 
 
 def _check_runs_when_called(task: type[Task], method: str, function: Any) -> None:
-    # Of `run_batch`, what it yields is what it returns.
+    # `run_batch` may yield its results.
     if inspect.isasyncgenfunction(function) or (
         inspect.isgeneratorfunction(function) and method != "run_batch"
     ):

@@ -67,7 +67,7 @@ def report(
     if batch.raised is not None:
         reason = ErrorRecord.from_exception("", "", batch.raised).summary
         logger.warning(
-            "run_batch failed for {} files, which are run one by one: {}",
+            "run_batch failed for {} files, so they are run one by one: {}",
             len(batch.jobs),
             reason,
         )

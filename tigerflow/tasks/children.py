@@ -1,7 +1,7 @@
-"""The processes that a task's code starts: none of them is the worker.
+"""Keep processes that a task's code starts from acting as the worker.
 
 A forked child is a copy of the worker, with its signal handlers, its sockets and, above
-the task's code, its loop over the files. It must have none of these.
+the task's code, its loop over files. It must not use any of these.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class OwnHandlers:
-    """Signal handlers of this process alone.
+    """Signal handlers of this process, which forked children do not have.
 
-    A forked child has the previous ones from the start. Otherwise `multiprocessing`
-    could not end its children: they would take its SIGTERM for a request to the worker.
+    A child has the previous handlers from its start. Otherwise `multiprocessing` could
+    not end its children: they would handle its SIGTERM as if they were the worker.
 
-    Handlers are functions, never SIG_IGN, which the programs that a task starts would
-    inherit.
+    Handlers are functions, never SIG_IGN, because programs that a task starts would
+    inherit that.
     """
 
     def __init__(self) -> None:
@@ -46,14 +46,14 @@ class OwnHandlers:
             signal.signal(number, handler)
 
     def restore(self) -> None:
-        """Put back the handlers that were there before."""
+        """Restore the previous handlers."""
         for number, handler in self._previous.items():
-            # None: it was not set by Python.
+            # None means that Python did not set it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous.clear()
 
     def _hold_signals(self) -> None:
-        # A signal may be sent before the child has run at all.
+        # A signal may arrive before the child has run any code.
         signals = self._previous.keys()
         self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
@@ -66,13 +66,13 @@ class OwnHandlers:
 
 
 def keep_from_children(descriptor: int) -> None:
-    """Close a descriptor in children: others wait until no process has it any more.
+    """Close a descriptor in children, since others wait until no process has it open.
 
-    It must stay open here for as long as this process lives.
+    It must stay open in this process until that ends.
     """
 
     def let_go() -> None:
-        # Its number stays taken: objects in the child still refer to it.
+        # The number must stay in use: objects in the child still refer to it.
         with open(os.devnull, "r+b", buffering=0) as nothing:  # noqa: PTH123 -- no path here
             os.dup2(nothing.fileno(), descriptor, inheritable=False)
 
@@ -80,22 +80,22 @@ def keep_from_children(descriptor: int) -> None:
 
 
 def heed_interrupts() -> None:
-    """Let the programs that this process starts be interrupted.
+    """Let SIGINT interrupt programs that this process starts.
 
-    They would inherit that SIGINT is ignored, as in what a script runs with `&`.
+    They would ignore SIGINT if this process does, as when a script started it with `&`.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class TaskCall:
-    """Wraps a call of the task's code; a child forked in it ends where the call does.
+    """Wraps a call of the task's code; a child that is forked in it ends with the call.
 
-    It ends as a program does: with the code of its `sys.exit`, or a traceback.
+    The child ends as a program does: with the code of its `sys.exit`, or a traceback.
     """
 
     def __enter__(self) -> None:
-        """Remember which process makes the call."""
+        """Note which process makes the call."""
         self._pid = os.getpid()
 
     def __exit__(
@@ -104,19 +104,19 @@ class TaskCall:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End a child."""
+        """End the process if it is a child."""
         if os.getpid() != self._pid:
             _end_child(value)
 
 
 class TaskSteps:
-    """Awaits the task's coroutine; a child forked in a step of it ends with the step.
+    """Awaits the task's coroutine; a child that a step forks ends with that step.
 
-    It has no event loop: the one it would go on with is shared with the worker.
+    The child cannot use the event loop, which it shares with the worker.
     """
 
     def __init__(self, coroutine: Awaitable[Any]) -> None:
-        """Await `coroutine` in place of it."""
+        """Take the steps of `coroutine`."""
         self._steps: Any = coroutine.__await__()
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -140,7 +140,7 @@ class TaskSteps:
         return self._step(self._steps.throw, *error)
 
     def close(self) -> None:
-        """Give up the coroutine."""
+        """Close the coroutine."""
         self._steps.close()
 
     def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
@@ -154,7 +154,7 @@ class TaskSteps:
                     _end_child(None)
                 raise
             if os.getpid() != pid:
-                msg = "a child process that a coroutine has forked cannot await"
+                msg = "a child process that a coroutine forked cannot await"
                 raise RuntimeError(msg)
             return awaited
 
@@ -168,7 +168,7 @@ def _end_child(error: BaseException | None) -> NoReturn:
         trace = user_frames(error.__traceback__) or error.__traceback__
         traceback.print_exception(type(error), error, trace)
     flush_prints()
-    # Not by sys.exit: what the worker does at its own end is not for a child.
+    # Not sys.exit(), which would run the worker's own cleanup.
     os._exit(code)
 
 
@@ -182,12 +182,12 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def flush_prints() -> None:
-    """Write what was printed, if somebody reads it."""
+    """Flush standard output and standard error, if they are open."""
     for stream in (sys.stdout, sys.stderr):
-        # Python has None for one that was closed before the start.
+        # A stream that was closed before the start is None.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
 
 
-# A child would write once more what was printed before it was forked.
+# Otherwise a child would write, once more, what is in the buffers when it is forked.
 os.register_at_fork(before=flush_prints)

@@ -4,16 +4,16 @@ from typing import Any
 
 from tigerflow.errors import ContextFrozenError
 
-#: Names that would hide the context's own attributes.
+#: Names of params that would hide the context's own attributes.
 RESERVED_ATTRIBUTES = frozenset({"freeze", "_frozen"})
 
 
 class SetupContext:
-    """A free namespace, filled by `setup` and read-only from then on.
+    """A namespace that `setup` fills, and that is read-only afterwards.
 
-    The task's parameters are set as attributes before `setup` runs, and `setup` may
-    change them. After it, setting or deleting an attribute raises; the objects inside
-    are what `setup` made them, and `run` may use and change those.
+    The task's parameters are attributes before `setup` runs, and `setup` may change
+    them. After `setup`, setting or deleting an attribute raises. `run` may still change
+    the objects inside.
     """
 
     def __init__(self, **params: Any) -> None:
@@ -22,12 +22,12 @@ class SetupContext:
             setattr(self, name, value)
 
     def freeze(self) -> None:
-        """Make every later change of an attribute an error."""
+        """Turn every later change of an attribute into an error."""
         object.__setattr__(self, "_frozen", True)
 
     def __getattr__(self, name: str) -> Any:
-        # Only called for attributes that are not there; typed so that editors and
-        # mypy accept the names a task invents.
+        # Called only for missing attributes. It is typed so that editors and mypy
+        # accept any name that a task uses.
         msg = (
             f"SetupContext has no attribute {name!r}; "
             "set it in setup, or declare it in Params"

@@ -1,10 +1,10 @@
 """Describe a task as JSON: `python -m tigerflow.tasks.describe`, see `inquiry`.
 
-A module that crashes, exits, hangs, prints, or shadows another's helpers while it is
-imported then harms nobody else. Standard input has one JSON object: `module` (as in a
-pipeline file), `directory` (that of the pipeline file), `params` (null, or key -> text,
-list of texts, or null). Standard output gets one line: an object with the fields of a
-`TaskDescription`, or `error` with one sentence.
+In its own process, a module that crashes, exits, hangs, prints or hides another module
+while it is imported harms no other. Standard input is one JSON object: `module` (as in
+a pipeline file), `directory` (that of the pipeline file), `params` (null, or key ->
+text, list of texts, or null). Standard output is one line: an object with the fields of
+a `TaskDescription`, or with `error`, one sentence.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _KINDS = (kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask)
 
 @dataclass(frozen=True)
 class TaskDescription:
-    """What a task class says of itself."""
+    """A task class in words."""
 
     class_name: str
     kind: str
@@ -42,15 +42,15 @@ class TaskDescription:
     #: The module's docstring.
     module_doc: str
     fields: tuple[FieldDescription, ...]
-    #: Changes with the source files of the class and of what it derives from.
+    #: A digest of the source files of the class and of its bases.
     code: str
     #: Mistakes in the given params, by key.
     param_mistakes: dict[str, str] = field(default_factory=dict)
-    #: Up to how many files `run_batch` gets, if the class has it.
+    #: The most files in one call of `run_batch`; None if the class has no such method.
     batch_size: int | None = None
-    #: What its author may want otherwise, in sentences.
+    #: Sentences about code that its author may want to change.
     remarks: list[str] = field(default_factory=list)
-    #: The same of relative paths that it opens.
+    #: Sentences about relative paths that it opens.
     openings: list[str] = field(default_factory=list)
 
 
@@ -59,10 +59,10 @@ def describe_task(
     directory: Path,
     params: dict[str, ParamText] | None = None,
 ) -> TaskDescription:
-    """Load a task and describe it; with `params`, check them as well.
+    """Load a task and describe it; if `params` are given, check them.
 
     Raises:
-        TigerflowError: it cannot be loaded, or cannot run.
+        TigerflowError: the task cannot be loaded, or cannot run.
     """
     task = load_task(reference, directory)
     fields = task.fields()
@@ -88,14 +88,14 @@ def describe_task(
 
 
 def _docstring(task: type[Task]) -> str:
-    # Not inspect.getdoc: a docstring inherited from LocalTask says nothing of this one.
+    # Not inspect.getdoc, which returns the docstring of LocalTask if there is no other.
     return inspect.cleandoc(task.__dict__.get("__doc__") or "")
 
 
 def _code_digest(task: type[Task]) -> str:
-    """Return a digest of the source files that the user's classes stand in.
+    """Return a digest of the files that define the class and its bases.
 
-    What these import is left out: where would it end?
+    Modules that these import are left out, since there is no natural end to that.
     """
     digest = hashlib.sha256()
     ours = (object, *_KINDS, *(base for kind in _KINDS for base in kind.__mro__))
@@ -108,9 +108,9 @@ def _code_digest(task: type[Task]) -> str:
 
 
 def main() -> None:
-    """Read the request, answer it."""
+    """Read the request and answer it."""
     request = json.load(sys.stdin)
-    # What the user's module prints must not end in the answer.
+    # Prints of the user's module must not get into the answer.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     directory = Path(request["directory"])
@@ -122,7 +122,7 @@ def main() -> None:
         result = {"error": str(error)}
     json.dump(result, answer)
     answer.close()
-    # Threads that the module started must not keep the process.
+    # Threads of the module must not keep the process alive.
     os._exit(0)
 
 

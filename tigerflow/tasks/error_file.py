@@ -18,7 +18,7 @@ ERROR_LIMIT = 1 << 24
 
 @dataclass(frozen=True)
 class ErrorRecord:
-    """What an `.err` file holds, as one JSON object with these keys."""
+    """The content of an `.err` file: one JSON object with these keys."""
 
     #: Name of the input file.
     file: str
@@ -26,15 +26,15 @@ class ErrorRecord:
     timestamp: str
     #: Class name of the exception.
     exception_type: str
-    #: What the exception says.
+    #: Message of the exception.
     message: str
     #: Where it was raised, in the task's own code; empty if it was not raised there.
     traceback: str
     #: Name of the task.
     task: str
-    #: The last of what `run` printed for this file, `PRINTED_TAIL` characters at most.
+    #: The end of what `run` printed for this file, at most `PRINTED_TAIL` characters.
     printed: str
-    #: Name of the output that the file does not have.
+    #: Name of the missing output.
     output: str = ""
 
     @classmethod
@@ -45,7 +45,7 @@ class ErrorRecord:
         exception: BaseException,
         printed: str = "",
     ) -> "ErrorRecord":
-        """Describe `exception`, also one that cannot describe itself; never raise."""
+        """Describe `exception`, even if that cannot describe itself; never raise."""
         return cls(
             file=file,
             timestamp=datetime.now(UTC).isoformat(),
@@ -67,17 +67,17 @@ _KEYS = [each.name for each in fields(ErrorRecord)]
 
 
 def write_error(job: FileJob, record: ErrorRecord, run_dir: Path = Path()) -> None:
-    """Write the `.err` file of a job, whole or not at all; its path is below `run_dir`.
+    """Write the `.err` file of a job, whole or not at all, below `run_dir`.
 
-    A name that is too long even for that is the file's own trouble: nothing is written.
+    Nothing is written if the name of the `.err` is too long for the file system.
 
     Raises:
-        OutputDirectoryError: the directory cannot take it.
+        OutputDirectoryError: it cannot be written.
     """
     path = run_dir / job.error
     try:
         if job.error.parent != job.output.parent:
-            # A directory for errors alone is made with the first of them.
+            # A directory for errors alone is created with the first error.
             path.parent.mkdir(exist_ok=True)
         write_json(path, asdict(replace(record, output=job.output.name)), sync=True)
         date_not_before(path, run_dir / job.input)
@@ -113,25 +113,25 @@ def _text_and_values(path: Path) -> tuple[str, dict[str, object]]:
 
 
 def is_error_of(job: FileJob, task: str) -> bool:
-    """Tell whether the `.err` of a job, which is there, says that this task failed.
+    """Tell whether the existing `.err` of a job says that this task failed.
 
-    Programs that share an output directory share the names of errors as well. One that
-    does not say whose it is belongs to whoever asks.
+    Programs that share an output directory share the names of `.err` files, too. An
+    `.err` that names no task counts as this task's.
     """
     named, output = _named_in_error(job)
     return named in {None, task} and output in {None, job.output.name}
 
 
 def is_stale_error(job: FileJob, task: str) -> bool:
-    """Tell whether an `.err` goes with the success of this task.
+    """Tell whether a success of this task makes an `.err` obsolete.
 
-    Also when the task had another name as it failed on this output.
+    That includes an error for the same output under a former name of the task.
     """
     named, output = _named_in_error(job)
     return named in {None, task} if output is None else output == job.output.name
 
 
 def _named_in_error(job: FileJob) -> tuple[str | None, str | None]:
-    """Return the task and the output that an `.err` names, if it does."""
+    """Return the task and the output that an `.err` names; None if it names none."""
     record = read_error(job.error)
     return record.task or None, record.output or None

@@ -1,8 +1,9 @@
-"""Process files: for each a whole output, or an `.err`, and nothing else.
+"""Process files: each one ends with a whole output or an `.err`, and nothing else.
 
-The effects come in this order, so that a crash between any two loses nothing: the
-temporary file gets its final name, then a stale `.err` goes. On failure the temporary
-and a stale output go, then the `.err` appears. Until then the file counts as undone.
+Effects happen in an order in which a crash between any two loses nothing. On success,
+the temporary file gets its final name, then a stale `.err` is removed. On failure, the
+temporary and a stale output are removed, then the `.err` appears. Until the last step,
+the file counts as undone.
 """
 
 import asyncio
@@ -39,20 +40,20 @@ from tigerflow.tasks.file_job import FileJob
 from tigerflow.tasks.printed import Printed
 from tigerflow.tasks.strays import Strays
 
-#: The storage may be to blame for these, not the file that happened to be next.
+#: Errors that may be the storage's fault, and not the file's.
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _OCCUPIED = (
     "output_file is an empty file when run starts: overwrite it (mode 'w', not 'x'), "
-    "or remove it first; instead of a directory, write an archive to it"
+    "or remove it first; to store a directory, write an archive"
 )
 
-#: What a task's `run_batch` gets: inputs, and where to write the outputs.
+#: The argument of `run_batch`: for each file, its input and where to write its output.
 Pairs = list[tuple[Path, Path]]
 
 
 class Interrupted(BaseException):
-    """The process must stop now: the file in hand is neither done nor failed."""
+    """The process must stop now; the current file is neither done nor failed."""
 
 
 @dataclass
@@ -66,37 +67,37 @@ class Attempt:
     temporary: Path
     finished: datetime | None = None
     failure: ErrorRecord | None = None
-    #: Why the disk does not take what was written.
+    #: The error if the output could not be synced to disk.
     unsynced: OSError | None = None
 
 
 class Batch:
-    """The files of one call of a task, most often a single one; and one try at them."""
+    """One attempt at the files of one call of a task, usually a single file."""
 
     def __init__(self, task: str, jobs: Sequence[FileJob], strays: Strays) -> None:
-        """Try these files of `task`; `strays` knows what it leaves beside outputs."""
+        """Start an attempt at files of `task`; `strays` finds unexpected files."""
         self._task = task
         self._strays = strays
         self._begun: list[Attempt] = []
         self._printed = Printed()
-        #: What runs the call, where that is an event loop.
+        #: The asyncio task that runs the call of an async task.
         self._coroutine: asyncio.Task[Any] | None = None
         self.jobs = jobs
-        #: What the call has returned: nothing, or why each file failed, if it did.
+        #: What the call returned: None, or an exception or None for each file.
         self.returned: object = None
-        #: What the call for several files has raised; they are as they were before.
+        #: What a call for several files raised; these are still undone.
         self.raised: BaseException | None = None
-        #: The first of the files, which have their output or their `.err`.
+        #: Files with an output or an `.err`, which are the first of `jobs`.
         self.settled: list[Attempt] = []
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[Pairs]:
-        """Wrap the call; the block gets each input, and the temporary path to write.
+        """Wrap the call; the block gets each input and the temporary path to write.
 
-        What it raises for one file ends in the file's `.err`, SystemExit and
-        KeyboardInterrupt included: in here they can only come from the task itself.
-        What it raises for several is nobody's failure yet. What stops the process
-        (`Interrupted`, a cancelled asyncio task) passes, and leaves the files undone.
+        An exception of a call for one file ends in its `.err`, even SystemExit and
+        KeyboardInterrupt: in the block, only the task can raise them. An exception of a
+        call for several files fails none of them yet. Exceptions that stop the process
+        (`Interrupted`, a cancelled asyncio task) are raised, and the files stay undone.
 
         Raises:
             OutputDirectoryError: nothing can be stored; no file is to blame.
@@ -117,9 +118,9 @@ class Batch:
             self._discard_unsettled()
 
     def sync(self) -> None:
-        """Return when what the call has written is on disk; from any thread.
+        """Write the outputs of the call to disk; from any thread.
 
-        For the block of `attempt`, at its end: only then is the outcome a success.
+        To be called at the end of the block of `attempt`, after a success.
         """
         for this in self._begun:
             try:
@@ -128,7 +129,7 @@ class Batch:
                 this.unsynced = error
 
     def _take(self, exception: BaseException) -> list[BaseException | None]:
-        """Return what an exception of the call means for each of the files."""
+        """Return what an exception of the call means for each file."""
         try:
             self._raise_if_blameless(self.jobs[0], exception)
         except BaseException:
@@ -140,16 +141,16 @@ class Batch:
         return []
 
     def _raise_if_blameless(self, job: FileJob, exception: BaseException) -> None:
-        """Raise what is not the failure of the file that it came up with."""
+        """Raise the exception, or a storage error, if the file is not to blame."""
         if self._stops_the_process(exception):
             raise exception
         if _is_about_storage(exception):
             place = job.output.parent
-            # It may be about another place, which the task uses.
+            # The error may be about another place that the task uses.
             problem = storage_problem(place)
             if problem is not None:
                 raise OutputDirectoryError(place, problem) from exception
-        # Libraries have words of their own for what they cannot read.
+        # Libraries have their own exceptions for files that they cannot read.
         problem = listing_problem(job.input.parent)
         if problem is not None:
             trouble = InputDirectoryError(job.input.parent, problem)
@@ -157,15 +158,15 @@ class Batch:
                 raise trouble from exception
 
     def _stops_the_process(self, exception: BaseException) -> bool:
-        # Not isinstance, which asks the exception as well.
+        # Not isinstance, which an exception can override.
         kind = type(exception)
         if issubclass(kind, Interrupted | StorageError):
             return True
         if self._coroutine is None:
-            # A synchronous task may raise the others itself; nobody else does.
+            # Only the code of a synchronous task can raise the others.
             return False
         if issubclass(kind, GeneratorExit):
-            # The coroutine is being closed: no step of it is taken any more.
+            # The coroutine is being closed; it takes no more steps.
             return _current_task() is not self._coroutine
         return issubclass(kind, asyncio.CancelledError) and (
             self._coroutine.cancelling() > 0
@@ -178,7 +179,7 @@ class Batch:
             except BaseException as exception:  # noqa: BLE001 -- what is there to keep is the task's
                 failure = exception
         if failure is not None:
-            # While what it has written still takes its room.
+            # Checked while its output still takes up space.
             self._raise_if_blameless(this.job, failure)
             self._discard(this)
             try:
@@ -186,7 +187,7 @@ class Batch:
             except BaseException as exception:  # noqa: BLE001 -- a message too large to be stored, say
                 self._raise_if_blameless(this.job, exception)
                 _fail(this, self._record(this, exception))
-        # Not the time of day, which may jump meanwhile.
+        # Not from the time of day, which may jump meanwhile.
         this.finished = this.started + timedelta(
             seconds=time.monotonic() - this.start_s
         )
@@ -223,17 +224,17 @@ class Batch:
             self._strays.forget(this.temporary, this.job.output)
 
     def _discard(self, this: Attempt) -> None:
-        """Remove the temporary, and what else its run has left."""
+        """Remove the temporary, and other files that its run has left."""
         for stray in self._strays.left_by(this.temporary):
             discard(stray)
         discard(this.temporary)
 
 
 def _failures(returned: object, count: int) -> Sequence[BaseException | None]:
-    """Return why each file failed, if it did, by what the call has returned."""
+    """Return the exception of each file, or None, by what the call returned."""
     if returned is None:
         return [None] * count
-    # One by one, a mapping has its keys only, and a text its letters.
+    # Iterating over a mapping gives only its keys, and over text its characters.
     if isinstance(returned, Mapping | str) or not isinstance(returned, Iterable):
         found = f"a value of type {type(returned).__name__}"
         raise BatchResultError(found)
@@ -268,9 +269,9 @@ def _keep(this: Attempt, task: str) -> None:
     temporary, job = this.temporary, this.job
     if temporary.is_symlink() or not temporary.is_file():
         raise TemporaryOutputMissingError
-    # What is linked to the input would date that as well.
+    # If it is linked to the input, this would change the date of that, too.
     break_hard_links(temporary)
-    # A run that copies its input's times would leave an output older than its input.
+    # A run that copies its input's date would leave an output that seems older.
     os.utime(temporary)
     date_not_before(temporary, job.input)
     temporary.replace(job.output)
@@ -283,7 +284,7 @@ def _fail(this: Attempt, failure: ErrorRecord) -> None:
     try:
         this.job.output.unlink(missing_ok=True)
     except OSError as error:
-        # A name that is too long, or a directory of that name, is no output of ours.
+        # If its name is too long, or a directory has it, it is no output of ours.
         if error.errno not in {errno.ENAMETOOLONG, errno.EISDIR}:
             raise OutputDirectoryError(this.job.output.parent, error) from error
     write_error(this.job, failure)

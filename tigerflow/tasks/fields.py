@@ -1,7 +1,7 @@
-"""The fields of a `Params` class as Typer's options, and what describes them.
+"""The fields of a `Params` class as Typer options, and their descriptions.
 
-Typer does the work for the command line and for the pipeline file alike, so that both
-take the same types, check the same limits, and complain in the same words.
+Typer reads both the command line and the pipeline file, so both have the same types,
+limits and error messages.
 """
 
 import inspect
@@ -16,10 +16,10 @@ import typer
 import typer.main
 from typer.models import OptionInfo
 
-#: A value as the pipeline file has it: the text of one scalar, of several, or null.
+#: A value as text, as in the pipeline file: of one scalar, of several, or null.
 ParamText = str | Sequence[str] | None
 
-#: What shows help; a task's own option may be called so instead.
+#: The options that show help; a task may define an option with the same name.
 HELP_OPTIONS = {"help_option_names": ["--help", "-h"]}
 
 #: Types of options whose text names a file.
@@ -33,14 +33,14 @@ _FILE_TYPES = (
 
 @dataclass(frozen=True)
 class Field:
-    """One parameter: its name in `context` and how Typer takes it."""
+    """One parameter: its name in `context`, and its definition for Typer."""
 
     name: str
     parameter: inspect.Parameter
 
     @property
     def is_flag(self) -> bool:
-        """Whether it is a bool, given by the presence of `--x` or `--no-x`."""
+        """Whether it is a bool, set by the flag `--x` or `--no-x`."""
         return _bare(self.parameter.annotation) is bool
 
     def names_file(self, index: int) -> bool:
@@ -57,7 +57,7 @@ class Field:
 
 @dataclass(frozen=True)
 class FieldDescription:
-    """One parameter in words, for help texts and JSON."""
+    """One parameter in words, for help and JSON."""
 
     name: str
     flags: tuple[str, ...]
@@ -69,12 +69,12 @@ class FieldDescription:
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys, written with `_`, that give it in a pipeline file."""
+        """The keys, written with `_`, that set it in a pipeline file."""
         return frozenset({self.name, *long_names(self.flags)})
 
     @property
     def default_text(self) -> str | None:
-        """The default, as a pipeline file would give it; None if there is none."""
+        """The default, as a pipeline file would have it; None if there is none."""
         is_flag = self.type == bool.__name__
         return self.default.lower() if self.default and is_flag else self.default
 
@@ -85,10 +85,10 @@ def build_command(
     name: str | None = None,
     epilog: str | None = None,
 ) -> Any:
-    """Return the Typer command whose options are `parameters`.
+    """Return a Typer command with `parameters` as its options.
 
-    Its `main(args, standalone_mode=False)` returns what `function` does. Its help ends
-    with `epilog`.
+    Its `main(args, standalone_mode=False)` returns the result of `function`. Its help
+    ends with `epilog`.
     """
     parameters = list(parameters)
 
@@ -108,13 +108,13 @@ def build_command(
 
 
 def long_names(flags: Iterable[str]) -> list[str]:
-    """Return flags with `--` as a pipeline file may have them."""
+    """Return the keys in a pipeline file for the flags that start with `--`."""
     long = [flag for flag in flags if flag.startswith("--")]
     return [flag.removeprefix("--").replace("-", "_") for flag in long]
 
 
 def describe_fields(fields: Sequence[Field]) -> tuple[FieldDescription, ...]:
-    """Describe each field as its command-line option presents it."""
+    """Describe each field by its command-line option."""
     command = build_command([field.parameter for field in fields], lambda **_: None)
     options = {option.name: option for option in command.params}
     return tuple(_describe(field, options[field.name]) for field in fields)
@@ -138,7 +138,7 @@ def _describe(field: Field, option: Any) -> FieldDescription:
 
 
 def shown_default(default: object) -> str:
-    """Return a default as a pipeline file would give it; nothing for None."""
+    """Return a default as a pipeline file would have it; empty for None."""
     value = getattr(default, "value", default)
     if value is None:
         return ""

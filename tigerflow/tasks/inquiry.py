@@ -1,7 +1,7 @@
-"""Ask what a task says of itself, in a process of its own.
+"""Ask for a task's description, which another process makes.
 
 Whatever a module does while it is imported (crash, exit, hang, print, start threads),
-the process that asks only sees an answer, or a sentence on why there is none.
+this process only sees a description, or a sentence that says why there is none.
 """
 
 import contextlib
@@ -21,20 +21,20 @@ from tigerflow.tasks.fields import FieldDescription, ParamText
 from tigerflow.tasks.shell.environment import container_options, in_container
 from tigerflow.tasks.shell.launch import launch_environment, setup_script
 
-#: A module that takes longer than this to import is taken for one that hangs.
+#: Seconds that a module may take to import before we assume that it hangs.
 TIMEOUT_S = 60
 
-# -P: a module in the current directory must not pass for one of ours.
+# -P, so that a module in the current directory cannot replace one of ours.
 _DESCRIBE = ("-P", "-m", "tigerflow.tasks.describe")
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a task's processes run in."""
+    """The environment of a task's processes."""
 
-    #: Shell commands before them.
+    #: Shell commands that run first.
     commands: Sequence[str] = ()
-    #: The image of their container.
+    #: The image of their container, if there is one.
     container: str | None = None
 
 
@@ -47,19 +47,19 @@ def ask_task(
     params: Mapping[str, ParamText] | None = None,
     surroundings: Surroundings = HERE,
 ) -> TaskDescription:
-    """Return what `describe_task` does for the task of a module.
+    """Return the description of a task, from `describe_task` in another process.
 
     Args:
-        module: as a pipeline file has it.
-        directory: where the pipeline file is.
-        params: to be checked as well.
-        surroundings: tried when the module cannot be imported without them.
+        module: the `module` of a pipeline file.
+        directory: directory of the pipeline file.
+        params: params to check, too.
+        surroundings: used if the module cannot be imported without them.
 
     Raises:
-        TaskLoadError: there is no description; with the reason in a sentence.
+        TaskLoadError: the task cannot be described, with the reason in a sentence.
     """
     request = {"module": module, "directory": str(directory), "params": params}
-    # There, as a worker: relative paths start at the pipeline file's directory.
+    # Like a worker, it starts in the pipeline file's directory.
     answer = _ask([sys.executable, *_DESCRIBE], request, directory)
     if "error" in answer and surroundings != HERE:
         options = container_options(surroundings.container, [directory], has_gpus=False)
@@ -76,7 +76,7 @@ def ask_task(
 def _ask(
     command: Sequence[str], request: Mapping[str, Any], directory: Path
 ) -> dict[str, Any]:
-    # A file, not a pipe: a child that the module leaves behind may hold it open.
+    # Not a pipe: a child that the module leaves behind could hold that open.
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.run(
@@ -92,7 +92,7 @@ def _ask(
         except subprocess.TimeoutExpired:
             took = f"takes longer than {TIMEOUT_S} seconds to import"
             return {"error": f"{request['module']} {took}"}
-        # The last line: setup commands may print, too.
+        # The answer is the last line: setup commands may print, too.
         *_, last = b"", *process.stdout.splitlines()
         answer = _object_in(last)
         if answer is None:

@@ -50,17 +50,17 @@ class _SyncTask(Task):
     def run_batch(context: SetupContext, pairs: Pairs) -> BatchResults:
         """Process several files in one call, for models that are fast on batches.
 
-        Up to `batch_size` files that wait come together; one that is alone goes to
-        `run`, if there is one. When this raises, its files are run again, one by one,
-        so that only those fail that fail alone. A file that is known to have failed has
-        its exception in the list that is returned.
+        A call gets up to `batch_size` waiting files; a single file goes to `run`, if
+        there is one. When this raises, its files are run again one by one, so that only
+        files fail that also fail alone. To fail single files, return a list with their
+        exceptions.
 
         Args:
             context: what `setup` prepared, read-only.
-            pairs: of each file, what `run` gets: input_file, output_file.
+            pairs: for each file, what `run` gets: input_file, output_file.
 
         Returns:
-            nothing when all are done, or for each pair None or an exception.
+            None if every file is done, otherwise None or an exception for each pair.
         """
 
     @staticmethod
@@ -75,14 +75,14 @@ class _SyncTask(Task):
 class LocalTask(_SyncTask):
     """One file at a time, in one process on this machine.
 
-    A resource that allows a single user at a time, such as a DuckDB file, is safe.
+    So a task can use a resource that allows a single user, such as a DuckDB file.
     """
 
     kind: ClassVar[TaskKind] = TaskKind.LOCAL
 
 
 class SlurmTask(_SyncTask):
-    """Files side by side on compute nodes, each worker with a setup of its own."""
+    """Files in parallel on compute nodes; each worker has its own setup."""
 
     kind: ClassVar[TaskKind] = TaskKind.SLURM
     kind_options: ClassVar[frozenset[str]] = frozenset(
@@ -104,7 +104,7 @@ class SlurmTask(_SyncTask):
 class LocalAsyncTask(Task):
     """Several files at once in one event loop on this machine; for I/O, such as APIs.
 
-    All methods are coroutines. Code that blocks stops all files in flight.
+    All methods are coroutines. Code that blocks holds up every file in flight.
     """
 
     kind: ClassVar[TaskKind] = TaskKind.LOCAL_ASYNC
@@ -140,18 +140,17 @@ class LocalAsyncTask(Task):
     async def run_batch(context: SetupContext, pairs: Pairs) -> BatchResults:
         """Process several files in one call, for models that are fast on batches.
 
-        Up to `batch_size` files that wait come together; one that is alone goes to
-        `run`, if there is one. When this raises, its files are run again, one by one,
-        so that only those fail that fail alone. A file that is known to have failed has
-        its exception in the list that is returned. So `asyncio.gather` returns
-        it, with `return_exceptions=True`.
+        A call gets up to `batch_size` waiting files; a single file goes to `run`, if
+        there is one. When this raises, its files are run again one by one, so that only
+        files fail that also fail alone. To fail single files, return a list with their
+        exceptions, such as that of `asyncio.gather(..., return_exceptions=True)`.
 
         Args:
             context: what `setup` prepared, read-only.
-            pairs: of each file, what `run` gets: input_file, output_file.
+            pairs: for each file, what `run` gets: input_file, output_file.
 
         Returns:
-            nothing when all are done, or for each pair None or an exception.
+            None if every file is done, otherwise None or an exception for each pair.
         """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A path, an import path or a registered name -> one task class."""
+"""Load a task class by a path, an import path or a registered name."""
 
 import importlib
 import importlib.util
@@ -21,24 +21,24 @@ MAIN = "__mp_main__"
 
 _KINDS = frozenset({kinds.LocalTask, kinds.LocalAsyncTask, kinds.SlurmTask})
 
-# What Python says of a relative import in a file that it runs by its path.
+# Part of Python's message for a relative import in a file that it runs by its path.
 _NO_PACKAGE = "no known parent package"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Where a task class is found: `path.py`, `pkg.module` or a name, and `:Class`."""
+    """Where a task class is: `path.py`, `pkg.module` or a name, then maybe `:Class`."""
 
     #: A file, or None.
     path: Path | None
     #: An import path or registered name, or None.
     module: str | None
-    #: The class, or None for the only one.
+    #: The class; None if the module has only one.
     class_name: str | None
 
     @classmethod
     def parse(cls, text: str, directory: Path) -> "Reference":
-        """Read what a pipeline file says; relative paths start at `directory`."""
+        """Parse a pipeline file's `module`; relative paths start in `directory`."""
         target, colon, class_name = text.rpartition(":")
         if not colon or not class_name.isidentifier():
             target, class_name = text, ""
@@ -53,14 +53,15 @@ class Reference:
 
 
 def load_task(reference: Reference, directory: Path) -> type[Task]:
-    """Import the module and return the task class.
+    """Import a module and return its task class.
 
-    Its `X.cli()` at the end does nothing meanwhile. `directory`, that of the pipeline
-    file, is searched for import paths too; a file's own directory comes first, as when
-    it is run as a script.
+    The module's `X.cli()` does nothing meanwhile. Import paths are searched in
+    `directory`, that of the pipeline file, too. A file's own directory comes first, as
+    if the file ran as a script.
 
     Raises:
-        TaskLoadError: there is no such module, it fails, or it has no one such class.
+        TaskLoadError: there is no such module, it fails, or the class is missing or not
+            the only one.
     """
     if reference.path is not None:
         module = _import_file(reference.path, directory)
@@ -85,7 +86,7 @@ def _import_file(path: Path, directory: Path) -> ModuleType:
     if loaded is not None and getattr(loaded, "__file__", None) == str(file):
         return loaded
     if _is_taken(name):
-        # Children, which run it first, must find what we import before it.
+        # Child processes run it first, and must find the same modules as we do.
         _search_last(file.parent)
     else:
         _search_first(file.parent)
@@ -122,10 +123,10 @@ def _checked(path: Path) -> Path:
 
 
 def refuse_hiding(file: Path) -> None:
-    """Refuse a task file that imports a package which it hides.
+    """Check that a task file does not import a package that it hides by its name.
 
     Raises:
-        TaskLoadError: it does; most tasks would meet that in `setup` only.
+        TaskLoadError: it does. Most tasks would notice only in `setup`.
     """
     problem = hidden_module(file)
     if problem is not None:
@@ -134,7 +135,7 @@ def refuse_hiding(file: Path) -> None:
 
 def _is_found(name: str, file: Path) -> bool:
     """Tell whether an import of `name` leads to the file, in child processes too."""
-    # With a dot, it would be that of a module in a package.
+    # A name with a dot would be a module in a package.
     if _is_taken(name) or "." in name:
         return False
     spec = importlib.util.find_spec(name)
@@ -146,10 +147,10 @@ def _is_taken(name: str) -> bool:
 
 
 def lead_children_to(task: type[Task]) -> None:
-    """Have processes that `multiprocessing` starts find what this module sends them.
+    """Let processes of `multiprocessing` find the objects that the task sends them.
 
-    A file whose name leads to no module, or to another, they run first, as those of the
-    program `python file.py` do.
+    If its file cannot be imported by its name, they run the file first, just as the
+    child processes of `python file.py` do.
     """
     module = sys.modules.get(task.__module__)
     if module is not None and module.__name__ == MAIN:
@@ -177,8 +178,8 @@ def _import_name(name: str) -> ModuleType:
 def _reason(name: str, error: BaseException, path: str) -> str:
     if isinstance(error, SystemExit):
         return (
-            f"{name} ends the program while it is imported; "
-            "put what it does then under: if __name__ == '__main__'"
+            f"{name} exits while it is imported; "
+            "move the code that exits under: if __name__ == '__main__'"
         )
     last = traceback.format_exception_only(error)[-1].strip()
     file = str(Path(path or ".").resolve())
@@ -194,7 +195,7 @@ def _reason(name: str, error: BaseException, path: str) -> str:
 
 
 def _in_package(path: Path, directory: Path) -> str:
-    """Return what to do with a file that imports from the package it is in."""
+    """Return the sentence for a file that imports from its own package."""
     file, home = path.resolve(), directory.resolve()
     top = home if file.is_relative_to(home) else file.parent
     while (top / "__init__.py").exists():
@@ -202,8 +203,8 @@ def _in_package(path: Path, directory: Path) -> str:
     name = ".".join(file.relative_to(top).with_suffix("").parts)
     what = f"{path.name} imports from its package ('from .… import …')"
     if "." not in name:
-        return f"{what}, but stands in none; write 'from … import …' without the dot"
-    where = "" if top == home else f", and put {str(top)!r} into PYTHONPATH"
+        return f"{what}, but is not in one; write 'from … import …' without the dot"
+    where = "" if top == home else f", and add {str(top)!r} to PYTHONPATH"
     return f"{what}; write 'module: {name}'{where}"
 
 
@@ -247,7 +248,7 @@ def _choose(module: ModuleType, name: str, class_name: str | None) -> type[Task]
     listed = ", ".join(own)
     msg = (
         f"{name} has several tasks ({listed}); "
-        f"say which one, for example {name}:{next(iter(own))}"
+        f"choose one, for example {name}:{next(iter(own))}"
     )
     raise TaskLoadError(msg)
 

@@ -18,9 +18,9 @@ _CONNECTING = frozenset({"duckdb.connect", "sqlite3.connect"})
 
 
 def relative_openings(file: Path, directory: Path) -> Iterator[str]:
-    """Yield the line and more of each relative path that is opened and is not there.
+    """Yield a sentence for each relative path that the file opens and that is missing.
 
-    A file that changes its directory opens them elsewhere.
+    There are none for a file that changes its directory: its paths start elsewhere.
     """
     tree = read_source(file)
     texts = _module_texts(tree)
@@ -37,9 +37,9 @@ def relative_openings(file: Path, directory: Path) -> Iterator[str]:
         if not os.path.exists(directory / text):  # noqa: PTH110
             seen.add(text)
             yield (
-                f"{file.name}:{node.lineno} opens {text!r}, which is not in "
-                f"{str(directory)!r}; relative paths start there, at the pipeline "
-                "file's directory"
+                f"{file.name}:{node.lineno} opens {text!r}, which does not exist in "
+                f"{str(directory)!r}; relative paths start in the pipeline file's "
+                "directory"
             )
 
 
@@ -50,7 +50,7 @@ def _is_relative(text: str) -> bool:
 
 
 def _module_texts(tree: ast.Module) -> dict[str, str]:
-    """Return the texts that have names at the top of a module."""
+    """Return the strings that are assigned to names at the top of a module."""
     return {
         target.id: statement.value.value
         for statement in tree.body
@@ -63,7 +63,7 @@ def _module_texts(tree: ast.Module) -> dict[str, str]:
 
 
 def _opened(call: ast.Call, texts: Mapping[str, str]) -> str | None:
-    """Return the text of a relative path that a call opens, if it stands there."""
+    """Return the path that a call opens, if the source has it as a string."""
     function = call.func
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Call):
         # As for Path("x").read_text().

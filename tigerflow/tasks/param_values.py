@@ -1,4 +1,4 @@
-"""Values for a task's params, from the texts of a pipeline file or a command line."""
+"""Convert params from the texts of a pipeline file, or of a command line, to values."""
 
 import inspect
 import types
@@ -23,16 +23,16 @@ _TRUE = frozenset({"true", "yes", "on", "1"})
 
 _FALSE = frozenset({"false", "no", "off", "0"})
 
-#: What is meant by a word for the flag that switches off, as in `no_cache: true`.
+#: For the key of a negative flag, as in `no_cache: true`: word -> value of the field.
 _OPPOSITE = dict.fromkeys(_TRUE, "false") | dict.fromkeys(_FALSE, "true")
 
 
 def record_texts(
     command: Any, fields: Sequence[Field], texts: dict[str, ParamText]
 ) -> None:
-    """Have `command`, when it is run, put the texts given for `fields` into `texts`.
+    """Let `command`, when it runs, put the texts given for `fields` into `texts`.
 
-    By field name; `convert` makes the same values of them in another process.
+    The keys are field names. In another process, `convert` returns the same values.
     """
     names = {field.name for field in fields}
     for option in command.params:
@@ -46,7 +46,7 @@ def _recorded(option: Any, texts: dict[str, ParamText]) -> Callable[[Any, Any], 
     def process_value(context: Any, value: Any) -> Any:
         result = process(context, value)
         source = context.get_parameter_source(option.name)
-        # None: the user was asked for it, and has just answered.
+        # None means that the user has just been asked for it.
         if source is None or source.name in {"COMMANDLINE", "ENVIRONMENT"}:
             texts[option.name] = _as_text(value)
         return result
@@ -57,7 +57,7 @@ def _recorded(option: Any, texts: dict[str, ParamText]) -> Callable[[Any, Any], 
 def _as_text(value: Any) -> ParamText:
     if isinstance(value, list | tuple):
         return [str(each) for each in value]
-    # A flag is True or False, one that is counted a number.
+    # A flag is True or False; a counting option is a number.
     return None if value is None else str(value)
 
 
@@ -66,11 +66,17 @@ def convert(
     values: Mapping[str, ParamText],
     places: Places,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Turn texts of a pipeline file into typed values, defaults included.
+    """Convert texts of a pipeline file to typed values, and add defaults.
 
-    A key is the name of a field or that of its option, written with `-` or `_`. A null
-    is None for a field that may be None. Returns the values by field name, and the
-    mistakes by key as written; with mistakes, the values are incomplete.
+    Args:
+        fields: those of the task.
+        values: texts by the name of a field or of its option, with `-` or `_`. None,
+            for null, is a value only for a field whose type allows None.
+        places: where paths start.
+
+    Returns:
+        The values by field name, and the mistakes by key as written. If there are
+        mistakes, values are missing.
     """
     given, mistakes = _by_field(fields, values)
     result: dict[str, Any] = {}
@@ -92,14 +98,14 @@ def convert(
 def _by_field(
     fields: Sequence[Field], values: Mapping[str, ParamText]
 ) -> tuple[dict[str, tuple[str, ParamText]], dict[str, str]]:
-    """Return the key and the text that is given for each field, and mistakes by key."""
+    """Return the given key and text for each field, and mistakes by key."""
     by_name: dict[str, str] = {}
     opposites: dict[str, str] = {}
     for field in fields:
         option = _option_of(field)
         by_name |= dict.fromkeys(long_names(option.opts), field.name)
         opposites |= dict.fromkeys(long_names(option.secondary_opts), field.name)
-    # A field's own name is never another's.
+    # A field's own name wins over the flags of others.
     by_name = {**opposites, **by_name, **{field.name: field.name for field in fields}}
     mistakes: dict[str, str] = {}
     given: dict[str, tuple[str, ParamText]] = {}
@@ -120,7 +126,7 @@ def _by_field(
 
 
 def _located(field: Field, value: ParamText, places: Places) -> ParamText:
-    """Return the texts of a field, with those of paths made absolute."""
+    """Return the texts of a field; those that are paths become absolute."""
 
     def locate(text: str, index: int = 0) -> str:
         is_path = field.names_file(index)
@@ -141,11 +147,11 @@ def _convert_one(field: Field, value: ParamText) -> Any:
         return _convert_flag(value)
     command = build_command([field.parameter], lambda **values: values)
     option = next(each for each in command.params if each.name == field.name)
-    # Nobody is there to be asked, and standard input may belong to a protocol.
+    # No user is there to answer, and standard input may belong to a protocol.
     option.prompt = None
     missing = option.required and not value and value != ""
     if option.multiple and value is not None and not value and not missing:
-        # No command line can say this: an empty list instead of the default one.
+        # A command line cannot give an empty list in place of the default.
         return []
     try:
         return command.main(_arguments(option, value), standalone_mode=False)[
@@ -159,23 +165,23 @@ def _convert_one(field: Field, value: ParamText) -> Any:
 
 
 def _convert_null(field: Field) -> Any:
-    """Return what a null in a pipeline file means: not the default, but None."""
+    """Return the value for a null in a pipeline file: None, and not the default."""
     default = _default_of(field.parameter)
     if default is ...:
         reason = "is required; give it a value"
     else:
         shown = f" ({shown_default(default)})" if not callable(default) else ""
-        reason = f"cannot be null; leave it out to get the default{shown}"
+        reason = f"cannot be null; leave it out to use the default{shown}"
     if default is not None and not _takes_none(field.parameter.annotation):
         raise ParamError(reason)
     nothing = Field(field.name, _defaulting_to_none(field.parameter))
     value = _convert_one(nothing, None)
-    # A callback has the last word; Typer itself makes False or [] of some.
+    # A callback decides; without one, Typer would convert None to False or [].
     return value if _has_callback(field.parameter) else None
 
 
 def _default_of(parameter: inspect.Parameter) -> Any:
-    """Return the default value, what makes it, or `...` where it is required."""
+    """Return the default value, or its factory; `...` if the field is required."""
     default = parameter.default
     for info in _infos(parameter):
         if info.default_factory is not None:
@@ -195,7 +201,7 @@ def _has_callback(parameter: inspect.Parameter) -> bool:
 
 
 def _defaulting_to_none(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Return the parameter with None as its default, whatever the environment has."""
+    """Return the parameter with None as its default, ignoring the environment."""
     hint, default = parameter.annotation, parameter.default
     if typing.get_origin(hint) is Annotated:
         bare, *extras = typing.get_args(hint)
@@ -240,23 +246,23 @@ def _arguments(option: Any, value: ParamText) -> list[str]:
         return [option.opts[0]] * int(texts[0])
     many = option.multiple or option.nargs != 1
     if not many and not isinstance(value, str):
-        msg = f"expected one value, found a list of {len(texts)}"
+        msg = f"expected one value, found a list of {len(texts)} values"
         raise ParamError(msg)
     long = next((opt for opt in option.opts if opt.startswith("--")), None)
     if option.nargs != 1:
         return [long or option.opts[0], *texts]
     if long is None:
         return [word for text in texts for word in (option.opts[0], text)]
-    # With '=', a value that is empty or starts with '-' stays a value.
+    # With '=', an empty value, or one that starts with '-', is still a value.
     return [f"{long}={text}" for text in texts]
 
 
 def _reason(error: Exception) -> str:
-    # Usage errors of Typer, whichever Click it is built on, explain themselves.
+    # Usage errors explain themselves, whichever Click Typer is built on.
     if not hasattr(error, "format_message"):
         return ": ".join(filter(None, [type(error).__name__, str(error)]))
     message = str(error.format_message())
-    # "Invalid value for '--x': 9 is not in the range …": the place is told already.
+    # The place before "9 is not in the range …" is known: "Invalid value for '--x'".
     _, separator, reason = message.partition(": ")
     reason = reason if separator else message
     return reason.strip().rstrip(".").removeprefix("Value error, ")
@@ -264,4 +270,4 @@ def _reason(error: Exception) -> str:
 
 def _listing(names: Iterable[str]) -> str:
     names = sorted(names)
-    return f" (it has: {', '.join(names)})" if names else " (it has none)"
+    return f" (parameters: {', '.join(names)})" if names else " (it has none)"

@@ -1,4 +1,4 @@
-"""A task's `Params` class -> its typed fields, or what is wrong with it."""
+"""Read a task's `Params` class into typed fields, or say what is wrong with it."""
 
 import dataclasses
 import inspect
@@ -13,12 +13,12 @@ from tigerflow.errors import ParamError, ReservedParamError
 from tigerflow.tasks.context import RESERVED_ATTRIBUTES
 from tigerflow.tasks.fields import Field, build_command, describe_fields
 
-#: What every task's command line owns.
+#: Options of every task's command line.
 BASE_OPTIONS = frozenset(
     {"input_dir", "input_ext", "output_dir", "output_ext", "task_name", "once", "help"},
 )
 
-#: Attributes of classes that only look like ours.
+#: Attributes of classes that keep their fields elsewhere, and what these classes are.
 _OTHER_MODELS = {
     "__pydantic_validator__": "a pydantic model",
     "__attrs_attrs__": "a class of attrs",
@@ -31,16 +31,16 @@ def read_fields(
     params: type | None,
     reserved: Iterable[str],
 ) -> tuple[Field, ...]:
-    """Return the fields of a Params class, those of its bases first.
+    """Return the fields of a Params class; those of its bases come first.
 
     Args:
         task: name of the task class, for messages.
-        params: the class, or None when the task declares none.
-        reserved: option names of the task's kind, beside those of every task.
+        params: the class; None if the task has none.
+        reserved: names of the options of the task's kind, beyond those of every task.
 
     Raises:
-        ReservedParamError: a field has a name that TigerFlow's own options have.
-        ParamError: an annotation is missing, unknown, or no option.
+        ReservedParamError: an option of TigerFlow has the name of a field.
+        ParamError: a type is missing, unknown, or not possible for an option.
     """
     if params is None:
         return ()
@@ -67,7 +67,7 @@ def read_fields(
 
 
 def _is_for_class(hint: Any) -> bool:
-    """Tell whether an annotation is no parameter: a ClassVar, or a dataclass's mark."""
+    """Tell whether an annotation is for the class: a ClassVar, or KW_ONLY."""
     if typing.get_origin(hint) is Annotated:
         return _is_for_class(typing.get_args(hint)[0])
     bare = typing.get_origin(hint) or hint
@@ -75,8 +75,8 @@ def _is_for_class(hint: Any) -> bool:
 
 
 def _declared_default(params: type, name: str) -> Any:
-    """Return a field's default value, or `...`; those of dataclasses as well."""
-    # In a dataclass, the attribute of a default_factory is gone.
+    """Return a field's default value, or `...`; dataclass fields have theirs inside."""
+    # A dataclass removes the attribute of a default_factory.
     declared = getattr(params, "__dataclass_fields__", {}).get(name)
     default = getattr(params, name, declared or ...)
     if not isinstance(default, dataclasses.Field):
@@ -87,7 +87,7 @@ def _declared_default(params: type, name: str) -> Any:
 
 
 def _refuse_other_models(task: str, params: type) -> None:
-    """Refuse classes that keep their fields elsewhere than in their attributes."""
+    """Refuse classes that do not keep their fields as attributes."""
     for mark, name in _OTHER_MODELS.items():
         if hasattr(params, mark):
             msg = (
@@ -121,7 +121,7 @@ def _refuse_clashing_flags(
             if flag in owners:
                 msg = (
                     f"{task}.Params.{described.name} has the flag {flag}, "
-                    f"which is that of {owners[flag]}; give it another"
+                    f"which belongs to {owners[flag]}; choose another"
                 )
                 raise ParamError(msg)
             owners[flag] = f"{task}.Params.{described.name}"

@@ -8,23 +8,23 @@ from typing import Any
 
 from tigerflow.tasks.fields import ParamText
 
-#: In a value, it stands for the output directory.
+#: Placeholder for the output directory in a value.
 OUTPUT_DIR = "{output_dir}"
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the paths among params start."""
+    """Where paths in params start."""
 
-    #: That of relative ones.
+    #: Start of relative paths.
     directory: Path
-    #: What `{output_dir}` stands for; None when a pipeline is checked for any.
+    #: Value of `{output_dir}`; None while a pipeline is checked without one.
     output_dir: Path | None = None
 
     def locate(self, value: Any) -> Any:
-        """Return a value with its paths made absolute; of a list, each item.
+        """Return a value, or a list of values, with every path made absolute.
 
-        A text keeps what it is, but for `{output_dir}`.
+        In text, only `{output_dir}` is replaced.
         """
         match value:
             case list():
@@ -39,22 +39,22 @@ class Places:
                 return value
 
     def locate_text(self, text: str) -> str:
-        """Return the text of a path made absolute; `-` is for standard input."""
+        """Return the text of a path, made absolute; `-` stays, for standard input."""
         text = self.fill_in(text)
         if text == "-":
             return text
         with contextlib.suppress(RuntimeError):
-            # There may be no such user; then it is a name like any other.
+            # If there is no such user, it is a name like any other.
             text = str(Path(text).expanduser()) if text.startswith("~") else text
         return os.path.join(self.directory, text)  # noqa: PTH118 -- keeps a "/" at the end
 
     def leave_open(self, value: ParamText) -> bool:
-        """Tell whether nothing can be said of a value yet: it has `{output_dir}`."""
+        """Tell whether a value cannot be checked yet, because it has `{output_dir}`."""
         texts = [value] if isinstance(value, str) else value or ()
         return self.output_dir is None and any(OUTPUT_DIR in text for text in texts)
 
     def fill_in(self, text: str) -> str:
-        """Return a text with the output directory in its place."""
+        """Return a text with `{output_dir}` replaced, if its value is known."""
         if self.output_dir is None:
             return text
         return text.replace(OUTPUT_DIR, str(self.output_dir))

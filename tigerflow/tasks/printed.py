@@ -1,4 +1,4 @@
-"""What a task prints for a file: passed on, and its tail kept for the `.err`."""
+"""Pass on what a task prints, and keep the end of it for the file's `.err`."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -6,11 +6,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self, TextIO
 
-#: How much of what a file's run printed stands in its `.err`, in characters.
+#: The most characters of a file's prints in its `.err`.
 PRINTED_TAIL = 4000
 
 
-#: Of the file in hand, in each context.
+#: The prints of the current call, in each context.
 _printed: ContextVar["Printed | None"] = ContextVar("_printed", default=None)
 
 
@@ -36,7 +36,7 @@ class Printed:
         """Add a text that was printed."""
         self.text.append(text)
         self.size += len(text)
-        # Cut rarely: a task may print millions of short pieces.
+        # Cut rarely, since a task may print millions of short texts.
         if self.size > 4 * PRINTED_TAIL:
             self.text = [self.tail()]
             self.size = len(self.text[0])
@@ -47,22 +47,22 @@ class Printed:
 
 
 class PrintRecorder:
-    """Stands in for sys.stdout or sys.stderr: passes on, and remembers a file's tail.
+    """Replaces sys.stdout or sys.stderr: passes text on, and keeps the end of it.
 
-    Files in flight at once are told apart by the context each runs in. A print that
-    nobody can read is no failure of the file, so none of these methods raises for it.
-    One file cannot close the stream for the others.
+    Concurrent calls are distinguished by the context in which each runs. Methods do not
+    raise if nobody can read the text, since that is not the file's fault. A call cannot
+    close the stream for others.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        """Pass everything on to `stream`; Python has None for a closed one."""
+        """Pass text on to `stream`; None stands for a stream that is closed."""
         self._stream = stream
 
     def write(self, text: object) -> int:
         """Write to the stream and to the record of the file being processed.
 
         Raises:
-            TypeError: as any stream of text does for what is not text.
+            TypeError: `text` is not text.
         """
         if not isinstance(text, str):
             msg = f"write() argument must be str, not {type(text).__name__}"
@@ -101,7 +101,7 @@ class PrintRecorder:
         try:
             self._stream.write(text)
         except UnicodeEncodeError:
-            # A task that prints its file's name must work with every name.
+            # A task that prints the name of its file must work with every name.
             encoding = self._stream.encoding
             readable = text.encode(encoding, "backslashreplace").decode(encoding)
             self._stream.write(readable)
@@ -112,6 +112,6 @@ class PrintRecorder:
 
 @contextlib.contextmanager
 def _nobody_reading() -> Iterator[None]:
-    """Pass over a closed terminal, a pipe whose reader has gone, a closed stream."""
+    """Ignore a closed terminal, a pipe without a reader, and a closed stream."""
     with contextlib.suppress(OSError, ValueError):
         yield

@@ -1,6 +1,6 @@
-"""The tasks that have a name: built-in ones, and those that packages register.
+"""Tasks that have a name: built-in tasks, and those that packages register.
 
-Nothing here imports a task.
+No task is imported here.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from tigerflow import __version__
 #: The entry-point group in which packages register `module` or `module:Class`.
 GROUP = "tigerflow.tasks"
 
-#: By which packages tell the names of a task's kinds apart.
+#: Endings by which packages name the same task for different kinds.
 _KIND_ENDINGS = ("-slurm", "-async", "-local")
 
 _LIBRARY = "tigerflow.library"
@@ -26,16 +26,16 @@ class RegisteredTask:
     name: str
     #: `module` or `module:Class`.
     target: str
-    #: The distribution that has it, and its version; empty where it does not say.
+    #: Its distribution, and the version of that; empty if unknown.
     package: str
     version: str
     builtin: bool
-    #: Why this task cannot be had by its name, or None.
+    #: Why its name does not lead to this task; None if it does.
     problem: str | None = None
 
     @property
     def owner(self) -> str:
-        """Who has it, in a sentence."""
+        """The package that has it, as part of a sentence."""
         return self.package or "another package"
 
     @property
@@ -61,10 +61,10 @@ def builtin_tasks() -> list[RegisteredTask]:
 
 
 def installed_tasks() -> list[RegisteredTask]:
-    """Return the tasks of installed packages, by name.
+    """Return the tasks of installed packages, sorted by name.
 
-    Of several with one name, the first is what the name leads to, and a built-in task
-    comes before all; the others have a `problem`.
+    If several have the same name, the name leads to the built-in task, else to the
+    first one; the others have a `problem`.
     """
     owners = {task.name: task for task in builtin_tasks()}
     tasks = []
@@ -73,7 +73,7 @@ def installed_tasks() -> list[RegisteredTask]:
         owner = owners.setdefault(task.name, task)
         if owner is not task and task.problem is None:
             taken = (
-                f"the name leads to the task of {owner.owner}; "
+                f"the name belongs to a task of {owner.owner}; "
                 f"write 'module: {task.target}'"
             )
             task = replace(task, problem=taken)
@@ -93,15 +93,16 @@ def rivals_of(task: RegisteredTask) -> list[RegisteredTask]:
 
 
 def find_owned(name: str) -> RegisteredTask | None:
-    """Return the task of a package, by its name or the import path of its module."""
+    """Return the task with this name or module, if a package has it."""
     every = builtin_tasks() + installed_tasks()
     return next((task for task in every if name in {task.name, task.module}), None)
 
 
 def siblings_of(task: RegisteredTask) -> list[RegisteredTask]:
-    """Return what may be the same task for other kinds, going by the names.
+    """Return tasks that seem to be the same task for other kinds.
 
-    Those of its package that differ in an ending such as `-local` only.
+    They are in the same package, and their names differ only in an ending such as
+    `-local`.
     """
     return [
         other
@@ -145,7 +146,7 @@ def _is_target(text: str) -> bool:
 
 
 def _metadata(distribution: Distribution) -> tuple[str, str]:
-    """Return name and version, empty where the metadata lacks them."""
+    """Return name and version; empty if the metadata does not have them."""
     found = []
     for key in ("Name", "Version"):
         values = distribution.metadata.get_all(key)

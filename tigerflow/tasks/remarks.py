@@ -1,4 +1,4 @@
-"""What the author of a task's file may want to change: names it hides, lost code."""
+"""Remarks on code that a task's author may want to change: hidden names, lost code."""
 
 import ast
 import sys
@@ -19,7 +19,7 @@ from tigerflow.tasks.source import (
 
 
 def _imported(tree: ast.Module) -> dict[str, int]:
-    """Return the modules at the top that a file imports, each with its first line."""
+    """Return the top-level modules that a file imports, each with its first line."""
     lines: dict[str, int] = {}
     for node in ast.walk(tree):
         match node:
@@ -36,7 +36,7 @@ def _imported(tree: ast.Module) -> dict[str, int]:
 
 
 def remarks(file: Path) -> Iterator[str]:
-    """Yield what the author of a task's file may want otherwise."""
+    """Yield sentences about code that the author may want to change."""
     tree = read_source(file)
     if lost := _lost_in_workers(tree):
         yield f"{file.name}: {lost}"
@@ -45,23 +45,23 @@ def remarks(file: Path) -> Iterator[str]:
         if found == file:
             is_suspect = _self_import(file, tree) is not None
         else:
-            # A helper may be meant, and a task that no package has the name of.
+            # It may be a helper, or another task on purpose.
             is_task = program_class(found) is not None
             is_suspect = is_task and _is_elsewhere(name, file.parent)
         if is_suspect:
             yield (
                 f"{file.name} imports {name!r} in line {line}, which is the task in "
-                f"{found.name}; rename that file if a package is meant"
+                f"{found.name}; rename that file if you mean a package"
             )
 
 
 def hidden_module(file: Path) -> str | None:
-    """Return what to say of a file that imports another of its name, which it hides."""
+    """Return a sentence if a file imports a module that it hides by its own name."""
     line = _self_import(file, read_source(file))
     if line is None:
         return None
     if not _is_elsewhere(file.stem, file.parent):
-        # Then nothing is hidden, but in an environment that is not this one.
+        # In this environment, no other module has the name.
         return None
     return (
         f"{file.name} hides the module {file.stem!r} that it imports in line {line}; "
@@ -70,14 +70,14 @@ def hidden_module(file: Path) -> str | None:
 
 
 def _is_elsewhere(name: str, directory: Path) -> bool:
-    """Tell whether a module would be found without a directory."""
+    """Tell whether a module can be found outside of a directory."""
     elsewhere = [each for each in sys.path if Path(each).resolve() != directory]
     spec = PathFinder.find_spec(name, elsewhere)
     return spec is not None and spec.origin is not None
 
 
 def _self_import(file: Path, tree: ast.Module) -> int | None:
-    """Return the line in which a file imports a name that leads to itself."""
+    """Return the line in which a file imports itself by its name, if there is one."""
     loaded = getattr(sys.modules.get(file.stem), "__file__", str(file))
     is_found = any(Path(each).resolve() == file.parent for each in sys.path)
     is_itself = is_found and loaded == str(file)
@@ -85,9 +85,9 @@ def _self_import(file: Path, tree: ast.Module) -> int | None:
 
 
 def _lost_in_workers(tree: ast.Module) -> str | None:
-    """Return what to say of a `__main__` block that does more than to call `cli()`.
+    """Return a sentence if a `__main__` block does more than call `cli()`.
 
-    Only of a file that is a task's program: such blocks have other uses, too.
+    Blocks that do not call `cli()` have other uses.
     """
     block = list(main_block(tree))
     if not any(cli_calls(tree, [*outside_main(tree), *block])):
@@ -98,13 +98,13 @@ def _lost_in_workers(tree: ast.Module) -> str | None:
     first, last = lost[0].lineno, lost[-1].end_lineno or lost[-1].lineno
     lines = f"line {first}" if first == last else f"lines {first} to {last}"
     return (
-        f"workers do not run {lines}, under \"if __name__ == '__main__':\"; move what "
-        "the task needs of that above the block, or into setup"
+        f"workers do not run {lines}, under \"if __name__ == '__main__':\"; move code "
+        "that the task needs above the block, or into setup"
     )
 
 
 def _only_starts(tree: ast.Module, statement: ast.stmt) -> bool:
-    """Tell whether a statement does nothing but to call `cli()`."""
+    """Tell whether a statement does nothing but call `cli()`."""
     match statement:
         case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.Import():
             return True
@@ -133,7 +133,7 @@ def _call_only_starts(tree: ast.Module, call: ast.Call) -> bool:
         for each in tree.body
         if isinstance(each, ast.FunctionDef) and each.name == name
     ]
-    # Itself is none of these: a function that calls itself does more.
+    # A function that calls itself does more than start.
     return len(bodies) == 1 and all(
         _only_starts(ast.Module([], []), each) for each in bodies[0]
     )

@@ -1,4 +1,4 @@
-"""What a task's methods return: nothing that still has to be run or waited for."""
+"""Check that what a task's methods return is not work that still has to be done."""
 
 import asyncio
 import inspect
@@ -12,7 +12,7 @@ _AWAIT = "await it in a LocalAsyncTask, or run it with asyncio.run()"
 
 
 def check_has_run(method: str, returned: Any) -> None:
-    """Refuse what a method with a `yield`, or one that is `async`, returns unrun.
+    """Check that a method has run: one with `yield` or `async` may only look like it.
 
     Raises:
         UnfinishedResultError: none of its code has run.
@@ -20,7 +20,7 @@ def check_has_run(method: str, returned: Any) -> None:
     if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
         advice = "remove the 'yield', or loop over it"
     elif inspect.iscoroutine(returned):
-        # Otherwise Python warns on its own, later, of a coroutine never awaited.
+        # Otherwise Python warns later that the coroutine was never awaited.
         returned.close()
         advice = _AWAIT
     else:
@@ -29,14 +29,14 @@ def check_has_run(method: str, returned: Any) -> None:
 
 
 def check_is_finished(returned: Any) -> None:
-    """Refuse what `run` returns if the file's work may not be over.
+    """Check that `run` has returned nothing that still has to be done.
 
-    An exception is the file's failure, as where `run_batch` returns it. All else has no
-    meaning, such as the count that `Path.write_text` returns. A list may have any.
+    An exception, or one in a list, fails the file as if it were raised. Other values
+    have no meaning, such as the count that `Path.write_text` returns.
 
     Raises:
-        UnfinishedResultError: something still has to be run or waited for.
-        BaseException: it was returned, or a future that was has failed with it.
+        UnfinishedResultError: a returned object still has to run or be waited for.
+        BaseException: it was returned, or is the exception of a returned future.
     """
     each_one = returned if isinstance(returned, list | tuple | set) else [returned]
     for each in each_one:
@@ -51,7 +51,7 @@ def _check_one(returned: Any) -> None:
         found, advice = "which nothing has looped over", "loop over it"
     elif isinstance(returned, Future) or asyncio.isfuture(returned):
         if returned.done():
-            # Which says what has failed in it.
+            # This raises if it failed.
             returned.result()
             return
         found, advice = "which is not done", "wait for its result"
@@ -66,13 +66,13 @@ def _check_one(returned: Any) -> None:
 
 
 def _is_lazy(returned: Any) -> bool:
-    """Tell whether an iterator does its work in the loop; that of a file does none."""
+    """Tell whether an iterator works while it is looped over; a file's does not."""
     modules = {"itertools", "multiprocessing.pool"}
     return isinstance(returned, Iterator) and type(returned).__module__ in modules
 
 
 def _is_at_work(returned: Any) -> bool:
-    """Tell whether a process, a thread or what a process pool returns is not over."""
+    """Tell whether a process, a thread or a process pool's result is unfinished."""
     kind = type(returned)
     if hasattr(kind, "poll") and hasattr(kind, "wait"):
         return returned.poll() is None

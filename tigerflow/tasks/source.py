@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-#: How often a file is parsed before it is given up; see `read_source`.
+#: How many times a file is parsed at most; see `read_source`.
 _ATTEMPTS = 3
 
 
 def read_source(path: Path) -> ast.Module:
-    """Parse a file; what cannot be parsed is empty."""
+    """Parse a file; the result is empty if it cannot be parsed."""
     for _ in range(_ATTEMPTS):
-        # Python before 3.11.8 raises SystemError when garbage that is collected
-        # meanwhile prints a traceback, as a task of asyncio does whose error nobody
-        # has seen: for that, Python parses too.
+        # Python before 3.11.8 raises SystemError when an object that is collected
+        # meanwhile prints a traceback, for which Python parses, too. An asyncio task
+        # whose error was never retrieved does that.
         with contextlib.suppress(SystemError):
             return _parse(path)
     return ast.Module([], [])
@@ -71,7 +71,7 @@ def constant(node: ast.expr) -> object:
 
 
 def dotted_name(node: ast.expr) -> str | None:
-    """Return a name as the source has it, such as `io.open`; None for anything else."""
+    """Return a dotted name such as `io.open`; None for anything else."""
     match node:
         case ast.Name(id=name):
             return name
@@ -82,7 +82,7 @@ def dotted_name(node: ast.expr) -> str | None:
 
 
 def cli_calls(tree: ast.Module, statements: Iterable[ast.stmt]) -> Iterator[ast.Call]:
-    """Yield the calls of a `cli()` in statements, and in functions that they call."""
+    """Yield calls of `cli()` in statements, and in functions that these call."""
     functions = {
         each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)
     }

@@ -1,8 +1,8 @@
-"""What a run leaves beside its temporary output, under a name made from that.
+"""Find files that a run leaves beside its temporary output, with a similar name.
 
-Libraries append a suffix of their own to the path they are given, and tasks replace
-one. To list the directory after each file would cost more with each result in it, so
-the kernel tells which names appear there.
+Libraries may append a suffix to the path that they get, and tasks may replace it.
+Listing the directory after each file would take longer with every result in it, so the
+kernel reports the names that appear there (inotify).
 """
 
 import ctypes
@@ -27,22 +27,22 @@ _EVENT = struct.Struct("iIII")
 
 @dataclass
 class _Seen:
-    """What is known of one run."""
+    """What is known about one run."""
 
-    #: The names that have appeared, of those that belong to it.
+    #: Names that have appeared and belong to the run.
     names: set[str] = field(default_factory=set)
-    #: Whether some may have been missed.
+    #: Whether names may have been missed.
     is_unsure: bool = False
 
 
 class Strays:
-    """Knows what the runs of this process leave behind; for one thread."""
+    """Finds what the runs of this process leave behind; for use in one thread."""
 
     def __init__(self) -> None:
         """Watch nothing yet."""
         self._new_names: _NewNames | None = None
-        #: By both names that a run may write to: the root of its temporary's, and that
-        #: of its output, which would be replaced by the temporary.
+        #: Each run is here twice: by the root of its temporary's name, and by the name
+        #: of its output, which the run may write to by mistake.
         self._runs: dict[str, _Seen] = {}
 
     def __enter__(self) -> Self:
@@ -53,23 +53,23 @@ class Strays:
             self._new_names.close()
 
     def expect(self, temporary: Path, output: Path) -> None:
-        """Watch for what a run leaves that is to write to `temporary`."""
+        """Watch for files of a run that should only write to `temporary`."""
         seen = _Seen()
         self._runs[_root(temporary)] = self._runs[output.name] = seen
         try:
             if self._new_names is None:
                 self._new_names = _NewNames()
-            # For each file, because somebody may have replaced the directory.
+            # Watched again for each file, since the directory may have been replaced.
             self._new_names.watch(temporary.parent)
         except OSError:
-            # The kernel has limits to that, which others may have used up.
+            # Other programs may have used up the kernel's limits.
             seen.is_unsure = True
 
     def left_by(self, temporary: Path) -> list[Path]:
-        """Return what a run has left that is there now, `temporary` aside.
+        """Return the existing files that a run has left, except `temporary`.
 
-        Where names may have been missed, this lists the directory, but only for an
-        empty temporary: then something may stand in its place.
+        If names may have been missed, this lists the directory, but only when the
+        temporary is empty: then the result may be in another file.
         """
         self._take_names()
         seen = self._runs[_root(temporary)]
@@ -79,7 +79,7 @@ class Strays:
         return sorted(place for place in places if os.path.lexists(place))
 
     def forget(self, temporary: Path, output: Path) -> None:
-        """Watch no more for what a run leaves."""
+        """Stop watching for a run's files."""
         self._runs.pop(_root(temporary), None)
         self._runs.pop(output.name, None)
 
@@ -90,12 +90,12 @@ class Strays:
             for name, was_moved in self._new_names.read():
                 root = temporary_root(name)
                 if root is None and was_moved:
-                    # An output, by another worker that was taken for lost.
+                    # The output of another worker, which was assumed to be lost.
                     continue
                 if seen := self._runs.get(root or name):
                     seen.names.add(name)
         except OSError:
-            # Too many at once, or the task has closed what it has not opened.
+            # Too many at once, or the task has closed our descriptor.
             for seen in self._runs.values():
                 seen.is_unsure = True
 
@@ -108,7 +108,7 @@ def _is_empty(path: Path) -> bool:
     try:
         return path.stat().st_size == 0
     except OSError:
-        # Gone: what stands in its place is all there is.
+        # It is gone, so only another file can be the result.
         return True
 
 
@@ -124,7 +124,7 @@ def _listed(temporary: Path) -> Iterator[str]:
 
 
 class _NewNames:
-    """The names that appear in directories, as the kernel tells of them."""
+    """Names that appear in directories, reported by the kernel."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -132,15 +132,15 @@ class _NewNames:
         self._status = os.fstat(self._descriptor)
 
     def watch(self, directory: Path) -> None:
-        """Tell of names in a directory, too; again is no error."""
+        """Report names in a directory, too; it may be watched already."""
         mask = _IN_CREATE | _IN_MOVED_TO | _IN_ONLYDIR
         self._call("inotify_add_watch", self._descriptor, os.fsencode(directory), mask)
 
     def read(self) -> Iterator[tuple[str, bool]]:
-        """Yield the names that have appeared since the last time: moved, or made.
+        """Yield names that have appeared since the last call, and whether by a move.
 
         Raises:
-            OSError: some have been missed.
+            OSError: names have been missed.
         """
         if not self._is_open():
             msg = "the task has closed it"
@@ -165,7 +165,7 @@ class _NewNames:
             os.close(self._descriptor)
 
     def _is_open(self) -> bool:
-        """Tell whether no task has closed it: then another file may have its number."""
+        """Tell whether the descriptor is still ours: a task may have closed it."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), self._status)
         except OSError:

@@ -1,4 +1,4 @@
-"""What is before a worker, as far as it can be checked without one behind it."""
+"""Check the commands that run before a worker, without starting a worker."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tigerflow.tasks.shell.launch import bash, launch_environment
 
-#: Commands that take longer than this together are taken for ones that hang.
+#: Seconds for all commands together, after which we assume that they hang.
 TIMEOUT_S = 60
 
-#: What only changes the shell that runs it, so that a check may run it, too.
+#: Commands that only change the shell in which they run, so that a check may run them.
 _SHELL_ONLY = frozenset(
     {
         ".", ":", "[", "alias", "cd", "deactivate", "declare", "echo", "export",
@@ -25,7 +25,7 @@ _SHELL_ONLY = frozenset(
     }
 )  # fmt: skip
 
-#: The same, with what must follow.
+#: The same for commands with certain second words.
 _SHELL_ONLY_WITH = {
     "conda": ("activate", "deactivate"),
     "mamba": ("activate", "deactivate"),
@@ -39,52 +39,53 @@ _JOINED_BY = frozenset({";", "&&", "||"})
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=.*", re.DOTALL)
 
-#: What conda's documentation has people evaluate.
+#: Command substitutions that conda's documentation recommends.
 _CONDA = re.compile(
     r"\$\((?:[\w./~-]*/)?(?:conda|mamba|micromamba) "
     r"(?:info --base|shell\.bash hook|shell hook [\w =-]*)\)"
 )
 
-# What bash begins a message with: its name, the `-c`, and the line in our script.
+# The start of a message of bash: its name, `-c`, and the line in our script.
 _SPEAKER = re.compile(r"^.*?: line \d+: ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Look:
-    """A command before a worker, whose program is to be looked up."""
+    """A command before a worker, and how to check it: its program is looked up."""
 
     command: str
-    #: Whether it may be run, too: a check must change nothing.
+    #: Whether it runs, too, since it changes nothing but the shell.
     is_run: bool
-    #: What is run before, whatever comes of it: it is to bring the program.
+    #: A command that runs first, even if it fails, to provide the program.
     preparation: str = ""
-    #: A program that does as well.
+    #: Another program that would do.
     alternative: str | None = None
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Something that speaks against a command before a worker."""
+    """A reason why a command before a worker may fail."""
 
-    #: Of the look.
+    #: Index of its `Look`.
     index: int
     sentence: str
-    #: Whether the worker is sure to find the same on this machine.
+    #: Whether a worker on this machine is sure to have the same problem.
     is_certain: bool
 
 
 def check_syntax(command: str) -> str:
-    """Return a setup command as it is, if bash can read it; nothing is executed.
+    """Return a setup command as it is, if bash can parse it; nothing is executed.
 
-    One that is not complete, such as an open quote, would swallow those after it.
+    A command that is not complete, for example with an unclosed quote, would include
+    the commands after it.
 
     Raises:
-        ValueError: bash cannot; with its own words.
+        ValueError: bash cannot parse it; the error has bash's message.
     """
     if "\0" in command:
         message = f"{command!r} has a null character, which no command can have"
         raise ValueError(message)
-    # As it will be run, see `setup_script`.
+    # In braces, as in `setup_script`.
     words = bash(f"{{\n{command}\n}}", "-O", "extglob", "-n")
     environment = os.environ | {"LC_ALL": "C"}
     try:
@@ -92,30 +93,30 @@ def check_syntax(command: str) -> str:
             words, capture_output=True, env=environment, check=False
         )
     except OSError:
-        # Without a bash nothing is known of it.
+        # Without bash, there is no way to check it.
         return command
     if reader.returncode != 0:
         _, *reasons = _SPEAKER.split(reader.stderr.decode(errors="replace"))
-        reason = reasons[0].strip() if reasons else "it is not complete"
+        reason = reasons[0].strip() if reasons else "it is incomplete"
         message = f"bash cannot read {command!r}: {reason}"
         raise ValueError(message)
     return command
 
 
 def look_at(command: str) -> Look:
-    """Return how a setup command is looked at, which `check_syntax` has accepted.
+    """Return how to check a setup command that `check_syntax` has accepted.
 
-    It is run if it changes nothing but the shell itself: `module load`, `source`,
-    `conda activate`, `export`. All others might do anything.
+    It runs if it changes nothing but the shell itself: `module load`, `source`, `conda
+    activate`, `export`. Any other command could do anything.
     """
     return Look(command, is_run=is_shell_only(command))
 
 
 def find_doubts(looks: Sequence[Look], home: Path) -> list[Doubt]:
-    """Tell which commands would fail on this machine, as far as one can know.
+    """Return the commands that would fail on this machine, as far as we can know.
 
-    They start in `home`. Each command's program is looked up in a bash that has run
-    those before it, as far as they may be run.
+    The program of each command is looked up in a bash that has run the commands before
+    it, if they may run. It starts in `home`.
     """
     with tempfile.TemporaryDirectory() as directory:
         notes = Path(directory)
@@ -143,13 +144,13 @@ def _script(looks: Sequence[Look], notes: Path) -> Iterator[str]:
 
 
 def _words(look: Look) -> list[str]:
-    """Return the names of programs, one of which must be there, as bash reads them."""
+    """Return the names of programs, of which one must exist, quoted for bash."""
     words = [_program(look.command), look.alternative]
     return [word for word in words if word is not None]
 
 
 def _run(script: str, directory: Path) -> str:
-    """Run a script in bash; return how it ended if that was not by itself."""
+    """Run a script in bash; return why it ended, for the case that it ended early."""
     process = subprocess.Popen(
         bash(script),
         cwd=directory,
@@ -170,7 +171,7 @@ def _run(script: str, directory: Path) -> str:
 
 
 def _read(looks: Sequence[Look], notes: Path, ending: str) -> Iterator[Doubt]:
-    # Behind this one, the shell may be another than a worker's.
+    # After this command, the shell may differ from a worker's.
     last_known = next(
         (index for index, look in enumerate(looks) if not look.is_run), len(looks)
     )
@@ -179,7 +180,7 @@ def _read(looks: Sequence[Look], notes: Path, ending: str) -> Iterator[Doubt]:
         last_known = min(index, last_known)
         command = looks[index].command
         if what == "missing":
-            unless = "" if is_certain else ", unless a command before it brings it"
+            unless = "" if is_certain else ", unless an earlier command provides it"
             sentence = f"{_first_word(command)!r} is not found{unless}"
         else:
             sentence = f"{command!r} {what}{_said(notes / str(index))}"
@@ -187,7 +188,7 @@ def _read(looks: Sequence[Look], notes: Path, ending: str) -> Iterator[Doubt]:
 
 
 def _noted(notes: Path, ending: str) -> Iterator[tuple[int, str]]:
-    """Yield what was noted of a command that is not as it should be."""
+    """Yield what was noted about commands that are missing or fail."""
     *lines, last = (notes / "notes").read_text().splitlines() or ["end"]
     for line in lines:
         index, what, *code = line.split()
@@ -228,9 +229,12 @@ def _is_harmless(words: Sequence[str]) -> bool:
 
 
 def _simple_commands(command: str) -> list[list[str]] | None:
-    """Return the words of each, without assignments; None of what is not so simple."""
+    """Return the words of each simple command, without assignments.
+
+    None if the command has anything else, such as a pipe.
+    """
     if "\n" in command:
-        # It separates, too, and nobody here tells it from a space.
+        # A line break separates commands, but the lexer treats it as a space.
         return None
     simple: list[list[str]] = [[]]
     for token in _tokens(command) or ["&"]:
@@ -244,7 +248,7 @@ def _simple_commands(command: str) -> list[list[str]] | None:
 
 
 def _tokens(command: str) -> list[str]:
-    """Return words, and what stands between them; nothing if they cannot be told."""
+    """Return words and the operators between them; nothing if bash's rules differ."""
     lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -257,7 +261,7 @@ def _tokens(command: str) -> list[str]:
 
 
 def _first_word(command: str) -> str | None:
-    """Return what a command starts with, without assignments, if that is a word."""
+    """Return the first word of a command after assignments; None for an operator."""
     for token in _tokens(command):
         if not token.strip("();<>|&"):
             return None
@@ -267,7 +271,7 @@ def _first_word(command: str) -> str | None:
 
 
 def _program(command: str) -> str | None:
-    """Return the first word as bash is to read it; None if that would run something."""
+    """Return the first word, quoted for bash; None if it has a substitution."""
     word = _first_word(command)
     if word is None or "$(" in word or "`" in word:
         return None

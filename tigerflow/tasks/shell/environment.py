@@ -1,7 +1,7 @@
-"""What a task's `envmodules`, `conda` and `container` mean for its processes.
+"""Commands for the `envmodules`, `conda` and `container` of a task's processes.
 
-Snakemake's rules have them too. But a rule's job only hands a file to a worker, which
-stays; so it is the worker that runs in the environment, whoever starts it.
+Snakemake's rules have these directives, too. But a rule's job only hands a file to a
+persistent worker, so the worker has to run in the environment, whoever starts it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from shlex import join, quote
 
 from tigerflow.tasks.shell.commands import Look
 
-#: A shell has the function only when it has read one of these.
+#: A shell has the function `module` only after it has read one of these files.
 _FIND_MODULE = """\
 if ! type module >/dev/null 2>&1; then
     for init in "${MODULESHOME:-}/init/bash" /usr/share/modules/init/bash \\
@@ -20,7 +20,7 @@ if ! type module >/dev/null 2>&1; then
     done
 fi"""
 
-# Its function `conda` is what can change the environment of a shell.
+# Only the shell function `conda` can change the environment of a shell.
 _FIND_CONDA = 'eval "$("${CONDA_EXE:-conda}" shell.bash hook)"'
 
 _CONTAINERS = ("apptainer", "singularity")
@@ -32,7 +32,7 @@ _ENTER = (
 
 
 def load_modules(names: Sequence[str]) -> list[str]:
-    """Return the commands that load these environment modules and no others."""
+    """Return the commands that load exactly these environment modules."""
     if not names:
         return []
     return [_FIND_MODULE, _load(names)]
@@ -46,20 +46,20 @@ def activate_conda(environment: str | None) -> list[str]:
 
 
 def look_at_modules(names: Sequence[str]) -> Look:
-    """Return how it is checked that these environment modules can be loaded."""
+    """Return how to check that these environment modules can be loaded."""
     return Look(_load(names), is_run=True, preparation=_FIND_MODULE)
 
 
 def look_at_conda(environment: str, *, is_made: bool) -> Look:
-    """Return how it is checked that a conda environment can be activated.
+    """Return how to check that a conda environment can be activated.
 
-    One that is not made yet is not tried, but conda must be there.
+    If it does not exist yet, only conda is looked up.
     """
     return Look(_activate(environment), is_run=is_made, preparation=_FIND_CONDA)
 
 
 def look_at_container() -> Look:
-    """Return how it is checked that there is a program that enters a container."""
+    """Return how to check that there is a program that runs containers."""
     program, alternative = _CONTAINERS
     return Look(program, is_run=False, alternative=alternative)
 
@@ -75,7 +75,7 @@ def _activate(environment: str) -> str:
 def container_options(
     image: str | None, directories: Iterable[Path], *, has_gpus: bool
 ) -> list[str]:
-    """Return the words of `apptainer exec` before a command; none without an image."""
+    """Return arguments for `apptainer exec`; none if there is no image."""
     if image is None:
         return []
     binds = [word for each in directories for word in ("--bind", str(each))]
@@ -83,10 +83,10 @@ def container_options(
 
 
 def in_container(options: Sequence[str], program: Sequence[str]) -> list[str]:
-    """Return the command that runs a program in a container; as it is without one.
+    """Return the command that runs a program in a container, if there are options.
 
-    It starts there in the directory to which setup commands may have gone. The
-    executable is looked for when they have run: one may be a module.
+    It starts in the current directory, which setup commands may have changed. The
+    executable is looked up after these, since an environment module may provide it.
     """
     if not options:
         return list(program)

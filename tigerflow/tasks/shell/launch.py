@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: What numerical libraries read to find how many threads to start. Snakemake sets them
-#: for each job, to the job's threads; but workers are for many jobs.
+#: Numbers of threads for numerical libraries. Snakemake sets them for each job, to the
+#: threads of the job; but workers serve many jobs.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "GOTO_NUM_THREADS",
@@ -19,28 +19,29 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-#: The only one that some programs obey (Tesseract); no other can exceed it.
+#: An upper limit for the others, and the only variable that some programs obey
+#: (Tesseract).
 _THREAD_LIMIT = "OMP_THREAD_LIMIT"
 
-#: Has what the user has set of the variables that Snakemake sets.
+#: Carries the user's own values of the variables that Snakemake sets.
 _CARRIED_THREADS = "_TIGERFLOW_THREADS"
 
-#: What every shell passes on. Bash exports the function `module` under another kind of
-#: name, `BASH_FUNC_module%%`, and dash, which is `/bin/sh` on Debian, drops that.
+#: Names of variables that every shell passes on. Bash exports the function `module` as
+#: `BASH_FUNC_module%%`, which dash, the `/bin/sh` of Debian, drops.
 _NAME_FOR_ALL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
-#: Begins the name under which a variable passes such a shell; the rest is its own name.
+#: Prefix of the name with which a variable passes such a shell; its own name follows.
 _CARRIED = "_TIGERFLOW_CARRIED_"
 
-#: Begins the line on standard error that names a setup command that has failed.
+#: Start of the line on standard error that names a setup command that failed.
 SETUP_COMMAND_FAILED = "setup command failed: "
 
 
 def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
     """Return the command that runs `program` after the setup commands.
 
-    All run in one bash, so that an environment which one activates holds for the next;
-    the first that fails, or that ends the shell itself, is named on standard error.
+    All run in one bash, so that each command sees the environment of those before it.
+    The first command that fails, or that exits the shell, is named on standard error.
     """
     if not commands:
         return list(program)
@@ -49,38 +50,39 @@ def setup_script(commands: Sequence[str], program: Sequence[str]) -> list[str]:
         first, *more = command.splitlines()
         words = shlex.quote(f"{SETUP_COMMAND_FAILED}{first}{' …' if more else ''}")
         report = f"code=$?; printf '%s (exit code %s)\\n' {words} \"$code\" >&2"
-        # The command is on lines of its own: it may end in a comment.
+        # The command has its own lines, since it may end in a comment.
         steps.append(f"trap -- {shlex.quote(report)} EXIT\n{{\n{command}\n}} || exit")
     return bash("\n".join([*steps, "trap - EXIT", f"exec {shlex.join(program)}"]))
 
 
 def bash(script: str, *options: str) -> list[str]:
-    """Return the command that runs setup commands, wherever they run or are checked.
+    """Return the command with which setup commands run or are checked.
 
-    It is no login shell: the environment is that of `launch_environment`.
+    It starts no login shell: the environment is that of `launch_environment`.
     """
     return ["bash", *options, "-c", script]
 
 
 def carry_functions() -> None:
-    """Have functions that bash has exported reach workers that `/bin/sh` starts."""
+    """Carry functions that bash exports to workers that `/bin/sh` starts."""
     for name, value in list(os.environ.items()):
         if not _NAME_FOR_ALL.fullmatch(name):
             os.environ[_CARRIED + os.fsencode(name).hex()] = value
 
 
 def carry_threads() -> None:
-    """Have the user's own numbers of threads reach workers that jobs start."""
+    """Carry the user's own numbers of threads to workers that jobs start."""
     own = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
-    # In a job, that of the first Snakemake.
+    # In a job, the first Snakemake has set it.
     os.environ.setdefault(_CARRIED_THREADS, json.dumps(own))
 
 
 def default_threads(threads: int) -> None:
-    """Tell libraries how many threads to start, before they are loaded; 0: nothing.
+    """Set the number of threads for libraries, before they are loaded; 0 sets nothing.
 
-    What the user has set stays. OMP_NUM_THREADS is for all of them, and the limit would
-    bound what the user has set for others.
+    Values that the user has set stay. If OMP_NUM_THREADS is one of them, it is for all
+    libraries. The limit is set only if the user has set nothing, since it would limit
+    the user's values, too.
     """
     if not threads or "OMP_NUM_THREADS" in os.environ:
         return
@@ -91,19 +93,19 @@ def default_threads(threads: int) -> None:
 
 
 def starting_directory(home: str, run_dir: Path) -> Path:
-    """Return where a process of a task starts: in `home`, where that exists.
+    """Return where a process of a task starts: in `home`, if that exists.
 
-    A node may not have the directory of the pipeline file; but then, no relative path
-    can be meant to start there.
+    A node may not have the directory of the pipeline file. Then there are no files to
+    which relative paths could lead, and the process starts in the run directory.
     """
     return Path(home) if Path(home).is_dir() else run_dir
 
 
 def launch_environment() -> dict[str, str]:
-    """Return this process's environment, in which `python` is this interpreter.
+    """Return this process's environment, with this interpreter as `python`.
 
-    Until a setup command activates another, whose place in PATH is before it. What
-    Snakemake has set in it of threads is what the user had set again.
+    A setup command may activate another interpreter, which then comes first in PATH.
+    Numbers of threads are the user's own again, not Snakemake's.
     """
     environment = _without_carrier(dict(os.environ))
     ours = str(Path(sys.executable).parent)
@@ -118,7 +120,7 @@ def launch_environment() -> dict[str, str]:
 
 
 def _without_carrier(environment: dict[str, str]) -> dict[str, str]:
-    """Return an environment in which what was carried has its own names again."""
+    """Return an environment in which carried variables have their own names again."""
     carried = {
         os.fsdecode(bytes.fromhex(name.removeprefix(_CARRIED))): environment.pop(name)
         for name in list(environment)
