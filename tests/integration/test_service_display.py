@@ -121,7 +121,7 @@ def test_second_ctrl_c_leaves_the_last_state_and_an_intact_terminal(flow):
     with on_terminal(flow) as shown:
         shown.until_shown("0 of 3 files done, 1 failed, 2 running")
         shown.press(b"\x03")
-        shown.until_shown("finishing what is in hand; once more gives it up")
+        shown.until_shown("finishing files in progress; stop again to give them up")
         shown.press(b"\x03")
 
         assert shown.ended() == 128 + signal.SIGINT

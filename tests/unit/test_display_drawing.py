@@ -168,12 +168,12 @@ def test_no_line_is_wider_than_the_console(snapshot, width):
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        ({"phase": Phase.SCANNING}, "looking at the files that are there"),
+        ({"phase": Phase.SCANNING}, "looking for existing files"),
         (
             {"phase": Phase.STOPPING},
-            "finishing what is in hand; once more gives it up",
+            "finishing files in progress; stop again to give them up",
         ),
-        ({"trouble": "No space left"}, "waiting until results can be stored"),
+        ({"trouble": "No space left"}, "paused until results can be stored"),
         ({"done": 997, "running": 0}, "waiting for files"),
     ],
 )

@@ -1,7 +1,7 @@
-"""`--background`: go on in a child that no terminal can end.
+"""`--background`: continue in a child process that no terminal can end.
 
-It starts as it would in the foreground, and until it is up its errors come to the
-terminal; so nothing is validated twice, or otherwise than there.
+The child starts as in the foreground. Until it is up, its errors go to the terminal, so
+everything is validated once, and in the same way as in the foreground.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 
 def detach() -> Callable[[], None]:
-    """Return in a child process, with a function that tells that it is up.
+    """Fork; return in the child process, with a function to call when it is up.
 
-    The child has a session of its own. It and what it starts have /dev/null for
-    standard input, output and error; only its `sys.stderr` is still the caller's, until
-    it is up. The caller waits for that, prints the child's id and exits; when the child
-    ends before, with the child's exit code.
+    The child has its own session. Standard input, output and error are /dev/null for
+    the child and for its own children; only its `sys.stderr` is still the caller's,
+    until it is up. The caller waits for that, prints the child's process ID and exits.
+    If the child ends earlier, the caller exits with the child's exit code.
     """
     null = os.open(os.devnull, os.O_RDWR)
     while null <= 2:  # noqa: PLR2004 -- standard error, or another that was closed
         null = os.dup(null)
     reader, writer = os.pipe()
     _flush()
-    # A Ctrl-C that comes just now is for both.
+    # A Ctrl-C at this moment is for both processes.
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     child = os.fork()
     if child:
@@ -46,7 +46,7 @@ def detach() -> Callable[[], None]:
         os.dup2(null, descriptor)
 
     def is_up() -> None:
-        # Who has the stream already goes on to write to it.
+        # Code that holds the stream continues to write to it.
         os.dup2(null, errors, inheritable=False)
         # The caller may have been killed, or its terminal closed.
         with contextlib.suppress(OSError):
@@ -57,14 +57,14 @@ def detach() -> Callable[[], None]:
 
 
 def _flush() -> None:
-    """Empty the buffers, which would be written by both."""
+    """Empty the buffers, which otherwise both processes would write."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
 
 
 class _Errors(io.TextIOBase):
-    """A stream without a `fileno`: multiprocessing would give it to its helpers."""
+    """A stream without `fileno`, which multiprocessing would pass to its helpers."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = os.fdopen(descriptor, "w", buffering=1, errors="backslashreplace")

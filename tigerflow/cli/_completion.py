@@ -1,7 +1,7 @@
-"""What a shell offers at the Tab key, beside commands and options.
+"""Completions for a shell's Tab key, beyond commands and options.
 
-Where a function returns nothing, the shell completes a path by itself. So it does
-wherever a directory is to be entered, or a path to be quoted: it knows how.
+If a function returns nothing, the shell completes a path itself. This is used for
+directories, and for paths that need quotes, since the shell knows how to quote.
 """
 
 import os
@@ -18,13 +18,13 @@ from tigerflow.report.reading import read_report
 from tigerflow.report.run_report import TaskReport
 from tigerflow.tasks.registry import registered_names
 
-# What a shell would take for something else.
+# Characters that a shell would interpret.
 _UNSAFE = re.compile(r"[^\w@%+=:,./-]")
 
-# What cannot stand behind an open quote as it is.
+# Characters that cannot follow an open quote without an escape.
 _IMPOSSIBLE = {"'": "'", '"': '"$`\\!'}
 
-# What Typer does not hand to other shells unchanged.
+# Characters that Typer does not pass to other shells unchanged.
 _LOST = "'\"\\"
 
 _PIPELINE_SUFFIXES = (".yaml", ".yml")
@@ -56,7 +56,7 @@ def complete_task(incomplete: str) -> list[str]:
 
 
 def complete_sections(incomplete: str) -> list[str]:
-    """Return the sections that may come after the last comma."""
+    """Return the sections that can follow the last comma."""
     before = incomplete[: incomplete.rfind(",") + 1]
     taken = before.split(",")
     return _starting(
@@ -65,10 +65,10 @@ def complete_sections(incomplete: str) -> list[str]:
 
 
 def complete_failed(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the input files that failed in the output directory that stands before.
+    """Return files that failed, from the output directory earlier on the command line.
 
-    They are quoted as the shell wants them. Typer leaves out those that do not start
-    with what is typed: where that has a quoted character itself, nothing is offered.
+    They are quoted for the shell. Typer leaves out those that do not start with the
+    typed text; so nothing is offered if that has a quoted character itself.
     """
     names = {failure.origin for task in _tasks_of_run(ctx) for failure in task.failures}
     typed = [_as_typed(name) for name in _starting(incomplete, names)]
@@ -76,12 +76,12 @@ def complete_failed(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_task_of_run(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the tasks of the run whose output directory stands before."""
+    """Return the tasks of a run, from the output directory on the command line."""
     return _starting(incomplete, [task.name for task in _tasks_of_run(ctx)])
 
 
 def _tasks_of_run(ctx: typer.Context) -> tuple[TaskReport, ...]:
-    # Behind an option that has no value yet, arguments have not been told apart.
+    # After an option that has no value yet, arguments are not parsed.
     directories = [ctx.params.get("output_dir"), *ctx.args]
     output_dir = next((each for each in directories if each is not None), None)
     if output_dir is None:
@@ -93,9 +93,9 @@ def _tasks_of_run(ctx: typer.Context) -> tuple[TaskReport, ...]:
 
 
 def _as_typed(name: str) -> str | None:
-    """Return a name as the shell that asks is to be given it; None if it cannot be.
+    """Return a name in the form that the shell needs; None if there is no such form.
 
-    Bash puts it into its line as it is, behind a quote if one is open; others quote.
+    Bash inserts it as it is, even after an open quote; other shells quote it.
     """
     words = os.environ.get("COMP_WORDS", "").split("\n")
     is_bash = os.environ.get("_TIGERFLOW_COMPLETE") == "complete_bash"

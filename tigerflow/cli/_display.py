@@ -1,10 +1,10 @@
-"""The foot of a terminal: how far a service is, below the lines that it logs.
+"""Shows the progress of a service at the foot of a terminal, below the log lines.
 
-Nothing of the terminal's state is changed, so nothing needs to be put back, whatever
-ends the process. The cursor rests at the start of the display's first line: to draw
-anew starts there, also when the terminal was resized and has wrapped the lines.
+The terminal's state is not changed, so there is nothing to restore when the process
+ends in any way. The cursor rests at the start of the display's first line. The next
+drawing starts there, even if the terminal was resized and has wrapped the lines.
 
-A thread of its own writes. A terminal that takes nothing, because somebody has stopped
+A separate thread writes. So a terminal that accepts no text, because a user has paused
 it or a connection hangs, never holds up the service.
 """
 
@@ -29,30 +29,30 @@ from tigerflow.cli._signs import signs_for
 from tigerflow.log import logger
 from tigerflow.service.snapshot import Snapshot
 
-#: The least time between two drawings; lines of the log do not wait for it.
+#: Least seconds between two drawings; log lines do not wait for it.
 REFRESH_S = 0.25
 
-#: How often it is drawn although only time has passed.
+#: Seconds between drawings if nothing has changed but the time.
 TICK_S = 1.0
 
-#: A terminal that takes nothing for so long at the end gets no more.
+#: Seconds at the end for a terminal to accept the last text.
 PATIENCE_S = 2.0
 
-#: More lines than this are not kept for a terminal that takes none; the log has them.
+#: The most lines kept for a terminal that accepts none; the log file has all of them.
 LINES_KEPT = 10_000
 
 _CLEAR_TO_LINE_END, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
 
 
 class Display:
-    """Shows snapshots at the foot of the terminal that standard error is.
+    """Shows snapshots at the foot of the terminal on standard error.
 
-    Use it as a context manager: what is written to `sys.stderr` meanwhile, and to
-    `sys.stdout` if that is a terminal too, appears above it.
+    Use it as a context manager. Text for `sys.stderr`, and for `sys.stdout` if that is
+    a terminal, then appears above the display.
     """
 
     def __init__(self, console: Console, output_dir: Path) -> None:
-        """Show on a console that is a terminal; the results are in `output_dir`."""
+        """Use a console that is a terminal; `output_dir` has the results."""
         self._console = console
         self._descriptor = console.file.fileno()
         self._output_dir = output_dir
@@ -64,7 +64,7 @@ class Display:
         self._following: asyncio.Task[None] | None = None
         self._restore = contextlib.ExitStack()
         self._wake = threading.Condition()
-        # Of the thread, and what it is told, under the condition.
+        # Shared with the thread, and guarded by the condition.
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._rows: list[Text] | None = None
         self._closing = False
@@ -92,7 +92,7 @@ class Display:
     def follow(
         self, loop: asyncio.AbstractEventLoop, look: Callable[[], Snapshot]
     ) -> None:
-        """Show what `look` returns, until the loop ends; in its thread."""
+        """Show what `look` returns until the loop ends; call this in its thread."""
         self._look = look
         self._following = loop.create_task(self._follow(look))
 
@@ -104,9 +104,9 @@ class Display:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Show nothing more when it cannot be drawn: the service is not to end for it.
+        """Stop drawing after an error, so that it does not end the service.
 
-        Lines of the log still appear.
+        Log lines still appear.
         """
         try:
             yield
@@ -119,7 +119,7 @@ class Display:
                 warning.warning("The display has failed; the log goes on without it")
 
     def close(self) -> None:
-        """Leave the last state on the screen; from any thread, also more than once."""
+        """Leave the last state on the screen; from any thread, even repeatedly."""
         rows = None
         if not (self._closing or self._is_broken):
             with self._guarded():
@@ -133,7 +133,7 @@ class Display:
 
     def _last_rows(self) -> list[Text] | None:
         if self._look is not None:
-            # The loop may go on when it is not its thread: then the last will do.
+            # In another thread, the loop may still run; then the last snapshot will do.
             with contextlib.suppress(RuntimeError):
                 self._snapshot = self._look()
         if self._snapshot is None:
@@ -141,7 +141,7 @@ class Display:
         return self._view().ended(self._snapshot, self._output_dir)
 
     def say(self, text: str) -> None:
-        """Put whole lines above the display; none once it is closed."""
+        """Write whole lines above the display; none once it is closed."""
         with self._wake:
             if not self._closing:
                 self._lines.append(text)
@@ -156,12 +156,12 @@ class Display:
         self._snapshot, self._size, self._drawn_at_s = snapshot, size, now_s
         rows = self._view().running(snapshot, self._pace.per_second(now_s))
         with self._wake:
-            # Higher than the terminal, its first line would be out of reach.
+            # The cursor could not reach the first line of a display that is too high.
             self._rows = rows[: max(1, size.lines - 1)]
             self._wake.notify()
 
     def _view(self) -> View:
-        # A character in the last column makes terminals differ.
+        # Terminals differ in what they do after a character in the last column.
         return View(self._terminal_size().columns - 1, signs_for(self._console))
 
     def _terminal_size(self) -> os.terminal_size:
@@ -187,7 +187,7 @@ class Display:
             self._put("\r" + lines.replace("\n", f"{_CLEAR_TO_LINE_END}\n") + frame)
 
     def _next(self, drawn: list[Text] | None) -> tuple[str, list[Text] | None, bool]:
-        """Wait for something to write; return lines, rows, and whether it is over."""
+        """Wait for something to write; return lines, rows, and if this is the end."""
         with self._wake:
             self._wake.wait_for(
                 lambda: self._lines or self._closing or self._rows is not drawn
@@ -197,7 +197,7 @@ class Display:
             return lines, self._rows, self._closing
 
     def _frame(self, rows: list[Text], *, stays: bool) -> str:
-        """Return what draws the rows from here, and comes back here unless it stays."""
+        """Return text that draws rows, then moves back up unless they stay."""
         console = self._console
         console.size = self._terminal_size()
         with console.capture() as capture:
@@ -211,7 +211,7 @@ class Display:
 
     def _put(self, text: str) -> None:
         data = text.encode(self._console.encoding, errors="backslashreplace")
-        # It may be closed: then nobody reads it.
+        # A terminal that is closed has no reader.
         with contextlib.suppress(OSError):
             while data:
                 data = data[os.write(self._descriptor, data) :]
@@ -237,7 +237,7 @@ class _Above(io.TextIOBase):
 
 
 def display_on_terminal(output_dir: Path) -> Display | None:
-    """Return a display on standard error, if that can show one."""
+    """Return a display on standard error, if that is a terminal which can show it."""
     if sys.stderr is None or not sys.stderr.isatty():
         return None
     console = Console(file=sys.stderr, highlight=False)

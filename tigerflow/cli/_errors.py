@@ -1,4 +1,4 @@
-"""The only place where a `TigerflowError` becomes a message and an exit code."""
+"""Turn a `TigerflowError` into a message and an exit code; no other module does."""
 
 import contextlib
 import sys
@@ -9,11 +9,11 @@ from tigerflow.errors import PipelineError, TigerflowError
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """Print a `TigerflowError` as its sentence, without a traceback, and exit."""
+    """Print the message of a `TigerflowError`, without a traceback, and exit."""
     try:
         yield
     except TigerflowError as error:
-        # A pipeline's mistakes start with their places, for editors to jump to.
+        # Mistakes in a pipeline file start with their places, as links for editors.
         prefix = "" if isinstance(error, PipelineError) else "Error: "
         print(f"{prefix}{error}", file=sys.stderr)  # noqa: T201 -- the command line speaks here
         sys.exit(error.exit_code)

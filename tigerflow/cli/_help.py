@@ -1,17 +1,17 @@
-"""Help that names arguments and options in one way, whatever Typer does of itself.
+"""Make Typer's help name arguments and options consistently.
 
-An argument is `PIPELINE`. An option takes `TEXT`, `PATH` or `INTEGER`, a flag nothing.
+An argument is `PIPELINE`. An option takes `TEXT`, `PATH` or `INTEGER`; a flag nothing.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-#: Of types that Typer calls otherwise; others stand in capitals, as they are.
+#: Typer's names of types -> ours; other names only become capitals.
 _WORDS = {"str": "TEXT", "int": "INTEGER", "list": "TEXT"}
 
 
 def with_plain_help(command: Any) -> Any:
-    """Return a command of Typer, whose classes have no public type, with such help."""
+    """Return a Typer command, changed to show such help; its type is not public."""
     for each in getattr(command, "commands", {}).values():
         with_plain_help(each)
     get_help_option = command.get_help_option
@@ -43,7 +43,7 @@ def _in_capitals(display_type: Callable[[Any], str]) -> Callable[[Any], str]:
         label = display_type(context).strip("<>").removesuffix(" range")
         if "|" in label:
             return f"[{label}]"
-        # A list is given item by item, and a tuple by several words.
+        # Each item of a list is a separate option; a tuple is several words.
         items = label.removeprefix("list[").removesuffix("]").split(",")
         return " ".join(_WORDS.get(item, item.upper()) for item in items)
 

@@ -1,4 +1,4 @@
-"""How far a running service is, as lines for a terminal."""
+"""The progress of a running service, as lines for a terminal."""
 
 import shlex
 from collections import deque
@@ -30,15 +30,15 @@ _Part = tuple[str, str]
 
 @dataclass
 class Throughput:
-    """How many files a second have been settled of late."""
+    """Measures how many files per second were settled recently."""
 
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     def see(self, snapshot: Snapshot, at_s: float) -> None:
-        """Take notice of how far it is at a time."""
+        """Note the progress at a time, in seconds of the monotonic clock."""
         samples = self._samples
         is_idle = snapshot.phase is Phase.SCANNING or not snapshot.to_do
-        # Files that go again, or are found done, are none that were settled now.
+        # Files that are retried, or were done before, do not count as settled now.
         if samples and (is_idle or snapshot.settled < samples[-1][1]):
             samples.clear()
         if is_idle or (samples and snapshot.settled == samples[-1][1]):
@@ -48,7 +48,7 @@ class Throughput:
             samples.popleft()
 
     def per_second(self, at_s: float) -> float | None:
-        """Return the pace; None when nothing was settled yet."""
+        """Return files per second; None if no file was settled yet."""
         if not self._samples:
             return None
         (start_s, before), (_, settled) = self._samples[0], self._samples[-1]
@@ -65,7 +65,7 @@ class View:
     signs: Signs
 
     def running(self, shown: Snapshot, per_second: float | None) -> list[Text]:
-        """Return the lines for a service that runs."""
+        """Return the lines for a running service."""
         parts = [*_counts(shown), *_pace(shown, per_second)]
         lines = [*self._wrapped(parts), *self._bars(shown, with_workers=True)]
         note = _note(shown)
@@ -108,7 +108,7 @@ class View:
             columns = sum(gap + width for width in widths if width)
             return self.width - indent - name_width - gap - columns
 
-        # What there is no room for goes, from the right.
+        # Columns without room are left out, from the right.
         while room() < _BAR_WIDTHS[0] and len(widths) > 1:
             widths.pop()
         bar_width = max(1, min(room(), _BAR_WIDTHS[-1]))
@@ -144,14 +144,14 @@ class View:
 def report_command_line(
     output_dir: Path, failed: Sequence[str], count: int | None = None
 ) -> str:
-    """Return the command that shows why files failed; of one alone, its whole story."""
+    """Return the command that shows why files failed; for a single file, its story."""
     only = failed[0] if len(failed) == (count or len(failed)) == 1 else None
     words = [str(output_dir), *([only] if only else [])]
     return " ".join(["tigerflow report", *(shlex.quote(printable(w)) for w in words)])
 
 
 def _whole(*parts: _Part) -> Text:
-    """Return a line that goes on below: it may be copied."""
+    """Return a line that may wrap, so that it can be copied whole."""
     return Text.assemble(*parts, overflow="fold")
 
 
@@ -175,13 +175,13 @@ def _pace(shown: Snapshot, per_second: float | None) -> Iterator[_Part]:
 
 
 def _note(shown: Snapshot) -> _Part | None:
-    """Return what the service is about, when that is not to process files."""
+    """Return what the service is doing, if that is not processing files."""
     if shown.phase is Phase.STOPPING:
-        return "finishing what is in hand; once more gives it up", YELLOW
+        return "finishing files in progress; stop again to give them up", YELLOW
     if shown.trouble is not None:
-        return "waiting until results can be stored", RED
+        return "paused until results can be stored", RED
     if shown.phase is Phase.SCANNING:
-        return "looking at the files that are there", "dim"
+        return "looking for existing files", "dim"
     return None if shown.to_do else ("waiting for files", "dim")
 
 
@@ -198,7 +198,7 @@ def _workers(task: TaskSnapshot) -> _Part:
 
 
 def shown_pace(per_second: float) -> str:
-    """Return files per second, or per minute or hour where that is less than one."""
+    """Return files per second, or per minute or hour if that is less than one."""
     if per_second >= 1:
         count, unit = per_second, "s"
     elif per_second * _MINUTE_S >= 1:
@@ -210,7 +210,7 @@ def shown_pace(per_second: float) -> str:
 
 
 def shown_time(seconds: float) -> str:
-    """Return a rough time in words that change seldom."""
+    """Return a time, rounded so that it changes seldom."""
     if seconds < _MINUTE_S:
         return f"{max(1, round(seconds))} s"
     if seconds < _HOUR_S:

@@ -1,4 +1,4 @@
-"""What a screen is drawn with: bars, names, and the characters there are for them."""
+"""Bars and names on a screen, and the characters that a console can show."""
 
 from dataclasses import dataclass, replace
 
@@ -17,15 +17,15 @@ class Signs:
     full: str
     failed: str
     empty: str
-    #: From the lowest to the highest.
+    #: From lowest to highest.
     blocks: str
-    #: Ends a name that is cut.
+    #: The end of a name that is cut.
     cut: str
 
     def bar(self, width: int, done: int, failed: int, total: int) -> Text:
-        """Draw a bar that is full only if all files are settled."""
+        """Draw a bar, which is full only if all files are settled."""
         filled = width * (done + failed) // total if total else 0
-        # One that failed is seen, however many there are.
+        # A single failed file is visible among any number of files.
         red = min(filled, -(-width * failed // total)) if total else 0
         return Text.assemble(
             (self.full * (filled - red), GREEN),
@@ -34,7 +34,7 @@ class Signs:
         )
 
     def padded(self, name: str, width: int) -> str:
-        """Return a name that has exactly this width."""
+        """Return a name, cut or padded to this width."""
         if len(name) > width:
             name = name[: width - 1] + self.cut
         return name.ljust(width)
@@ -46,13 +46,13 @@ class Signs:
 
 
 _UNICODE = Signs("●", "○", "━", "━", "─", "▁▂▃▄▅▆▇█", "…")
-#: Also where there are no colours to tell the failed from the done.
+#: Distinguishes failed from done without colours.
 _PLAIN = replace(_UNICODE, failed="x")
 _ASCII = Signs("*", "-", "#", "x", ".", "_.-=+*%#", "~")
 
 
 def signs_for(console: Console) -> Signs:
-    """Return the characters that a console can show."""
+    """Return the characters for a console."""
     if console.options.ascii_only:
         return _ASCII
     return _PLAIN if console.no_color or not console.is_terminal else _UNICODE
