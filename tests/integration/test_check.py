@@ -194,7 +194,7 @@ def test_no_sbatch_but_ours_is_found_by_a_shell(tmp_path, monkeypatch):
     assert dict(os.environ) == before
 
 
-def test_what_slurm_would_refuse_is_told_with_its_line(site):
+def test_a_job_that_slurm_would_refuse_is_reported_with_its_line(site):
     site.answer("error: no such partition", code=1)
     site.write(HEAR)
 
@@ -208,7 +208,7 @@ def test_what_slurm_would_refuse_is_told_with_its_line(site):
     )
 
 
-def test_what_the_plugin_would_refuse_is_told_with_its_line(site):
+def test_a_job_that_the_plugin_would_refuse_is_reported_with_its_line(site):
     site.answer()
     site.write(HEAR.replace("lab", "nosuch"))
 
@@ -260,7 +260,7 @@ def test_setup_commands_of_this_host_are_mistakes_those_of_others_may_be(site):
     ]
 
 
-def test_mistakes_of_the_file_are_told_as_by_run(site):
+def test_mistakes_in_the_file_are_reported_as_by_run(site):
     site.write(here(commands="['echo (']"))
 
     result = site.check()
@@ -275,7 +275,7 @@ def test_mistakes_of_the_file_are_told_as_by_run(site):
     ]
 
 
-def test_doubts_about_a_task_are_told_beside_the_mistakes_of_another(site):
+def test_doubts_about_a_task_are_reported_with_the_mistakes_of_another(site):
     wrong = "    colour: red\n"
     site.write(here(commands="[nosuch]").replace("    keep_output: false\n", wrong))
 
@@ -304,7 +304,7 @@ def test_a_command_is_shown_whole_on_a_narrow_terminal(site):
     )
 
 
-def test_a_tree_is_drawn_in_ascii_where_there_is_no_more(site):
+def test_a_tree_is_drawn_in_ascii_if_the_terminal_has_no_more(site):
     site.environment["PYTHONIOENCODING"] = "ascii"
     site.write(here())
 
@@ -333,7 +333,7 @@ def test_compile_check_shows_submissions_and_writes_nothing(site):
     assert result.stdout.endswith("is current\n")
 
 
-def test_a_profile_for_slurm_has_its_say(site):
+def test_a_profile_for_slurm_is_used(site):
     site.answer()
     site.write(HEAR.replace("-A lab ", ""))
     profile = site.path / "profile"
@@ -367,7 +367,7 @@ def test_a_profile_for_another_scheduler_is_not_rehearsed(site):
     assert not site.notes.exists()
 
 
-def test_a_snakemake_that_fails_is_told(site):
+def test_a_failing_snakemake_is_reported(site):
     site.answer()
     plugin = site.path / "broken" / "snakemake_executor_plugin_slurm.py"
     plugin.parent.mkdir()
@@ -443,7 +443,7 @@ def test_software_that_is_not_here_is_a_mistake(site, keys, said):
     ],
 )
 @pytest.mark.usefixtures("software")
-def test_software_of_workers_elsewhere_may_be_there(site, keys, said):
+def test_missing_software_of_workers_elsewhere_is_a_warning(site, keys, said):
     site.answer()
     commands = "setup_commands: [cd /, nosuch load x]"
     site.write(HEAR.replace(commands, keys))
@@ -468,7 +468,7 @@ def test_environment_that_conda_does_not_know_is_a_mistake(site, software):
     )
 
 
-def test_software_is_drawn_and_brings_what_comes_after_it(site, software):
+def test_software_is_drawn_and_provides_later_commands(site, software):
     _add_programs(site, software)
     prefix = software.add_environment("speech")
     (prefix / "bin" / "speak").touch(mode=0o755)
@@ -546,7 +546,7 @@ def test_nothing_but_the_shell_is_changed(tmp_path):
     assert doubts == [Doubt(2, unless, is_certain=False)]
 
 
-def test_what_a_failing_command_says_last_is_told(tmp_path):
+def test_the_last_line_of_a_failing_command_is_reported(tmp_path):
     script = tmp_path / "script"
     script.write_text("echo loading; echo 'no such module' >&2; return 3\n")
 
@@ -557,7 +557,7 @@ def test_what_a_failing_command_says_last_is_told(tmp_path):
     ]
 
 
-def test_a_command_that_ends_the_shell_is_told(tmp_path):
+def test_a_command_that_exits_the_shell_is_reported(tmp_path):
     script = tmp_path / "script"
     script.write_text("exit 4\n")
 
@@ -566,7 +566,7 @@ def test_a_command_that_ends_the_shell_is_told(tmp_path):
     ]
 
 
-def test_a_command_that_hangs_is_told(tmp_path, monkeypatch):
+def test_a_command_that_hangs_is_reported(tmp_path, monkeypatch):
     script = tmp_path / "script"
     script.write_text("sleep 1000\n")
     monkeypatch.setattr(commands, "TIMEOUT_S", 1)

@@ -191,7 +191,7 @@ def _move_input(project):
         (_move_input, ".tigerflow/input"),
     ],
 )
-def test_check_names_what_is_stale_and_compiling_mends_it(compiled, change, stale):
+def test_check_names_stale_files_and_compiling_updates_them(compiled, change, stale):
     change(compiled)
     before = tree(compiled)
 
@@ -207,7 +207,7 @@ def test_check_names_what_is_stale_and_compiling_mends_it(compiled, change, stal
     assert compile_(compiled, "--check").returncode == 0
 
 
-def test_bad_pipeline_is_told_without_a_traceback_and_nothing_is_created(project):
+def test_bad_pipeline_gives_no_traceback_and_creates_nothing(project):
     write_pipeline(
         project,
         """
@@ -311,7 +311,7 @@ def _results_among_inputs(project):
         ),
     ],
 )
-def test_directory_that_cannot_be_used_is_told_and_nothing_is_created(
+def test_unusable_directory_is_reported_and_nothing_is_created(
     tmp_path, prepare, arguments, expected
 ):
     write_project(tmp_path)
@@ -359,7 +359,7 @@ def test_output_directory_may_be_the_input_directory(project):
     assert (project / "in/.tigerflow/input").readlink() == project / "in"
 
 
-def test_input_directory_that_moved_is_linked_anew(compiled):
+def test_input_directory_that_moved_is_linked_again(compiled):
     (compiled / "in").rename(compiled / "other")
 
     result = compile_(compiled, source="other")
@@ -368,7 +368,7 @@ def test_input_directory_that_moved_is_linked_anew(compiled):
     assert (compiled / "out/.tigerflow/input").readlink() == compiled / "other"
 
 
-def test_other_files_beside_the_workflow_are_left_alone(project):
+def test_other_files_in_the_workflow_directory_are_left_alone(project):
     (project / "flow" / "tasks").mkdir(parents=True)
     (project / "flow" / "tasks" / "mine.json").write_text('{"name": "mine"}')
 
@@ -449,7 +449,7 @@ def test_crash_between_files_leaves_each_old_or_new_and_the_snakefile_old(
     assert compile_(compiled, "--check").returncode == 0
 
 
-def test_what_a_killed_compile_left_is_removed_by_the_next(compiled):
+def test_leftovers_of_a_killed_compile_are_removed_by_the_next(compiled):
     # A temporary file of a process that is gone: the highest id is never in use.
     workflow_dir = compiled / "out/.tigerflow/workflow"
     code = (
@@ -492,7 +492,7 @@ def test_rulegraph_is_that_of_the_tasks(compiled):
 
 
 @pytest.mark.snakemake
-def test_lint_finds_only_what_the_documents_name(compiled):
+def test_lint_has_only_the_documented_findings(compiled):
     result = snakemake(compiled, "--lint")
 
     found = [line[6:] for line in result.stderr.splitlines() if line[:6] == "    * "]

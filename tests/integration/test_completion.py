@@ -110,7 +110,7 @@ def test_bash_completes(tab, tmp_path, typed, completed):
         ("tigerflow check ", ["deeper/", "one.yaml", "two.yml"]),
     ],
 )
-def test_bash_offers_what_may_follow(tab, tmp_path, typed, offered):
+def test_bash_offers_possible_continuations(tab, tmp_path, typed, offered):
     for name in ("one.yaml", "two.yml", "notes.txt", ".hidden.yaml"):
         (tmp_path / name).touch()
     (tmp_path / "deeper").mkdir()
@@ -119,7 +119,7 @@ def test_bash_offers_what_may_follow(tab, tmp_path, typed, offered):
 
 
 @pytest.mark.snakemake
-def test_bash_offers_what_failed_for_another_try(tab, flow, tmp_path):
+def test_bash_offers_failed_files_for_a_retry(tab, flow, tmp_path):
     flow.add_module(TREE)
     flow.write({"name": "head", "module": "tasks.py:Head"})
     flow.add_inputs("good", "bad")

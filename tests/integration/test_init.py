@@ -44,7 +44,7 @@ def contents(directory):
 
 
 @pytest.mark.snakemake
-def test_what_it_writes_runs_at_once(run, weird_tmp_path):
+def test_created_pipeline_runs_at_once(run, weird_tmp_path):
     made = run("init", "my first")
 
     assert (made.returncode, made.stderr) == (0, "")
@@ -70,7 +70,7 @@ def test_what_it_writes_runs_at_once(run, weird_tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pipeline.yaml", "pipeline-slurm.yaml"])
-def test_nothing_speaks_against_what_it_writes(run, weird_tmp_path, name):
+def test_created_pipeline_passes_check(run, weird_tmp_path, name):
     run("init", "first")
 
     # Without Slurm, its jobs cannot be tried.
@@ -83,7 +83,7 @@ def test_nothing_speaks_against_what_it_writes(run, weird_tmp_path, name):
 
 @pytest.mark.slurm
 @pytest.mark.snakemake
-def test_what_it_writes_for_slurm_runs_on_a_cluster(run, weird_tmp_path, slurm):
+def test_created_slurm_pipeline_runs_on_a_cluster(run, weird_tmp_path, slurm):
     run("init", "first")
 
     first = weird_tmp_path / "first"
@@ -196,7 +196,7 @@ def test_without_a_directory_the_usage_is_shown(run):
 
 @pytest.mark.parametrize("is_new", [True, False])
 @pytest.mark.parametrize("fails", ["copyfile", "rename"])
-def test_all_or_nothing_is_there(tmp_path, monkeypatch, capsys, is_new, fails):
+def test_init_creates_all_or_nothing(tmp_path, monkeypatch, capsys, is_new, fails):
     directory = tmp_path / "first"
     if not is_new:
         directory.mkdir()

@@ -87,7 +87,7 @@ def mistakes(tmp_path):
         ),
     ],
 )
-def test_module_that_does_not_load_is_told_with_the_reason(
+def test_module_that_does_not_load_is_reported_with_the_reason(
     mistakes, code, module, expected
 ):
     assert mistakes(code, module) == [
@@ -109,7 +109,7 @@ def test_module_that_does_odd_things_at_import_loads(mistakes, extra):
     assert mistakes(extra + UPPER) == []
 
 
-def test_module_that_hangs_is_told_so(mistakes, monkeypatch):
+def test_module_that_hangs_is_reported(mistakes, monkeypatch):
     # A minute is too long for a test.
     monkeypatch.setattr(inquiry, "TIMEOUT_S", 1)
 
@@ -186,7 +186,7 @@ def test_module_that_needs_the_setup_commands_is_loaded_with_them(tmp_path):
 
 
 @pytest.mark.parametrize("printed", ["5", "[]", "null"])
-def test_what_setup_commands_print_is_not_taken_for_an_answer(tmp_path, printed):
+def test_prints_of_setup_commands_are_not_taken_for_an_answer(tmp_path, printed):
     (tmp_path / "task.py").write_text("import only_there\n" + UPPER)
     path = write_pipeline(
         tmp_path,

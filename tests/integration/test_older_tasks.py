@@ -72,7 +72,7 @@ def test_a_task_file_and_pipeline_of_the_older_forms_run(older):
 
 
 @pytest.mark.parametrize("command", ["check", "watch"])
-def test_what_a_pipeline_does_not_run_of_a_task_file_is_named(older, command):
+def test_code_that_workers_do_not_run_is_named(older, command):
     more = [] if command == "check" else ["--once", older.inputs, older.out]
 
     ended = older.command(command, older.pipeline, *more).wait(DEADLINE_S)
@@ -82,7 +82,7 @@ def test_what_a_pipeline_does_not_run_of_a_task_file_is_named(older, command):
     assert f"tasks.py: workers do not run line {line}, under" in older.said
 
 
-def test_check_names_a_relative_path_that_is_opened_and_is_not_there(older):
+def test_check_names_a_missing_relative_path_that_is_opened(older):
     (older.root / "note.txt").unlink()
 
     assert older.command("check", older.pipeline).wait(DEADLINE_S) == 0, older.said

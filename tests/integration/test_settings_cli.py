@@ -45,7 +45,7 @@ def test_each_setting_is_printed_with_value_unit_and_origin(run, tmp_path):
     )
 
 
-def test_wrong_and_unknown_ones_are_told_beside_all_others(run):
+def test_wrong_and_unknown_settings_are_reported_with_all_others(run):
     result = run(TIGERFLOW_WORKER_GRACE="0", TIGERFLOW_WORKER_GRASE="1")
 
     assert result.returncode == 2
@@ -84,7 +84,7 @@ def test_service_warns_once_of_a_variable_that_is_no_setting(flow):
     assert lines[0].endswith("did you mean TIGERFLOW_PIPELINE_POLL_INTERVAL?")
 
 
-def test_check_warns_of_it_before_a_run(flow):
+def test_check_warns_about_an_unknown_setting(flow):
     flow.environment["TIGERFLOW_QQ"] = "1"
     flow.add_module(TREE)
     flow.write(HEAD)
@@ -101,7 +101,7 @@ def test_command_that_needs_no_setting_does_not_mind_a_wrong_one(flow, words):
     assert flow.command(*words).wait(DEADLINE_S) == 0
 
 
-def test_task_alone_warns_of_it_too(bench):
+def test_a_task_by_itself_warns_about_an_unknown_setting(bench):
     bench.environment["TIGERFLOW_QQ"] = "1"
 
     service = bench.once(task())

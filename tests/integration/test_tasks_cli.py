@@ -65,7 +65,7 @@ def test_command_without_a_subcommand_shows_the_usage(run, words):
         (["compile", "--help"], ["PIPELINE", "INPUT_DIR", "OUTPUT_DIR", "--to"]),
     ],
 )
-def test_help_names_what_there_is(run, words, told):
+def test_help_lists_the_commands(run, words, told):
     result = run(*words)
 
     assert result.returncode == 0
@@ -76,7 +76,7 @@ def test_help_names_what_there_is(run, words, told):
     "words",
     [["compiel"], ["tasks", "lst"], ["tasks", "info"], ["tasks", "list", "--jsn"]],
 )
-def test_wrong_command_line_is_told_without_a_traceback(run, words):
+def test_wrong_command_line_gives_no_traceback(run, words):
     result = run(*words)
 
     assert (result.returncode, result.stdout) == (2, "")
@@ -184,7 +184,7 @@ def test_broken_tasks_have_one_line_each_in_the_text_list(run):
         assert line.startswith(f"  {name} (0.1) - cannot be used: {expected}")
 
 
-def test_name_that_two_packages_register_leads_to_the_first_and_is_told(run):
+def test_name_of_two_packages_leads_to_the_first_and_is_reported(run):
     result = run("tasks", "list", packages=["good", "rival"])
 
     assert result.stdout == (
@@ -219,7 +219,7 @@ MALFORMED = {
 NO_TARGET = "is neither 'module' nor 'module:Class'"
 
 
-def test_entry_points_that_name_no_class_are_told_beside_those_that_do(run):
+def test_entry_points_without_a_class_are_listed_with_the_others(run):
     result = run("tasks", "list", packages=["malformed"])
 
     assert (result.returncode, result.stderr) == (0, "")

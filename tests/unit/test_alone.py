@@ -73,7 +73,7 @@ def test_memory_that_no_worker_asks_for_is_none():
     assert task.spec.worker_resources.memory is None
 
 
-def test_memory_that_is_asked_for_twice_is_refused_with_what_to_write():
+def test_memory_given_twice_is_refused_with_a_fix():
     with pytest.raises(OptionError) as caught:
         one(memory="4G", sbatch_option=["--mem-per-cpu=4G"])
 

@@ -175,7 +175,7 @@ def test_a_call_has_no_more_files_than_it_may(desk, calls):
     assert calls == [["a", "b"]]
 
 
-def test_a_pair_is_an_input_and_a_temporary_beside_the_output(desk, calls):
+def test_a_pair_is_an_input_and_a_temporary_in_the_output_directory(desk, calls):
     seen = []
 
     def look(pairs):
@@ -198,7 +198,7 @@ def test_a_success_removes_the_error_of_an_earlier_try(desk, calls):
     assert desk.left() == ["a.out", "b.out"]
 
 
-def test_a_lone_file_goes_to_run_where_there_is_one(desk, calls):
+def test_a_single_file_goes_to_run_if_defined(desk, calls):
     def run(_context, source, output):
         output.write_text(f"run {source.stem}")
         return "whatever it likes"
@@ -221,7 +221,7 @@ def test_when_a_call_raises_only_the_guilty_fail(desk, calls):
     assert desk.left() == ["a.out", "bad.err", "c.out"]
 
 
-def test_files_of_a_call_that_raised_go_to_run_where_there_is_one(desk, calls):
+def test_files_of_a_failed_call_go_to_run_if_defined(desk, calls):
     def run(_context, source, output):
         if source.stem == "bad":
             raise KeyError(source.stem)
@@ -265,7 +265,7 @@ def fail_one(pairs):
 @pytest.mark.parametrize(
     ("base", "body"), [(LocalTask, fail_one), (LocalAsyncTask, fail_one_async)]
 )
-def test_a_returned_exception_is_the_failure_of_its_pair(desk, calls, base, body):
+def test_a_returned_exception_fails_its_pair(desk, calls, base, body):
     source = desk.serve(batch_task(calls, body, base), ["a", "bad", "c"], ["bad"])
 
     assert calls == [["a", "bad", "c"], ["bad"]]
@@ -299,7 +299,7 @@ def test_a_result_that_says_nothing_is_no_success(desk, returned, found):
     assert desk.left() == []
 
 
-def test_what_is_wrong_with_a_result_is_told(desk, calls):
+def test_a_wrong_result_is_described(desk, calls):
     source = desk.serve(batch_task(calls, lambda _pairs: ["done"]), ["a"])
 
     start = "BatchResultError: run_batch returned a result of type str; it must return"
@@ -457,7 +457,7 @@ def test_run_batch_of_an_async_task_is_a_coroutine():
         check_definition(type("Work", (LocalAsyncTask,), members))
 
 
-def test_a_param_may_be_called_batch_size_where_there_are_no_batches(calls):
+def test_a_param_may_be_named_batch_size_without_run_batch(calls):
     class Params:
         batch_size: int = 8
 
@@ -476,7 +476,7 @@ def test_a_param_may_be_called_batch_size_where_there_are_no_batches(calls):
 
 
 @pytest.mark.parametrize("base", [LocalTask, LocalAsyncTask])
-def test_what_a_call_wrote_is_synced_before_it_has_its_name(
+def test_outputs_of_a_call_are_synced_before_they_get_their_names(
     desk, calls, base, monkeypatch
 ):
     monkeypatch.delenv("TIGERFLOW_FSYNC", raising=False)
@@ -501,7 +501,7 @@ def test_what_a_call_wrote_is_synced_before_it_has_its_name(
         assert {each[:5] for each in left} == {".~tf_"}
 
 
-def test_an_err_is_synced_before_it_has_its_name(desk, calls, monkeypatch):
+def test_an_err_is_synced_before_it_gets_its_name(desk, calls, monkeypatch):
     monkeypatch.delenv("TIGERFLOW_FSYNC", raising=False)
     seen = []
 

@@ -25,7 +25,7 @@ from tigerflow.tasks.shell.launch import setup_script
         "spack load gcc",
     ],
 )
-def test_what_changes_only_the_shell_may_be_run(command):
+def test_commands_that_change_only_the_shell_may_run(command):
     assert is_shell_only(command)
 
 
@@ -62,7 +62,7 @@ def test_what_changes_only_the_shell_may_be_run(command):
         "echo 'open",
     ],
 )
-def test_what_might_do_more_is_not_run(command):
+def test_commands_that_might_do_more_do_not_run(command):
     assert not is_shell_only(command)
 
 

@@ -70,7 +70,7 @@ def test_an_unknown_attribute_says_where_to_set_it():
     )
 
 
-def test_its_repr_names_what_it_holds_but_not_the_values():
+def test_repr_has_names_but_no_values():
     context = SetupContext(token="secret", model="small")
 
     assert repr(context) == "SetupContext(model, token)"

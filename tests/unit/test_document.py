@@ -81,7 +81,7 @@ def test_lines_are_those_of_keys_and_items(read):
     assert document.line(("tasks", 1, "name")) == 6
 
 
-def test_line_of_what_is_not_there_is_that_of_the_part_around_it(read):
+def test_line_of_a_missing_part_is_that_of_its_container(read):
     document = read("a:\n  b:\n    c: 1\n")
 
     assert document.line(("a", "b", "missing", 3)) == 2
@@ -160,7 +160,7 @@ def test_empty_file_has_no_data(read):
         ),
     ],
 )
-def test_what_is_not_yaml_is_one_sentence_with_its_line(problem, text, expected):
+def test_invalid_yaml_is_one_sentence_with_its_line(problem, text, expected):
     assert problem(text) == expected
 
 

@@ -59,7 +59,7 @@ def left(job):
     return sorted(path.name for path in job.output.parent.iterdir())
 
 
-def test_what_run_writes_gets_the_final_name_and_nothing_else_is_left(job):
+def test_output_of_run_gets_the_final_name_and_nothing_else_is_left(job):
     this = process(job, lambda source, out: out.write_text(source.read_text() * 2))
 
     assert job.output.read_text() == "texttext"
@@ -75,7 +75,7 @@ def test_a_run_that_writes_nothing_leaves_an_empty_placeholder(job):
     assert left(job) == ["a.b.tar.gz"]
 
 
-def test_run_gets_an_empty_file_beside_the_target_with_its_whole_extension(job):
+def test_run_gets_an_empty_file_with_the_whole_extension_of_the_target(job):
     seen = []
 
     def run(_input, output):
@@ -139,7 +139,7 @@ def leave(change):
     [with_npy, lambda output: output.with_suffix(".srt")],
     ids=["appended", "replaced"],
 )
-def test_a_run_that_writes_under_another_name_fails_and_is_told_which(job, change):
+def test_a_run_that_writes_another_file_fails_with_its_name(job, change):
     names = []
 
     def run(_input, output):
@@ -157,7 +157,7 @@ def test_a_run_that_writes_under_another_name_fails_and_is_told_which(job, chang
     assert left(job) == ["a.b.err"]
 
 
-def test_a_run_that_leaves_a_file_beside_what_it_wrote_fails_too(job):
+def test_a_run_that_leaves_a_second_file_fails(job):
     def run(_input, output):
         output.write_text("text")
         for number in range(5):
@@ -255,7 +255,7 @@ def test_a_success_removes_an_error_that_may_be_its_own(job, text):
     assert left(job) == ["a.b.tar.gz"]
 
 
-def test_a_success_waits_for_no_fifo_in_the_place_of_its_error(job):
+def test_a_success_does_not_wait_for_a_fifo_in_place_of_its_error(job):
     os.mkfifo(job.error)
 
     process(job, lambda *_: None)
@@ -410,7 +410,7 @@ def from_odd_reason():
         (FileNotFoundError(2, "gone", "x"), "FileNotFoundError", "[Errno 2] gone: 'x'"),
     ],
 )
-def test_whatever_run_raises_is_the_failure_of_its_file(job, exception, name, message):
+def test_any_exception_of_run_fails_its_file(job, exception, name, message):
     this, record = fail_with(job, exception)
 
     assert (record["exception_type"], record["message"]) == (name, message)
@@ -478,7 +478,7 @@ def test_frames_of_a_task_are_kept_whatever_its_module_is_called(job):
 
 
 @pytest.mark.parametrize("exception", [asyncio.CancelledError, GeneratorExit])
-def test_a_coroutine_that_raises_what_ends_coroutines_itself_fails(job, exception):
+def test_a_coroutine_that_raises_a_cancellation_itself_fails(job, exception):
     async def run():
         with batch_of(job) as batch, batch.attempt():
             raise exception
@@ -537,7 +537,7 @@ def test_an_interrupt_of_the_process_leaves_the_file_undone(job):
 
 
 @pytest.mark.parametrize("removal", ["unlink", "directory", "link"])
-def test_a_run_that_takes_its_output_file_away_is_told_so(job, removal):
+def test_a_run_that_removes_its_output_file_fails_with_a_reason(job, removal):
     def run(_input, output):
         output.unlink()
         if removal == "directory":
@@ -579,7 +579,7 @@ def test_full_storage_is_not_blamed_on_the_file(job, number, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_file_fails_when_there_is_no_room_in_a_place_of_the_tasks_own(job, number):
+def test_a_file_fails_when_a_place_of_the_task_itself_is_full(job, number):
     this, _ = fail_with(job, OSError(number, os.strerror(number), "/dev/shm/x"))
 
     assert this.failure.exception_type == "OSError"
@@ -600,7 +600,7 @@ def test_an_output_directory_that_went_away_is_not_blamed_on_the_file(job):
     )
 
 
-def test_an_output_name_that_is_too_long_is_the_failure_of_its_file(job):
+def test_an_output_name_that_is_too_long_fails_its_file(job):
     stem = "x" * 251
     long = FileJob(
         job.input,
@@ -639,7 +639,7 @@ def recorded(stream):
         yield
 
 
-def test_what_a_failed_run_printed_stands_in_its_err_and_on_the_stream(job, stream):
+def test_prints_of_a_failed_run_are_in_its_err_and_on_the_stream(job, stream):
     def run(_input, _output):
         print("loading", "part 1")
         sys.stdout.writelines(["a\n", "b\n"])
@@ -668,7 +668,7 @@ def test_only_the_tail_of_a_long_print_is_kept(job, stream):
     assert printed.endswith("49998\n49999\n")
 
 
-def test_prints_of_files_in_flight_at_once_are_told_apart(job, stream):
+def test_prints_of_concurrent_files_are_kept_apart(job, stream):
     async def run(name):
         error = job.error.with_name(f"{name}.err")
         one = FileJob(job.input, job.output, error)

@@ -73,7 +73,7 @@ def test_a_module_that_is_loaded_twice_is_imported_once(write):
     assert load(path) is load(path)
 
 
-def test_two_modules_of_one_name_are_told_apart(write):
+def test_two_modules_with_the_same_name_are_kept_apart(write):
     first = write(TASK.format(name="First"), name="a/same_name_task.py")
     second = write(TASK.format(name="Second"), name="b/same_name_task.py")
 
@@ -89,7 +89,7 @@ def test_a_file_may_have_a_name_that_is_no_or_another_module(write, name):
     assert sys.modules["json"].__name__ == "json"
 
 
-def test_modules_beside_the_file_can_be_imported(write):
+def test_modules_in_the_directory_of_the_file_can_be_imported(write):
     helper = write("WORD = 'hello'\n")
     path = write(f"from {helper.stem} import WORD\n", TASK.format(name="Hello"))
 
@@ -134,13 +134,13 @@ def test_imported_and_private_tasks_do_not_compete_with_the_own_one(write):
     assert load(path).__name__ == "Own"
 
 
-def test_a_module_that_only_imports_a_task_stands_for_it(write):
+def test_a_module_that_only_imports_a_task_leads_to_it(write):
     path = write("from tigerflow.library.echo import Echo\n")
 
     assert load(path) is Echo
 
 
-def test_a_module_without_a_task_is_told_what_is_missing(write):
+def test_a_module_without_a_task_says_what_is_missing(write):
     path = write("x = 1\n")
 
     assert failure(path) == (
@@ -150,7 +150,7 @@ def test_a_module_without_a_task_is_told_what_is_missing(write):
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit(0)", "import sys; sys.exit('bye')"])
-def test_a_module_that_exits_is_told_to_guard_that(write, code):
+def test_a_module_that_exits_is_refused_with_a_fix(write, code):
     path = write(code)
 
     assert failure(path) == (
@@ -172,7 +172,7 @@ def test_a_module_that_exits_is_told_to_guard_that(write, code):
         ("raise ValueError", 1, "ValueError"),
     ],
 )
-def test_a_module_that_fails_is_told_with_its_line_and_the_reason(
+def test_a_module_that_fails_is_reported_with_line_and_reason(
     write,
     code,
     place,
@@ -210,7 +210,7 @@ def test_a_file_with_relative_imports_says_why_it_cannot_be_imported(write):
     )
 
 
-def test_a_relative_import_without_a_package_is_told_to_do_without_the_dot(write):
+def test_a_relative_import_without_a_package_is_refused_with_a_fix(write):
     path = write("from .helper import x\n", name="alone_task.py")
 
     assert failure(path) == (
@@ -306,7 +306,7 @@ def test_methods_of_a_mixin_may_take_self(write):
     assert task.run(None, "a", "b") == "hello"
 
 
-def test_a_class_that_cannot_be_made_is_told_to_have_static_methods(write):
+def test_a_class_without_an_instance_is_refused_with_a_fix(write):
     path = write(
         "from tigerflow.tasks import LocalTask\n",
         """
@@ -362,7 +362,7 @@ def test_a_builtin_task_is_found_by_its_name(tmp_path):
         (".py", "'{directory}/.py' is not a Python file; name a '.py' file"),
     ],
 )
-def test_a_reference_that_leads_nowhere_is_told_where_it_was_sought(
+def test_a_reference_that_leads_nowhere_is_reported_with_its_place(
     tmp_path,
     text,
     message,

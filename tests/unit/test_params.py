@@ -104,7 +104,7 @@ def test_a_required_value_of_every_type_is_read_from_text(
 
 
 @pytest.mark.parametrize(("annotation", "text", "value"), TYPES)
-def test_a_default_of_every_type_stands_when_nothing_is_given(annotation, text, value):
+def test_a_default_of_every_type_is_used_when_nothing_is_given(annotation, text, value):
     fields = fields_of(annotation, value)
 
     assert convert(fields, {}) == ({"x": value}, {})
@@ -620,7 +620,7 @@ def test_a_type_that_typer_does_not_take_is_refused_with_its_reason(annotation):
     assert str(error.value).startswith("T.Params.x cannot be an option: ")
 
 
-def test_an_unknown_type_is_refused_with_what_to_do():
+def test_an_unknown_type_is_refused_with_a_fix():
     with pytest.raises(ParamError) as error:
         fields_of("Nope")
 
@@ -680,7 +680,7 @@ def description(name, flags, kind, **more):
         (Annotated[int, typer.Option(envvar="GIVEN")], 1, []),
     ],
 )
-def test_recorded_texts_give_the_same_values_elsewhere(
+def test_recorded_texts_give_the_same_values_in_another_process(
     annotation, default, words, monkeypatch
 ):
     monkeypatch.setenv("GIVEN", "7")

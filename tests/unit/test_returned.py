@@ -98,7 +98,7 @@ def test_a_method_that_returns_code_that_has_not_run_is_refused(method, make):
         ),
     ],
 )
-def test_run_is_told_what_to_do_with_what_is_not_finished(returned, sentence):
+def test_unfinished_results_are_refused_with_a_fix(returned, sentence):
     with pytest.raises(UnfinishedResultError) as error:
         check_is_finished(returned)
 
@@ -149,7 +149,7 @@ def test_lazy_iterators_are_refused_with_and_without_a_pool():
 
 
 @pytest.mark.parametrize("make", [list, tuple, set])
-def test_what_is_not_finished_in_a_collection_is_refused(make):
+def test_unfinished_results_in_a_collection_are_refused(make):
     with pytest.raises(UnfinishedResultError, match="Future, which is not done"):
         check_is_finished(make([done_future(), Future()]))
 
@@ -159,7 +159,7 @@ def test_an_exception_that_run_returns_is_raised():
         check_is_finished(LookupError("returned"))
 
 
-def test_what_failed_in_a_future_is_raised():
+def test_the_exception_of_a_future_is_raised():
     with pytest.raises(LookupError, match="in the future"):
         check_is_finished(failed_future())
 
@@ -180,7 +180,7 @@ def test_what_failed_in_a_future_is_raised():
         generator,
     ],
 )
-def test_all_else_that_run_returns_has_no_meaning(returned):
+def test_other_results_of_run_have_no_meaning(returned):
     check_is_finished(returned)
 
 

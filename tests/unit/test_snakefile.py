@@ -136,7 +136,7 @@ def test_params_in_the_snakefile_are_those_of_the_pipeline(tmp_path, monkeypatch
     assert ast.literal_eval(literal) == EVERY_PARAM
 
 
-def test_what_compile_writes_is_known_as_its_own(tmp_path, monkeypatch):
+def test_files_written_by_compile_are_recognized(tmp_path, monkeypatch):
     pipeline = load_case(CASES["chain"], tmp_path, monkeypatch)
 
     assert is_ours(render_case(CASES["chain"], pipeline))
@@ -144,7 +144,7 @@ def test_what_compile_writes_is_known_as_its_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "rule all:\n", "{}", '{"name": "a"}', "[1]"])
-def test_what_others_write_is_not_taken_for_its_own(text):
+def test_files_of_others_are_not_taken_for_those_of_compile(text):
     assert not is_ours(text)
 
 

@@ -96,7 +96,7 @@ def test_nothing_is_said_of_a_block_that_only_starts_the_task(write, ending):
         "open(WORDS)",
     ],
 )
-def test_a_relative_path_that_is_not_beside_the_pipeline_is_named(
+def test_a_relative_path_missing_in_the_pipeline_directory_is_named(
     write, tmp_path, body
 ):
     path = write(body=body)
@@ -131,9 +131,7 @@ def test_nothing_is_said_of_other_paths(write, tmp_path, body):
     assert list(relative_openings(write(body=body), tmp_path)) == []
 
 
-def test_a_relative_path_that_is_too_long_is_named_as_one_that_is_not_there(
-    write, tmp_path
-):
+def test_a_relative_path_that_is_too_long_counts_as_missing(write, tmp_path):
     name = 300 * "x"
     (named,) = relative_openings(write(body=f"open('{name}')"), tmp_path)
     assert named.startswith(f"work.py:7 opens {name!r}, which does not exist in ")

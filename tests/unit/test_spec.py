@@ -147,7 +147,7 @@ def test_tasks_come_after_those_they_depend_on_whatever_their_order(load):
     assert [task.name for task in pipeline.tasks] == ["a", "b", "c"]
 
 
-def test_all_mistakes_are_told_at_once_in_order_of_the_file(mistakes):
+def test_all_mistakes_are_reported_at_once_in_file_order(mistakes):
     assert mistakes("""
         tasks:
           - name: 1st
@@ -366,7 +366,7 @@ def test_file_without_tasks_says_what_is_expected(mistakes):
         ({"staging": "{}"}, "6: tasks[0].staging: unknown key"),
     ],
 )
-def test_mistake_of_a_key_is_told_with_its_line(mistakes, changes, expected):
+def test_mistake_of_a_key_is_reported_with_its_line(mistakes, changes, expected):
     assert mistakes(one_task(**changes))[0] == f"pipeline.yaml:{expected}"
 
 
@@ -514,7 +514,9 @@ def test_concurrency_limit_is_a_number_of_at_least_one(mistakes, limit, expected
         ),
     ],
 )
-def test_mistake_of_a_slurm_task_is_told_with_its_line(mistakes, old, new, expected):
+def test_mistake_of_a_slurm_task_is_reported_with_its_line(
+    mistakes, old, new, expected
+):
     text = SLURM.replace(old, new, 1).lstrip("\n")
 
     assert mistakes(text) == [f"pipeline.yaml:{expected}"]
@@ -532,7 +534,7 @@ def test_cpus_may_be_written_in_any_form_of_a_whole_number(load, written, expect
     assert pipeline.tasks[0].spec.worker_resources.cpus == expected
 
 
-def test_more_workers_in_a_job_than_there_may_be_are_warned_of(load):
+def test_more_workers_per_job_than_max_workers_give_a_warning(load):
     text = SLURM.replace("max_workers: 3", "max_workers: 3\n    workers_per_job: 4")
     assert [line.partition(": ")[2] for line in load(text).warnings] == [
         "tasks[0].workers_per_job: a job has only 3 workers, the task's max_workers"
@@ -558,7 +560,7 @@ def test_older_resources_are_understood_with_a_warning(load, tmp_path):
     )
 
 
-def test_mistakes_in_older_resources_are_told_where_they_stand(mistakes):
+def test_mistakes_in_older_resources_are_reported_with_their_place(mistakes):
     text = SLURM.replace("    max_workers: 3\n", "").replace(
         "worker_resources:\n      cpus: 2",
         "resources:\n      max_workers: 0\n      cpus: few",
@@ -604,7 +606,7 @@ def test_setup_commands_are_a_list_or_a_block(load, written, expected):
     assert pipeline.tasks[0].spec.setup_commands == expected
 
 
-def test_a_key_for_an_anchor_that_begins_otherwise_is_told_its_name(mistakes):
+def test_an_anchor_key_without_the_prefix_is_refused_with_a_fix(mistakes):
     text = f"{one_task()}common: &common {{keep_output: false}}\n"
 
     assert mistakes(text) == [
@@ -628,7 +630,7 @@ def test_empty_params_and_staging_are_as_good_as_none(load):
     assert load(one_task() + "staging: {steps: }\n").staging.steps == ()
 
 
-def test_names_that_are_there_twice_are_refused(mistakes):
+def test_duplicate_names_are_refused(mistakes):
     assert mistakes("""
         tasks:
           - {name: a, kind: local, module: pipelines:Upper, input_ext: .txt}
@@ -687,7 +689,7 @@ def test_child_of_a_task_with_mistakes_gets_none_for_it(mistakes):
     ]
 
 
-def test_cycles_are_all_told(mistakes):
+def test_every_cycle_is_reported(mistakes):
     task = "- {name: %s, kind: local, module: pipelines:Upper, depends_on: %s, %s}\n"
     ext = "input_ext: .out"
 
@@ -834,7 +836,7 @@ def test_params_keep_the_text_that_was_written(load):
     }
 
 
-def test_anchors_and_merge_keys_share_what_tasks_have_in_common(load):
+def test_anchors_and_merge_keys_share_keys_of_tasks(load):
     pipeline = load("""
         tasks:
           - &first
@@ -920,7 +922,7 @@ def test_key_given_twice_is_a_mistake(mistakes):
         ),
     ],
 )
-def test_mistake_of_staging_is_told_with_its_line(mistakes, staging, expected):
+def test_mistake_of_staging_is_reported_with_its_line(mistakes, staging, expected):
     assert mistakes(one_task() + f"staging: {staging}\n") == [
         f"pipeline.yaml:{expected}",
     ]

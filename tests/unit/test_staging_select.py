@@ -59,7 +59,7 @@ def test_step_chooses_in_order(select, step, chosen):
 
 
 @pytest.mark.parametrize(("staged", "chosen"), [(0, "ba"), (1, "b"), (2, ""), (9, "")])
-def test_max_staged_counts_what_is_in_flight(select, staged, chosen):
+def test_max_staged_counts_files_in_flight(select, staged, chosen):
     assert select({"kind": "max_staged", "count": 2}, staged=staged) == chosen
 
 
@@ -138,7 +138,7 @@ def test_callable_cannot_change_the_list_that_was_offered(
     ("function", "reason"),
     [("nowhere_at_all:f", "ModuleNotFoundError"), ("os:nothing", "AttributeError")],
 )
-def test_function_that_is_not_there_is_named_at_load(function, reason):
+def test_a_missing_function_is_named_at_load(function, reason):
     step = {"kind": "callable", "function": function}
     staging = Staging.model_validate({"steps": [step]})
     with pytest.raises(StagingError, match=f"{function} cannot be imported: {reason}"):

@@ -59,7 +59,9 @@ def test_a_run_that_writes_to_its_temporary_alone_leaves_nothing(strays, tempora
     ],
 )
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda p: p.symlink_to("x")])
-def test_what_has_a_name_like_the_temporary_is_a_stray(strays, temporary, change, make):
+def test_a_file_with_a_name_like_the_temporary_is_a_stray(
+    strays, temporary, change, make
+):
     make(change(temporary))
 
     assert strays.left_by(temporary) == [change(temporary)]
@@ -79,7 +81,7 @@ def test_the_output_itself_is_a_stray_before_the_run_is_over(strays, temporary, 
     assert strays.left_by(temporary) == [output]
 
 
-def test_an_output_that_another_worker_has_made_is_no_stray(strays, temporary, output):
+def test_an_output_of_another_worker_is_no_stray(strays, temporary, output):
     other = create_temporary(output, ".tar.gz")
     other.replace(output)
 
@@ -102,7 +104,7 @@ def test_other_files_are_no_strays(strays, temporary, output):
     assert strays.left_by(temporary) == []
 
 
-def test_strays_of_several_runs_are_told_apart(strays, temporary, output):
+def test_strays_of_several_runs_are_kept_apart(strays, temporary, output):
     other = create_temporary(output.with_name("other.gz"), ".gz")
     strays.expect(other, output.with_name("other.gz"))
     for path in (other, temporary):
