@@ -506,8 +506,8 @@ def test_environment_of_a_file_comes_with_how_it_is_made(site, software):
 
     assert result.returncode == 0
     assert result.stderr == (
-        "Warning: pipeline.yaml:6: tasks[0].conda: its environment is made once for "
-        "each output directory, before the first run: tigerflow compile pipeline.yaml "
+        "Warning: pipeline.yaml:6: tasks[0].conda: its environment is created once "
+        "per output directory, before the first run: tigerflow compile pipeline.yaml "
         "INPUT_DIR OUTPUT_DIR, then snakemake "
         "-s OUTPUT_DIR/.tigerflow/workflow/Snakefile "
         "--sdm conda --conda-create-envs-only\n"

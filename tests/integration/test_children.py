@@ -148,7 +148,7 @@ def test_child_that_a_coroutine_forks_cannot_await(world):
     assert run.process("a") == (0, "")
     assert run.output("a").read_text() == "1"
     assert run.noted() == []
-    assert "a child process that a coroutine has forked cannot await" in run.log()
+    assert "a child process that a coroutine forked cannot await" in run.log()
 
 
 @pytest.mark.parametrize("where", ["setup", "run"])
