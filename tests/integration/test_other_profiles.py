@@ -48,5 +48,5 @@ def test_mistake_in_a_profile_is_told_once_in_the_words_of_snakemake(world, name
     service = flow.watch("--once", "--workers-profile", str(place))
     assert service.wait(DEADLINE_S) == 1
     assert flow.said.count(sentence) == 1, flow.said
-    assert "without a word" not in flow.said
+    assert "without reporting" not in flow.said
     assert flow.said.count("(see ") == 1

@@ -206,7 +206,7 @@ def test_wall_time_is_shorter_than_a_file(flow):
     assert len(flow.runs("wait")) == 1
     record = flow.record("wait")
     assert record["exception_type"] == "WallTimeOver"
-    assert "give the task's worker_resources more time" in record["message"]
+    assert "allow more time in the task's worker_resources" in record["message"]
     assert flow.in_order("teardown") == ["teardown"]
     flow.check(failed=("wait",))
 
