@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,15 +28,16 @@ class Work(LocalTask):
         output_file.write_text(text)
 """
 
-#: Writes a file in five seconds, and flushes it each tenth of one.
+#: Writes a file until another exists, but for five seconds at least.
 SLOW_WRITER = """
-import sys, time
+import itertools, os, sys, time
 with open(sys.argv[1], "w") as file:
-    for _ in range(50):
+    for number in itertools.count():
         print("a line", file=file, flush=True)
         time.sleep(0.1)
+        if number > 50 and os.path.exists(sys.argv[2]):
+            break
 """
-LINES = "a line\n" * 50
 
 
 @contextmanager
@@ -61,8 +62,10 @@ def test_file_that_is_written_slowly_and_one_with_an_old_date_are_done_once(
     with inputs_seen(flow, cache_s) as directory:
         process = flow.watch()
         flow.until_said("Starting pipeline execution")
-        slow = directory / "slow.txt"
-        with subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(slow)]) as writer:
+        slow, enough = directory / "slow.txt", flow.root / "enough"
+        words = [sys.executable, "-c", SLOW_WRITER, str(slow), str(enough)]
+        with subprocess.Popen(words), ExitStack() as stack:
+            stack.callback(enough.touch)
             wait_until(slow.exists)
             # As rsync -a: a temporary name, the date of the source, then the name.
             temporary = directory / ".copied.txt.Xk3f9q"
@@ -70,15 +73,15 @@ def test_file_that_is_written_slowly_and_one_with_an_old_date_are_done_once(
             os.utime(temporary, (10**9, 10**9))
             temporary.rename(directory / "copied.txt")
             flow.until("work/copied.out")
-            assert writer.poll() is None
             assert flow.names("work") == ["copied.out"]
         flow.until("work/slow.out")
         (directory / "last.txt").write_text("last")
         flow.until("work/last.out")
         assert flow.stop(process) == 130
         assert flow.once() == 0
-    assert flow.noted() == ["run copied 6", "run last 4", f"run slow {len(LINES)}"]
-    assert flow.texts("work")["slow.out"] == LINES
+        text = slow.read_text()
+    assert flow.noted() == ["run copied 6", "run last 4", f"run slow {len(text)}"]
+    assert flow.texts("work")["slow.out"] == text
 
 
 #: How many events the kernel keeps for one who does not read them.
