@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tigerflow.errors import OutputDirectoryError, is_outage
+from tigerflow.errors import (
+    InputDirectoryError,
+    OutputDirectoryError,
+    StorageError,
+    is_outage,
+)
 from tigerflow.naming import TEMP_PREFIX, temporary_name, temporary_owner
 from tigerflow.settings import Settings
 
@@ -251,6 +256,23 @@ def listing_problem(directory: Path) -> OSError | None:
         os.stat(f"{directory}/.")  # noqa: PTH116 -- keeps the dot
     except OSError as error:
         return error
+    return None
+
+
+def trouble_with(
+    input_dir: Path, output_dir: Path, state_dir: Path
+) -> StorageError | None:
+    """Return why inputs cannot be read or results not be stored; None if both can.
+
+    Args:
+        input_dir: the directory of the inputs, which is listed.
+        output_dir: the directory of the results, which the error names.
+        state_dir: where a file is written to find out; below `output_dir`, or the same.
+    """
+    if (problem := storage_problem(state_dir)) is not None:
+        return OutputDirectoryError(output_dir, problem)
+    if (problem := listing_problem(input_dir)) is not None:
+        return InputDirectoryError(input_dir, problem)
     return None
 
 

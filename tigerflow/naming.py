@@ -11,6 +11,9 @@ from tigerflow.errors import NameRuleError
 
 ERROR_EXT = ".err"
 
+#: Messages name no more files than this at once, and count the others.
+NAMED_AT_MOST = 20
+
 #: Every temporary file has this in its name, whoever made it; none is ever an input.
 TEMP_PREFIX = ".~tf_"
 
@@ -190,6 +193,11 @@ def snakemake_problem(stem: str) -> str | None:
 def printable(name: str) -> str:
     """Return `name` for a log line: as it is, or quoted where a line would break."""
     return name if name.isprintable() else ascii(name)
+
+
+def files_word(count: int) -> str:
+    """Return the word that goes with a number of files."""
+    return "file" if count == 1 else "files"
 
 
 def _host_tag(host: str | None = None) -> str:

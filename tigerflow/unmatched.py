@@ -12,7 +12,7 @@ from tigerflow.naming import is_input_name, printable
 MOST_BELOW = 10_000
 
 #: Files of more kinds than this are counted together.
-NAMED_AT_MOST = 3
+KINDS_NAMED = 3
 
 _UNFINISHED = "have the names of unfinished files"
 
@@ -59,7 +59,7 @@ def _kind(name: str, extension: str) -> str:
 
 def _here(counts: Counter[str], examples: dict[str, str]) -> Iterator[str]:
     order = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-    named = order[:NAMED_AT_MOST]
+    named = order[:KINDS_NAMED]
     for kind, count in named:
         yield f"{count} {kind} ({_such(examples[kind])})"
     if rest := counts.total() - sum(count for _, count in named):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from plans import plan_of
 
-from tigerflow import shortage
+from tigerflow import files, shortage
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit
 from tigerflow.errors import InternalError, SnakemakeError
@@ -694,7 +694,7 @@ def test_a_trial_that_fails_for_a_full_disk_is_made_again(scene, monkeypatch):
     monkeypatch.setattr(trials, "PAUSES_S", (0.01,))
     problems = [OSError(28, "No space left on device")] * 3
     monkeypatch.setattr(
-        storage, "storage_problem", lambda _: problems.pop() if problems else None
+        files, "storage_problem", lambda _: problems.pop() if problems else None
     )
     scene.windows.trials = [WindowExit.BROKEN] * 3
     assert scene.serve(scene.add("a.tar.gz")) == Counts(done=1)

@@ -69,7 +69,7 @@ def test_unfinished_files_and_those_without_extension_are_told_apart(told):
 def test_only_the_most_frequent_kinds_are_named(told):
     names = [f"{n}.{kind}" for kind in "vwxyz" for n in range(ord(kind))]
     sentence = told(*names)
-    assert sentence.count("end in") == module.NAMED_AT_MOST
+    assert sentence.count("end in") == module.KINDS_NAMED
     assert f"; {ord('v') + ord('w')} are of other kinds" in sentence
 
 

@@ -17,7 +17,7 @@ from tigerflow.errors import (
     TigerflowError,
     did_you_mean,
 )
-from tigerflow.naming import printable
+from tigerflow.naming import files_word, printable
 from tigerflow.report.reading import read_report
 from tigerflow.report.run_report import Failure, RunReport
 from tigerflow.rundir.layout import INPUT_LINK, STATE
@@ -198,8 +198,4 @@ def _summary(chosen: list[Failure], when: str) -> Iterator[str]:
     if not count:
         yield "No file will be retried"
     else:
-        yield f"{_files(count)} will be processed again {when}"
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+        yield f"{count} {files_word(count)} will be processed again {when}"

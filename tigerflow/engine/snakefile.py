@@ -17,6 +17,7 @@ from tigerflow.engine.internals import Internal, check_snakemake, missing
 from tigerflow.engine.slurm_plugin import adapt_slurm_plugin
 from tigerflow.errors import ExitCode, PipelineError, TigerflowError, did_you_mean
 from tigerflow.naming import (
+    NAMED_AT_MOST,
     is_input_name,
     link_problem,
     printable,
@@ -53,9 +54,6 @@ _CONTAINERS = frozenset({"apptainer", "container", "singularity", "udocker"})
 
 #: Connections to a host, as long as this process lives.
 _kept: list[socket.socket] = []
-
-#: More skipped files than this are counted, not named.
-NAMED_AT_MOST = 20
 
 
 def run_command(workflow: Any, workflow_dir: str) -> str:

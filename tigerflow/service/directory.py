@@ -15,15 +15,15 @@ from tigerflow.errors import (
     DirectoryClashError,
     DirectoryMissingError,
     InputDirectoryError,
-    OutputDirectoryError,
     StorageError,
     TigerflowError,
 )
-from tigerflow.files import listing_problem, storage_problem
+from tigerflow.files import trouble_with
 from tigerflow.log import METRICS, logger
 from tigerflow.naming import (
     check_extension,
     error_name,
+    files_word,
     output_name,
     printable,
     stem_of,
@@ -189,7 +189,8 @@ class DirectorySource:
     def _wait_out(self) -> None:
         """Return when inputs can be read and results stored, or when stopped."""
         while self._trouble is not None and not self._stopped.wait(TROUBLE_PAUSE_S):
-            problem = self._problem()
+            there = self._directories
+            problem = trouble_with(there.input_dir, there.output_dir, there.output_dir)
             if problem is None:
                 self._trouble = None
                 logger.info("Inputs can be read and results stored again")
@@ -197,14 +198,6 @@ class DirectorySource:
                 self.inbox.scan_now()
             elif not problem.is_outage:
                 self.stop_for(problem)
-
-    def _problem(self) -> StorageError | None:
-        there = self._directories
-        if (problem := storage_problem(there.output_dir)) is not None:
-            return OutputDirectoryError(there.output_dir, problem)
-        if (problem := listing_problem(there.input_dir)) is not None:
-            return InputDirectoryError(there.input_dir, problem)
-        return None
 
     def _see_input(self, trouble: InputDirectoryError | None) -> None:
         if trouble is not None:
@@ -264,10 +257,12 @@ class DirectorySource:
             logger.warning("{}", sentence)
         done, failed = self.succeeded_earlier, self.failed_earlier
         if done:
-            logger.info("Already processed: {} {}", done, _files(done))
+            logger.info("Already processed: {} {}", done, files_word(done))
         if failed:
             hint = "delete its '.err' to have one processed again"
-            logger.warning("Failed earlier: {} {}; {}", failed, _files(failed), hint)
+            logger.warning(
+                "Failed earlier: {} {}; {}", failed, files_word(failed), hint
+            )
 
     def started(self, job: FileJob) -> None:
         """Log it."""
@@ -400,10 +395,6 @@ class DirectorySource:
                 # That of a colleague, who alone may date it.
                 with contextlib.suppress(OSError):
                     path.unlink()
-
-
-def _files(count: int) -> str:
-    return "file" if count == 1 else "files"
 
 
 def _stat(path: Path) -> os.stat_result | None:

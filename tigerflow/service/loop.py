@@ -20,7 +20,13 @@ from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit, WindowRunner
 from tigerflow.errors import InputDirectoryError, InternalError, SnakemakeError
 from tigerflow.log import logger
-from tigerflow.naming import printable, snakemake_problem, stem_of
+from tigerflow.naming import (
+    NAMED_AT_MOST,
+    files_word,
+    printable,
+    snakemake_problem,
+    stem_of,
+)
 from tigerflow.rundir.events import (
     FileDone,
     FileFailed,
@@ -58,9 +64,6 @@ _UNDERSTOOD = frozenset({WindowExit.DONE, WindowExit.INPUT_MISSING})
 
 #: How often a file is tried whose window ended without a word on it.
 ATTEMPTS = 3
-
-#: More forgotten files than this are counted, not named.
-NAMED_AT_MOST = 20
 
 #: How often the staging steps look at waiting files again: ages and companions change.
 STAGING_INTERVAL_S = 1.0
@@ -396,7 +399,7 @@ class Runner:
             logger.warning(
                 "Forgot {} failed {} whose {} gone: {}{}",
                 len(names),
-                _files(len(names)),
+                files_word(len(names)),
                 inputs,
                 some,
                 more,
@@ -413,10 +416,10 @@ class Runner:
         if failed:
             where = shlex.quote(printable(str(self.parts.run_dir)))
             hint = f"see `tigerflow report {where}`, or `tigerflow retry {where}`"
-            logger.warning("{} {} failed before; {}", failed, _files(failed), hint)
+            logger.warning("{} {} failed before; {}", failed, files_word(failed), hint)
         elif done and self.ledger.counts() == Counts(done=done):
             is_are = "is" if done == 1 else "are"
-            logger.info("Nothing to do: {} {} {} done", done, _files(done), is_are)
+            logger.info("Nothing to do: {} {} {} done", done, files_word(done), is_are)
 
     # From waiting to a window
 
@@ -440,7 +443,7 @@ class Runner:
             self._ready.append(staged)
         self._record(FilesStaged, list(chosen))
         for sentence, count in counts.items():
-            logger.info(sentence, count=count, files=_files(count))
+            logger.info(sentence, count=count, files=files_word(count))
 
     def _start_windows(self) -> None:
         while self._may_start():
@@ -554,7 +557,7 @@ class Runner:
             self._blocked.discard(file.stem)
         if done:
             self.storage.recover()
-            logger.info("Completed processing {} {}", done, _files(done))
+            logger.info("Completed processing {} {}", done, files_word(done))
         if failed:
             self._report_failed(failed)
         if self._doubtful:
@@ -566,7 +569,7 @@ class Runner:
         words = [self.parts.run_dir, *(names if len(names) == 1 else ())]
         command = " ".join(shlex.quote(printable(str(word))) for word in words)
         hint = f"`tigerflow report {command}` shows why"
-        logger.error("{} failed {}; {}", len(names), _files(len(names)), hint)
+        logger.error("{} failed {}; {}", len(names), files_word(len(names)), hint)
 
     def _trial_ended(self, went_well: bool) -> None:  # noqa: FBT001 -- a callback
         """Blame the files of windows that broke, if Snakemake can run without them."""
@@ -657,7 +660,3 @@ def _staged_as(left: tuple[str, ...] | None, *, is_known: bool) -> str:
         return "Staged {count} {files} whose results are there"
     has = "has" if len(left) == 1 else "have"
     return f"Staged {{count}} {{files}}; only {', '.join(left)} {has} work to do"
-
-
-def _files(count: int) -> str:
-    return "file" if count == 1 else "files"

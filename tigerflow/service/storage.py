@@ -9,11 +9,9 @@ from pathlib import Path
 
 from tigerflow.errors import (
     START_AGAIN,
-    InputDirectoryError,
     OutputDirectoryError,
-    StorageError,
 )
-from tigerflow.files import listing_problem, storage_problem
+from tigerflow.files import trouble_with
 from tigerflow.log import logger
 from tigerflow.rundir.journal import Journal
 from tigerflow.rundir.layout import STATE
@@ -60,16 +58,8 @@ class Storage:
 
     def probe(self) -> bool:
         """Try to read and to store; tell whether that went, and pause if not."""
-        problem = self._problem()
+        state = self._run_dir / STATE
+        problem = trouble_with(self._input_dir, self._run_dir, state)
         if problem is not None:
             self.pause(str(problem))
         return problem is None
-
-    def _problem(self) -> StorageError | None:
-        problem = storage_problem(self._run_dir / STATE)
-        if problem is not None:
-            return OutputDirectoryError(self._run_dir, problem)
-        problem = listing_problem(self._input_dir)
-        if problem is not None:
-            return InputDirectoryError(self._input_dir, problem)
-        return None
