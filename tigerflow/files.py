@@ -1,4 +1,8 @@
-"""Atomic files: a final name appears whole or not at all."""
+"""Files that others can trust: whole or absent, on disk, dated right, read with care.
+
+One module, long as it is: each function is a few system calls and the reason for their
+order, and most build on two others here, `create_temporary` and `open_regular`.
+"""
 
 import contextlib
 import errno

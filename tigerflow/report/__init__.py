@@ -1,1 +1,1 @@
-"""What stands in an output directory, for people to read."""
+"""What an output directory contains, for people to read: text, JSON or a page."""

@@ -1,7 +1,7 @@
-"""What a journal alone tells of a run whose plan cannot be read.
+"""Report on a run from its journal alone, when the plan cannot be read.
 
-The tasks are those of the last run, and a file is as far as their last tries say; of
-failures, the `.err` files tell. What plain Snakemake has done is missing.
+The tasks are those of the last run. Their last tries say how far each file is, and the
+`.err` files say what failed. What plain Snakemake has done is missing.
 """
 
 import os

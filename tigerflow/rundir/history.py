@@ -1,7 +1,7 @@
-"""What earlier runs left in the journal that the file system does not tell.
+"""What only the journal knows about earlier runs.
 
-A fold over the journal: of which content the results are that are there, and which of
-them a task made before its code or its params changed.
+A fold over its events: from which content of an input the existing results were made,
+and which of them a task made before its code or params changed.
 """
 
 from collections import defaultdict
@@ -19,10 +19,10 @@ from tigerflow.rundir.events import (
 
 @dataclass
 class History:
-    """What a run has to know of those before it."""
+    """What a run needs to know about earlier runs."""
 
-    #: Name of an input file -> (size, mtime in ns) when it was last taken up: results
-    #: that are there now are of no other content.
+    #: Name of an input file -> (size in bytes, mtime in ns) when it was last taken up:
+    #: the results that exist now were made from that content.
     taken: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: Task -> stems of the files that it last processed in another version.
     outdated: MutableMapping[str, set[str]] = field(
@@ -34,7 +34,7 @@ class History:
         return [task for task, stems in self.outdated.items() if stem in stems]
 
     def forget(self, stem: str) -> None:
-        """Take all that was made of a file for outdated no more."""
+        """Stop treating a file's results as outdated."""
         for stems in self.outdated.values():
             stems.discard(stem)
 
@@ -42,8 +42,8 @@ class History:
 def read_history(events: Iterable[Event], versions: Mapping[str, str]) -> History:
     """Fold a journal's events, given the version of each task as it is now.
 
-    A journal without versions, and results that plain Snakemake made, are taken for
-    those of now: nothing is known of them.
+    Results of unknown version count as current: those in a journal without versions,
+    and those that plain Snakemake made.
     """
     found = History()
     before: Mapping[str, str] = {}

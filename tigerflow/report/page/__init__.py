@@ -1,1 +1,1 @@
-"""A run directory as a page to look at, in one file."""
+"""A report as a web page, in one file."""

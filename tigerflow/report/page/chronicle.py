@@ -1,7 +1,7 @@
-"""What happened when, by the journal: the runs, tries of files, the queue, workers.
+"""What happened when, according to the journal: runs, tries, the queue, workers.
 
-A fold over events that keeps a few numbers of each, however many files there are.
-Times are seconds since the epoch. Events of other forms are left out.
+Folds the events into a few numbers each, however many files there are. Times are in
+seconds since the epoch; an event without a readable time is left out.
 """
 
 import heapq
@@ -139,7 +139,7 @@ class Chronicle:
                 self._staged.update(event.files)
             case FileSettled(file=name) | FileForgotten(file=name):
                 self._staged.discard(name)
-                # Of many files together it is told that they are settled.
+                # Many files are recorded as settled together, later than they were.
                 at = self._ended.pop(name.removesuffix(self._input_ext), at)
                 if isinstance(event, FileSettled):
                     is_done = isinstance(event, FileDone)
