@@ -1,6 +1,6 @@
-"""What nobody expected to happen: it ends the whole run, in whatever part it happened.
+"""End the whole run when any part of it fails in a way that nobody expected.
 
-Otherwise, others would wait for ever for the part that is gone.
+Otherwise the other parts would wait forever for the one that is gone.
 """
 
 import asyncio

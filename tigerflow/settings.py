@@ -25,9 +25,9 @@ _SHOW_ALL = "'tigerflow settings' shows them all"
 #: Settings of the Dask-based TigerFlow that have no effect here, and why.
 _FORMER = {
     "TIGERFLOW_SLURM_TASK_CLIENT_HOURS": "a Slurm task has no client job",
-    "TIGERFLOW_SLURM_TASK_SCALE_INTERVAL": "workers come as soon as files wait",
+    "TIGERFLOW_SLURM_TASK_SCALE_INTERVAL": "workers start as soon as files wait",
     "TIGERFLOW_SLURM_TASK_SCALE_WAIT_COUNT": (
-        "TIGERFLOW_WORKER_IDLE_TIMEOUT says when idle workers go"
+        "TIGERFLOW_WORKER_IDLE_TIMEOUT says when idle workers end"
     ),
 }
 
@@ -113,8 +113,8 @@ class Settings:
         if wall_time_s is None or wall_time_s > grace_s:
             return None
         return (
-            f"its workers have {wall_time_s:.0f} s, and leave {grace_s} s "
-            "(TIGERFLOW_WORKER_WALL_TIME_GRACE) before that is over; "
+            f"its workers have {wall_time_s:.0f} s of wall time, and end {grace_s} s "
+            "(TIGERFLOW_WORKER_WALL_TIME_GRACE) before its end; "
             "give them more time, or less grace"
         )
 

@@ -1,6 +1,6 @@
-"""What the system may be short of: processes, threads, memory, descriptors.
+"""Wait out a shortage of processes, threads, memory or descriptors.
 
-Nobody is to blame for that, and it passes: what could not be started is tried again.
+It is nobody's fault and it passes, so whatever could not start is tried again.
 """
 
 import asyncio
@@ -91,6 +91,6 @@ def _is_started(thread: threading.Thread, *, is_first: bool) -> bool:
         if not is_shortage(error):
             raise
         if is_first:
-            logger.warning("Cannot start a thread just now; it is tried again")
+            logger.warning("Cannot start a thread at the moment; trying again")
         return False
     return True

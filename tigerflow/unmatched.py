@@ -18,10 +18,9 @@ _UNFINISHED = "have the names of unfinished files"
 
 
 def unmatched(directory: Path, extension: str) -> str | None:
-    """Return a sentence on files that are there, and are no inputs.
+    """Return a sentence about a directory whose files are all no inputs.
 
-    None if one is an input, or there are none. Whether the directory can be read is for
-    others to say.
+    None if one is an input, if there are no files, or if the directory cannot be read.
     """
     counts, examples = Counter[str](), dict[str, str]()
     below: list[str] = []
@@ -63,7 +62,7 @@ def _here(counts: Counter[str], examples: dict[str, str]) -> Iterator[str]:
     for kind, count in named:
         yield f"{count} {kind} ({_such(examples[kind])})"
     if rest := counts.total() - sum(count for _, count in named):
-        yield f"{rest} are of other kinds"
+        yield f"{rest} have other endings"
 
 
 def _below(directories: list[str], extension: str) -> Iterator[str]:
@@ -79,7 +78,7 @@ def _below(directories: list[str], extension: str) -> Iterator[str]:
             break
     if count:
         such = _such(example)
-        yield f"{count} lie in directories below, which are left alone ({such})"
+        yield f"{count} in subdirectories, which are not searched ({such})"
 
 
 def _walk(directories: Iterable[str]) -> Iterator[tuple[str, str, list[str]]]:

@@ -75,8 +75,9 @@ def test_directory_with_files_of_other_extensions_alone_is_named_with_a_hint(flo
         (flow.inputs / name).parent.mkdir(exist_ok=True)
         (flow.inputs / name).touch()
     told = (
-        "' is a .txt input: 2 end in .TXT (such as 'a.TXT'); 1 lie in directories "
-        "below, which are left alone (such as 'sub/c.txt'); did you mean '.TXT'?"
+        "' is a .txt input: 2 end in .TXT (such as 'a.TXT'); 1 in "
+        "subdirectories, which are not searched (such as 'sub/c.txt'); "
+        "did you mean '.TXT'?"
     )
     assert flow.once() == 0
     assert flow.said.count(told) == 1

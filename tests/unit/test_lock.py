@@ -141,7 +141,7 @@ def test_service_of_another_host_is_named_with_the_time_it_may_take(tmp_path):
     with pytest.raises(RunningError) as caught:
         RunLock(tmp_path).__enter__()
     said = re.fullmatch(
-        r"Pipeline is already running \(pid 1 on elsewhere\); if that was killed, "
+        r"Pipeline is already running \(pid 1 on elsewhere\); if it was killed, "
         r"it can be started here in (\d+) s",
         str(caught.value),
     )

@@ -459,7 +459,9 @@ async def test_wall_time_without_room_for_a_file_stops_the_task(bench):
     bench = PoolBench(bench.directory, wall_time=10)
     [answer] = await bench.ask("a")
     assert (await answer).fate is Fate.UNDONE
-    assert "its workers have 10 s, and leave 10 s (TIGER" in bench.pool.failure
+    assert (
+        "its workers have 10 s of wall time, and end 10 s (TIGER" in bench.pool.failure
+    )
     assert bench.links == []
 
 

@@ -55,7 +55,7 @@ def test_extension_that_is_nearly_the_same_is_named(told, name, extension, endin
 
 def test_files_below_are_counted_but_those_of_hidden_directories(told):
     assert told("sub/deep/a.png", "sub/b.txt", ".hidden/c.png") == (
-        "1 lie in directories below, which are left alone (such as 'sub/deep/a.png')"
+        "1 in subdirectories, which are not searched (such as 'sub/deep/a.png')"
     )
 
 
@@ -70,15 +70,15 @@ def test_only_the_most_frequent_kinds_are_named(told):
     names = [f"{n}.{kind}" for kind in "vwxyz" for n in range(ord(kind))]
     sentence = told(*names)
     assert sentence.count("end in") == module.KINDS_NAMED
-    assert f"; {ord('v') + ord('w')} are of other kinds" in sentence
+    assert f"; {ord('v') + ord('w')} have other endings" in sentence
 
 
 def test_search_below_ends(told, monkeypatch):
     monkeypatch.setattr(module, "MOST_BELOW", 3)
-    assert "3 lie in directories below" in told(*(f"sub/{n}.png" for n in range(9)))
+    assert "3 in subdirectories" in told(*(f"sub/{n}.png" for n in range(9)))
 
 
 def test_search_below_ends_in_the_directory_that_has_too_many(told, monkeypatch):
     monkeypatch.setattr(module, "MOST_BELOW", 3)
     names = [f"{place}/{n}.png" for place in ("a", "b", "c") for n in range(9)]
-    assert "3 lie in directories below" in told(*names)
+    assert "3 in subdirectories" in told(*names)

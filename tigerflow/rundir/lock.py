@@ -158,7 +158,7 @@ class RunLock:
         more = ""
         if other is not None and not other.is_here:
             seconds = _seconds_left(self._pid_path)
-            more = f"; if that was killed, it can be started here in {seconds} s"
+            more = f"; if it was killed, it can be started here in {seconds} s"
         return RunningError(f"{self._who} is already running{where}{more}")
 
 
