@@ -133,7 +133,7 @@ class _Server(Protocol):
 
 
 class _SlurmServer:
-    """Serves on compute nodes; what can go wrong with that is told as a sentence."""
+    """Processes files on compute nodes; errors of that become a message."""
 
     def __init__(
         self,

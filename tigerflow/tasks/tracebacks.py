@@ -20,7 +20,7 @@ def class_name(exception: BaseException) -> str:
 
 
 def message_of(exception: BaseException) -> str:
-    """Return what it says, or that it cannot."""
+    """Return its message, or a text that says it has none which can be printed."""
     try:
         # As a plain str, whatever else it returns.
         return str.__str__(str(exception))

@@ -46,7 +46,7 @@ class WorkerTask:
     #: Where setup commands and the task start, and where relative paths in params
     #: start; None means `directory`.
     working_dir: str | None = None
-    #: The number of the worker that is told, where several share the task's log.
+    #: Number of the worker that gets this, if several share a log; 0 for no number.
     worker: int = 0
 
     @property
