@@ -149,7 +149,7 @@ import sys
 from pathlib import Path
 from tigerflow.compiler.compiled import compile_workflow
 from tigerflow.log import configure
-from tigerflow.service.options import RunnerOptions
+from tigerflow.service.options import ServiceOptions
 from tigerflow.pipeline.spec import load_pipeline
 from tigerflow.service.service import Service
 from tigerflow.settings import Settings
@@ -157,7 +157,7 @@ configure()
 pipeline, inputs, out = map(Path, sys.argv[1:])
 loaded = load_pipeline(pipeline)
 workflow = compile_workflow(loaded, inputs, out)
-options = RunnerOptions(idle_timeout_s=0.3)
+options = ServiceOptions(idle_timeout_s=0.3)
 service = Service(loaded, workflow, options, Settings())
 sys.exit(service.run(lambda controls: None))
 """

@@ -306,8 +306,11 @@ def test_what_is_not_wanted_is_not_offered(directory):
 
 def test_a_directory_that_went_away_is_waited_for(directory):
     told = queue.SimpleQueue()
-    with Batches(directory, SOON_S) as batches:
-        batches.inbox.on_trouble = lambda trouble: told.put(trouble and str(trouble))
+
+    def tell(trouble):
+        told.put(trouble and str(trouble))
+
+    with Batches(directory, SOON_S, on_trouble=tell) as batches:
         directory.rmdir()
         batches.inbox.scan_now()
         assert told.get(timeout=DEADLINE_S) == (
@@ -326,13 +329,12 @@ def test_a_directory_that_went_away_is_waited_for(directory):
 def test_a_directory_that_may_be_listed_but_not_entered_is_waited_for(as_nobody):
     told = []
     with as_nobody(0o444) as directory:
-        inbox = Inbox(directory, ".txt", everything, SOON_S)
 
         def end(trouble):
             told.append(str(trouble))
             inbox.stop()
 
-        inbox.on_trouble = end
+        inbox = Inbox(directory, ".txt", everything, SOON_S, on_trouble=end)
         assert inbox.batch(wait=False) is None
     assert told == [
         f"Cannot read input directory {str(directory)!r}: Permission denied"
@@ -341,8 +343,11 @@ def test_a_directory_that_may_be_listed_but_not_entered_is_waited_for(as_nobody)
 
 def test_what_is_there_is_not_known_while_the_directory_cannot_be_read(directory):
     directory.rmdir()
-    with Inbox(directory, ".txt", everything, SOON_S) as inbox:
-        inbox.on_trouble = lambda trouble: trouble and directory.mkdir()
+
+    def make(trouble):
+        return trouble and directory.mkdir()
+
+    with Inbox(directory, ".txt", everything, SOON_S, on_trouble=make) as inbox:
         assert inbox.batch(wait=False) == []
         assert directory.is_dir()
 

@@ -20,15 +20,16 @@ from tigerflow.errors import InternalError, SnakemakeError
 from tigerflow.rundir.events import FileDone, FilesStaged
 from tigerflow.rundir.history import History
 from tigerflow.rundir.journal import Journal, read
-from tigerflow.rundir.judgement import Listed, Status
+from tigerflow.rundir.judgement import Listed
 from tigerflow.rundir.signatures import signature_of
 from tigerflow.service import loop as module
-from tigerflow.service import storage, trials
+from tigerflow.service import storage, trials, windows
+from tigerflow.service.admission import Admitted
 from tigerflow.service.file_results import Results
 from tigerflow.service.inbox import Arrival
 from tigerflow.service.ledger import Counts, Ledger
-from tigerflow.service.loop import Runner, RunnerParts
-from tigerflow.service.options import RunnerOptions
+from tigerflow.service.loop import Loop, LoopParts
+from tigerflow.service.options import ServiceOptions
 
 #: Far more than anything takes here.
 DEADLINE_S = 60
@@ -133,7 +134,7 @@ class Scene:
         self.workers = Workers()
         self.select = lambda waiting, _counts: waiting
         self.tasks = [("work", None, True)]
-        self.runner = None
+        self.loop = None
         self.waits = []
 
     def add(self, *names):
@@ -158,27 +159,29 @@ class Scene:
 
         async def run():
             with Journal(self.out / ".tigerflow" / "journal.jsonl") as journal:
-                parts = RunnerParts(
-                    plan=plan_of(*self.tasks),
+                plan = plan_of(*self.tasks)
+                parts = LoopParts(
+                    plan=plan,
                     run_dir=self.out,
                     input_dir=self.inputs,
                     windows=self.windows,
                     workers=self.workers,
-                    journal=journal,
+                    ledger=Ledger(plan, journal),
+                    storage=storage.Storage(self.out, self.inputs, journal),
                     read_history=History,
                     grace_s=0.05,
                     select=self.select,
                 )
-                self.runner = Runner(parts, RunnerOptions(**options))
+                self.loop = Loop(parts, ServiceOptions(**options))
                 inbox = Inbox(*batches, [])
                 if finds:
-                    inbox.wanted = self.runner.screening.wanted
+                    inbox.wanted = self.loop.admission.wanted
                 watching = asyncio.create_task(self._watch())
-                await asyncio.wait_for(self.runner.run(inbox), DEADLINE_S)
+                await asyncio.wait_for(self.loop.run(inbox), DEADLINE_S)
                 watching.cancel()
 
         asyncio.run(run())
-        return self.runner.ledger.counts()
+        return self.loop.ledger.counts()
 
     def when_made(self, path, call):
         """Call it in the loop as soon as a file is there."""
@@ -191,7 +194,7 @@ class Scene:
     async def _watch(self):
         while self.waits:
             path, call = self.waits[0]
-            if self.runner.ledger.failed if path is None else path.exists():
+            if self.loop.ledger.failed if path is None else path.exists():
                 self.waits.pop(0)
                 call()
             await asyncio.sleep(0.01)
@@ -221,8 +224,8 @@ def test_windows_have_at_most_their_size_and_are_disjoint(scene):
 
 
 def test_slow_branch_does_not_hold_up_the_others(scene, monkeypatch):
-    monkeypatch.setattr(module, "BUSY_WINDOWS", 2)
-    monkeypatch.setattr(module, "WINDOW_SIZE", 1)
+    monkeypatch.setattr(windows, "BUSY_WINDOWS", 2)
+    monkeypatch.setattr(windows, "WINDOW_SIZE", 1)
     scene.tasks = [("fast", None, True), ("slow", None, True)]
     (scene.out / "fast").mkdir()
     (scene.out / "slow").mkdir()
@@ -259,7 +262,7 @@ def test_slow_branch_does_not_hold_up_the_others(scene, monkeypatch):
 
 
 def test_planning_windows_are_waited_for(scene, monkeypatch):
-    monkeypatch.setattr(module, "BUSY_WINDOWS", 2)
+    monkeypatch.setattr(windows, "BUSY_WINDOWS", 2)
     planning = []
 
     def run(targets):
@@ -307,7 +310,8 @@ def test_file_without_a_result_gets_an_error_after_three_tries(scene):
 def test_file_that_could_not_be_stored_is_tried_until_it_can_be(scene):
     def run(targets):
         if len(scene.windows.windows) < 6:
-            scene.runner.blocked("a", "no room")
+            scene.loop.ledger.block("a")
+            scene.loop.storage.pause("no room")
             return WindowExit.JOBS_FAILED
         return scene.make(targets)
 
@@ -344,26 +348,32 @@ def test_failure_because_the_input_vanished_is_none(scene):
 
 
 def test_error_of_an_input_that_vanishes_during_the_start_stays(scene, monkeypatch):
-    has_failed, looked = threading.Event(), threading.Event()
-    forget_gone = Results.forget_gone
+    has_failed = threading.Event()
+    steps = []
+    forget_gone, next_batch = Results.forget_gone, Inbox.batch
 
-    def forget(*values):
-        assert has_failed.wait(DEADLINE_S)
-        gone = forget_gone(*values)
-        looked.set()
-        return gone
+    def forget(results):
+        steps.append("errors of inputs that are gone removed")
+        return forget_gone(results)
+
+    def batch(inbox, *, wait):
+        # What comes after the first file comes when that has failed.
+        assert not steps or has_failed.wait(DEADLINE_S)
+        return next_batch(inbox, wait=wait)
 
     def run(_targets):
+        steps.append("window")
         (scene.inputs / "a.tar.gz").unlink()
         error = scene.out / "work" / "a.err"
         error.write_text(json.dumps({"exception_type": "ValueError"}))
         has_failed.set()
-        assert looked.wait(DEADLINE_S)
         return WindowExit.JOBS_FAILED
 
     monkeypatch.setattr(Results, "forget_gone", forget)
+    monkeypatch.setattr(Inbox, "batch", batch)
     scene.windows.run = run
     assert scene.serve(scene.add("a.tar.gz")) == Counts(failed=1)
+    assert steps == ["errors of inputs that are gone removed", "window"]
 
 
 def test_task_that_cannot_run_leaves_its_files_pending_without_a_hang(scene):
@@ -373,8 +383,8 @@ def test_task_that_cannot_run_leaves_its_files_pending_without_a_hang(scene):
 
     scene.windows.run = run
     scene.serve(scene.add("a.tar.gz"))
-    assert scene.runner.ledger.stuck == {"a.tar.gz"}
-    assert scene.runner.ledger.counts() == Counts()
+    assert scene.loop.ledger.stuck == {"a.tar.gz"}
+    assert scene.loop.ledger.counts() == Counts()
     assert [*(scene.out / "work").iterdir()] == []
 
 
@@ -418,10 +428,11 @@ def test_file_done_by_an_earlier_run_is_not_done_again(scene):
     arrivals = scene.add("a.tar.gz")
     assert scene.serve(arrivals).done == 1
     scene.windows.windows.clear()
-    screening = scene.runner.screening
-    screening._listed = Listed({}, {"work": {"z": 2**63}}, {"work": {}})
-    assert list(screening.wanted(scene.add("z.tar.gz"))) == []
-    assert [each.arrival.name for each in screening.take_found()] == ["z.tar.gz"]
+    admission = scene.loop.admission
+    admission._listed = Listed({}, {"work": {"z": 2**63}}, {"work": {}})
+    assert list(admission.wanted(scene.add("z.tar.gz"))) == []
+    found = admission.admit([]).found
+    assert [each.arrival.name for each in found] == ["z.tar.gz"]
 
 
 @pytest.mark.parametrize("changed", [True, False])
@@ -496,9 +507,9 @@ def test_retry_in_the_last_moment_before_an_idle_stop_is_kept_or_refused(
 
     def ask(_storage):
         # The last that is asked before it is seen whether a service is over.
-        if not answers and scene.runner.ledger.failed:
+        if not answers and scene.loop.ledger.failed:
             error.unlink()
-            answers.append(scene.runner.retry())
+            answers.append(scene.loop.retry())
         return True
 
     monkeypatch.setattr(storage.Storage, "is_open", ask)
@@ -506,7 +517,7 @@ def test_retry_in_the_last_moment_before_an_idle_stop_is_kept_or_refused(
     arrivals = scene.add("a.tar.gz")
     assert scene.serve(arrivals, once=False, idle_timeout_s=0) == Counts(done=1)
     assert answers == [True]
-    assert not scene.runner.retry()
+    assert not scene.loop.retry()
 
 
 def test_retried_file_whose_input_is_gone_is_forgotten(scene):
@@ -517,13 +528,13 @@ def test_retried_file_whose_input_is_gone_is_forgotten(scene):
     def forget():
         (scene.inputs / "a.tar.gz").unlink()
         (scene.out / "work" / "a.err").unlink()
-        scene.runner.retry()
+        scene.loop.retry()
 
     scene.windows.run = fail
     scene.when_failed(forget)
     counts = scene.serve(scene.add("a.tar.gz"), once=False, idle_timeout_s=0.3)
     assert counts == Counts()
-    assert scene.runner.tally.failed == 0
+    assert scene.loop.ledger.tally.failed == 0
     assert len(scene.windows.windows) == 1
 
 
@@ -533,25 +544,11 @@ def test_name_that_snakemake_cannot_carry_is_left_alone(scene):
     assert [path.name for path in (scene.out / "work").iterdir()] == ["a.out"]
 
 
-def test_known_files_are_wanted_again_only_when_they_change():
-    ledger = Ledger()
-    arrival = Arrival("a", (1, 2, 3))
-    assert list(ledger.unknown([arrival])) == [arrival]
-    ledger.settle(arrival, Status.FAILED)
-    assert list(ledger.unknown([arrival])) == []
-    changed = Arrival("a", (1, 2, 4))
-    assert list(ledger.unknown([changed])) == [changed]
-    ledger.settle(changed, Status.DONE)
-    assert ledger.counts() == Counts(done=1)
-    ledger.forget("a")
-    assert ledger.counts() == Counts()
-
-
 # What is counted for those who look on
 
 
 def tallied(scene):
-    tally = scene.runner.tally
+    tally = scene.loop.ledger.tally
     return tally.done, tally.failed, tally.of_task("work")
 
 
@@ -595,7 +592,8 @@ def test_replaced_file_is_counted_as_not_done(scene):
     path = scene.inputs / "a.tar.gz"
     path.write_text("something longer")
 
-    scene.runner._arrived([Arrival("a.tar.gz", signature_of(path.stat()))])
+    arrival = Arrival("a.tar.gz", signature_of(path.stat()))
+    scene.loop._arrived(Admitted([(arrival, ())], []), are_all_known=True)
 
     assert tallied(scene) == (0, 0, (0, 0))
 
@@ -607,7 +605,9 @@ def test_what_an_earlier_run_has_begun_is_counted_before_it_goes_on(scene):
     counts = []
 
     def select(_waiting, _counts):
-        counts.append((scene.runner.tally.done, scene.runner.tally.of_task("work")))
+        counts.append(
+            (scene.loop.ledger.tally.done, scene.loop.ledger.tally.of_task("work"))
+        )
         return []
 
     scene.select = select
@@ -620,9 +620,9 @@ def test_what_a_task_has_made_is_counted_before_its_window_ends(scene):
     counts = []
 
     def run(targets):
-        scene.runner.tried("a", "work", succeeded=True)
-        scene.runner.tried("b", "work", succeeded=False)
-        scene.runner.tried("unknown", "work", succeeded=True)
+        scene.loop.ledger.note("a", "work", succeeded=True)
+        scene.loop.ledger.note("b", "work", succeeded=False)
+        scene.loop.ledger.note("unknown", "work", succeeded=True)
         counts.append(tallied(scene))
         return scene.make(targets)
 
@@ -638,7 +638,7 @@ def test_file_that_is_gone_is_counted_no_more(scene):
     arrivals = scene.add("a.tar.gz")
 
     def run(_targets):
-        scene.runner.tried("a", "work", succeeded=False)
+        scene.loop.ledger.note("a", "work", succeeded=False)
         (scene.inputs / "a.tar.gz").unlink()
         return WindowExit.INPUT_MISSING
 
@@ -705,7 +705,7 @@ def test_files_that_wait_for_a_full_disk_hold_up_the_end(scene, monkeypatch):
 
     def is_open(_storage):
         # Full for longer than files are waited for that the steps hold back.
-        looks.append(bool(scene.runner.ledger.waiting))
+        looks.append(bool(scene.loop.ledger.waiting))
         return sum(looks) > 10
 
     monkeypatch.setattr(storage.Storage, "is_open", is_open)
@@ -741,7 +741,7 @@ def test_stop_is_heard_while_there_is_no_thread_for_the_inbox(scene, monkeypatch
 
     def stop():
         heard.append(RareThread.started)
-        scene.runner.stop()
+        scene.loop.stop()
 
     monkeypatch.setattr(threading, "Thread", RareThread)
     scene.when_made("short", stop)
@@ -750,7 +750,7 @@ def test_stop_is_heard_while_there_is_no_thread_for_the_inbox(scene, monkeypatch
 
 
 def test_failure_of_another_part_ends_the_run_at_once(scene):
-    scene.windows.run = lambda _targets: scene.runner.fail(OSError("no host")) or None
+    scene.windows.run = lambda _targets: scene.loop.fail(OSError("no host")) or None
     try:
         with pytest.raises(InternalError, match="no host"):
             scene.serve(scene.add("a.tar.gz"))

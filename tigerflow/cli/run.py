@@ -33,7 +33,7 @@ from tigerflow.pipeline.spec import load_pipeline
 from tigerflow.rundir.layout import STATE
 from tigerflow.rundir.lock import find_running
 from tigerflow.rundir.requests import Request, ask
-from tigerflow.service.options import RunnerOptions
+from tigerflow.service.options import ServiceOptions
 from tigerflow.service.service import Controls, Service
 from tigerflow.service.signals import Start, StopSignals
 
@@ -101,7 +101,7 @@ def run_command(  # noqa: PLR0913 -- one for each option
     background: Background = False,
 ) -> None:
     """Process existing and new files, then exit once idle."""
-    options = RunnerOptions(
+    options = ServiceOptions(
         idle_timeout_s=idle_timeout * 60,
         delete_input=delete_input,
         retry_failed=retry_failed,
@@ -133,7 +133,7 @@ def watch_command(  # noqa: PLR0913 -- one for each option
     background: Background = False,
 ) -> None:
     """Process existing and new files until stopped."""
-    options = RunnerOptions(
+    options = ServiceOptions(
         idle_timeout_s=None if idle_timeout is None else idle_timeout * 60,
         once=once,
         delete_input=delete_input,
@@ -204,7 +204,7 @@ class _Session:
         if self._is_stopped:
             controls.stop()
         if self._display is not None:
-            self._display.follow(controls.loop, controls.snapshot)
+            self._display.follow(controls.events, controls.snapshot)
         self._on_up()
         self._start.end()
 
@@ -261,7 +261,7 @@ def _load(
     pipeline: Path,
     input_dir: Path,
     output_dir: Path,
-    options: RunnerOptions,
+    options: ServiceOptions,
     workers_profile: Path | None,
 ) -> Service:
     settings = load_settings()

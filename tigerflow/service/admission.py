@@ -1,11 +1,11 @@
-"""Which of the files that are there are to be processed, for the inbox to ask.
+"""Which arrivals are to be processed, found out in the inbox's thread.
 
 At the start the directories say what is finished: by a service that crashed, or by
 plain Snakemake. The journal of earlier runs adds what they cannot tell.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tigerflow.log import logger
@@ -13,40 +13,40 @@ from tigerflow.rundir.history import History
 from tigerflow.rundir.judgement import Judgement, Look, Status
 from tigerflow.service.file_results import Results
 from tigerflow.service.inbox import Arrival
-from tigerflow.service.ledger import Ledger
-from tigerflow.service.options import RunnerOptions
+from tigerflow.service.ledger import Found, Ledger
+from tigerflow.service.options import ServiceOptions
 
 
 @dataclass(frozen=True)
-class Found:
-    """A file that an earlier run has settled."""
+class Admitted:
+    """What a batch of arrivals comes to."""
 
-    arrival: Arrival
-    judgement: Judgement
-    #: Whether the journal has another signature of it, or none.
-    is_unrecorded: bool
+    #: Files to be processed, each with the tasks that an earlier run has done for it.
+    fresh: Sequence[tuple[Arrival, tuple[str, ...]]]
+    #: Files that earlier runs have settled, each once.
+    found: Sequence[Found]
 
 
-class Screening:
-    """Lets files pass that are new, changed, or not finished.
+class Admission:
+    """Admits files that are new, changed, or not finished.
 
-    `wanted` and `take_found` are for the inbox's thread.
+    `wanted` and `admit` are for the inbox's thread, the other methods for the loop's.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         results: Results,
-        options: RunnerOptions,
+        options: ServiceOptions,
         read_history: Callable[[], History],
     ) -> None:
-        """Screen by what `ledger` knows, `results` show and the history tells."""
+        """Decide by what `ledger` knows, `results` show and the history has."""
         self._ledger = ledger
         self._results = results
         self._options = options
         self._read_history = read_history
         self._history = History()
-        #: While the files that were there at the start are looked at.
+        #: While the files that existed at the start are looked at.
         self._listed: Look | None = None
         self._found: list[Found] = []
         #: By name: what an earlier run has done of files that are still to be finished.
@@ -60,26 +60,35 @@ class Screening:
         self._listed = self._results.listed()
 
     def end_start(self) -> None:
-        """Note that all files that were there at the start are known."""
+        """Note that all files that existed at the start are known."""
         self._listed = None
 
     def wanted(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
-        """Leave out files that are in hand, settled, or finished by an earlier run."""
+        """Leave out files that are in progress, settled, or finished by an earlier run.
+
+        The inbox asks at each look: nothing is decided for a file that still arrives.
+        """
         for arrival in self._ledger.unknown(arrivals):
             listed = self._listed
             if listed is None or self._has_changed(arrival):
-                # It may still be arriving: see `review`.
+                # It may still be arriving: see `admit`.
                 yield arrival
             elif not self._is_settled(arrival, self._results.judge(arrival, listed)):
                 yield arrival
 
-    def review(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
-        """Leave out files that have arrived again as they were; for the inbox's thread.
+    def admit(self, arrivals: Iterable[Arrival]) -> Admitted:
+        """Decide on files that have arrived: those that come again as before stay out.
 
         Results of another content go, also when their dates are later than the file's:
         copies keep dates. This must come before the journal has the new signature.
         """
-        return [each for each in arrivals if not self._is_unchanged(each)]
+        fresh = [
+            (each, self._begun.pop(each.name, ()))
+            for each in arrivals
+            if not self._is_unchanged(each)
+        ]
+        found, self._found = self._found, []
+        return Admitted(fresh, found)
 
     def _is_unchanged(self, arrival: Arrival) -> bool:
         has_changed = self._has_changed(arrival)
@@ -94,7 +103,7 @@ class Screening:
         return is_settled
 
     def _is_settled(self, arrival: Arrival, found: Judgement) -> bool:
-        """Note how far a file is; tell whether it is not to be taken up."""
+        """Note how far a file is; tell whether it is not to be processed."""
         is_outdated = self._is_outdated(arrival)
         if is_outdated or self._is_unfinished(found):
             self._begun[arrival.name] = () if is_outdated else found.done
@@ -107,15 +116,6 @@ class Screening:
         taken = self._history.taken
         taken.update((each.name, each.signature[1:]) for each in arrivals)
 
-    def take_found(self) -> list[Found]:
-        """Return the files that earlier runs have settled, each once."""
-        found, self._found = self._found, []
-        return found
-
-    def take_begun(self, name: str) -> tuple[str, ...]:
-        """Return the tasks that an earlier run has done for a file that passed."""
-        return self._begun.pop(name, ())
-
     def _has_changed(self, arrival: Arrival) -> bool:
         """Tell whether the file was last taken up with another signature."""
         before = self._history.taken.get(arrival.name)
@@ -126,7 +126,7 @@ class Screening:
         return self._history.taken.get(arrival.name) == arrival.signature[1:]
 
     def is_retried(self, found: Judgement) -> bool:
-        """Tell whether a file is to go again though it has failed."""
+        """Tell whether a file is to be retried although it has failed."""
         return found.status is Status.FAILED and self._options.retry_failed
 
     def take_outdated(self, stem: str) -> list[str]:
@@ -136,7 +136,7 @@ class Screening:
         return tasks
 
     def report_outdated(self) -> None:
-        """Tell how many files tasks processed before they changed."""
+        """Log how many files tasks processed before they changed."""
         again = "they are processed again"
         hint = "--rerun-changed processes them again"
         for task, stems in sorted(self._outdated.items()):

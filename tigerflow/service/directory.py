@@ -150,8 +150,8 @@ class DirectorySource:
             directories.input_ext,
             self._undone,
             poll_interval_s,
+            on_trouble=self._see_input,
         )
-        self.inbox.on_trouble = self._see_input
         self.succeeded = 0
         self.failed = 0
         #: Files whose result or error was there before.

@@ -119,18 +119,13 @@ class Results:
             return True
         return True
 
-    def forget_gone(self, spared: Collection[str]) -> list[str]:
-        """Remove the errors of input files that are gone; return the names of these.
-
-        Those of `spared` stay.
-        """
+    def forget_gone(self) -> list[str]:
+        """Remove the errors of input files that are gone; return the names of these."""
         gone = set()
         for task in self._plan.tasks:
             errors = self._run_dir / task.errors
             for name in _names_in(errors):
                 source = name.removesuffix(ERROR_EXT) + self._plan.input_ext
-                if source in spared:
-                    continue
                 if is_result_name(name, ERROR_EXT) and not self.has_input(source):
                     with contextlib.suppress(OSError):
                         (errors / name).unlink()

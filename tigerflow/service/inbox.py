@@ -114,12 +114,15 @@ class Inbox:
         wanted: Callable[[Iterable[Arrival]], Iterable[Arrival]],
         poll_interval_s: float,
         *,
+        on_trouble: Callable[[InputDirectoryError | None], None] = lambda _: None,
         mounts: Path = MOUNTS,
     ) -> None:
         """Offer files that end in `extension` and that `wanted` lets pass.
 
         `wanted` sees every such file at each scan, and leaves out those that are done
-        or in hand; so the inbox itself remembers only files that are arriving.
+        or in progress; so the inbox itself remembers only files that are arriving.
+        `on_trouble` gets, in the thread that asks for a batch, why the directory cannot
+        be read, and None when it can be again.
         """
         self._mounts = mounts
         #: Names that were told of: links that lead nowhere.
@@ -140,9 +143,7 @@ class Inbox:
         #: Whether all that was there at the start has been seen.
         self.first_scan_is_over = False
         self._stopped = False
-        #: Told, in the thread that asks for a batch, why the directory cannot be read,
-        #: and None when it can be again.
-        self.on_trouble: Callable[[InputDirectoryError | None], None] = lambda _: None
+        self._on_trouble = on_trouble
         self._trouble: InputDirectoryError | None = None
         self._observer: InotifyObserver | None = None
         #: Whether other hosts may change files behind this one's back.
@@ -325,14 +326,14 @@ class Inbox:
             trouble = InputDirectoryError(self._directory, error)
             if str(trouble) != str(self._trouble):
                 self._trouble = trouble
-                self.on_trouble(trouble)
+                self._on_trouble(trouble)
             return None
         if self._trouble is not None:
             # It may be another directory of that name now.
             self._disarm()
             self._arm()
             self._trouble = None
-            self.on_trouble(None)
+            self._on_trouble(None)
         return {name for name in names if is_input_name(name, self._extension)}
 
     def _ask(self, path: str) -> os.stat_result:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class RunnerOptions:
+class ServiceOptions:
     """What the options of `tigerflow run` and `watch` come to."""
 
     #: Stop after so long without an unfinished file; None: never.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tigerflow.naming import stem_of
-from tigerflow.service.loop import Runner
+from tigerflow.service.loop import Loop
 from tigerflow.workers.dispatch.host import Host
 from tigerflow.workers.dispatch.pool import Load
 
@@ -76,34 +76,34 @@ class Snapshot:
         return max(0, self.to_do - self.running)
 
 
-def take_snapshot(runner: Runner, host: Host) -> Snapshot:
+def take_snapshot(loop: Loop, host: Host) -> Snapshot:
     """Return how far it is now."""
-    ledger, tally, loads = runner.ledger, runner.tally, host.loads
+    ledger, tally, loads = loop.ledger, loop.ledger.tally, host.loads
     running = {stem for load in loads.values() for stem in load.running}
     return Snapshot(
-        phase=_phase(runner),
-        known=len(ledger.waiting) + len(ledger.staged) + len(ledger.settled),
+        phase=_phase(loop),
+        known=ledger.known,
         done=tally.done,
         failed=tally.failed,
         running=len(running),
         held_up=len(ledger.stuck),
         tasks=tuple(
-            _task(runner, name, loads.get(name, Load()), is_stopped=name in host.stuck)
-            for name in runner.parts.plan.parents
+            _task(loop, name, loads.get(name, Load()), is_stopped=name in host.stuck)
+            for name in loop.parts.plan.parents
         ),
-        trouble=runner.storage.trouble,
-        errors=tuple(_errors(runner)),
+        trouble=loop.storage.trouble,
+        errors=tuple(_errors(loop)),
     )
 
 
-def _phase(runner: Runner) -> Phase:
-    if runner.is_stopping:
+def _phase(loop: Loop) -> Phase:
+    if loop.is_stopping:
         return Phase.STOPPING
-    return Phase.SERVING if runner.has_scanned else Phase.SCANNING
+    return Phase.SERVING if loop.has_scanned else Phase.SCANNING
 
 
-def _task(runner: Runner, name: str, load: Load, *, is_stopped: bool) -> TaskSnapshot:
-    done, failed = runner.tally.of_task(name)
+def _task(loop: Loop, name: str, load: Load, *, is_stopped: bool) -> TaskSnapshot:
+    done, failed = loop.ledger.tally.of_task(name)
     return TaskSnapshot(
         name,
         done,
@@ -116,11 +116,11 @@ def _task(runner: Runner, name: str, load: Load, *, is_stopped: bool) -> TaskSna
     )
 
 
-def _errors(runner: Runner) -> list[str]:
-    plan = runner.parts.plan
+def _errors(loop: Loop) -> list[str]:
+    plan = loop.parts.plan
     return [
         name
         if task is None
         else str(plan.error_path(task, stem_of(name, plan.input_ext)))
-        for name, task in runner.tally.first_failed(ERRORS_NAMED)
+        for name, task in loop.ledger.tally.first_failed(ERRORS_NAMED)
     ]
