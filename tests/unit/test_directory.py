@@ -9,7 +9,8 @@ from tigerflow.errors import (
     NameRuleError,
     OutputDirectoryError,
 )
-from tigerflow.service.directory import Directories, DirectorySource
+from tigerflow.service.directories import Directories
+from tigerflow.service.directory import DirectorySource
 from tigerflow.tasks.execution import Batch
 from tigerflow.tasks.strays import Strays
 

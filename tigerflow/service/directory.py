@@ -1,96 +1,26 @@
 """The undone files of a directory, for the command line of a single task."""
 
-import contextlib
 import json
-import os
-import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from tigerflow.errors import (
     START_AGAIN,
-    DirectoryClashError,
-    DirectoryMissingError,
     InputDirectoryError,
     StorageError,
     TigerflowError,
 )
 from tigerflow.files import trouble_with
 from tigerflow.log import METRICS, logger
-from tigerflow.naming import (
-    check_extension,
-    error_name,
-    files_word,
-    output_name,
-    printable,
-    stem_of,
-)
-from tigerflow.rundir.layout import signatures_file
-from tigerflow.rundir.signatures import Entry, Signature, Signatures, signature_of
+from tigerflow.naming import files_word, printable
+from tigerflow.service.directories import Directories
+from tigerflow.service.directory_results import DirectoryResults
 from tigerflow.service.inbox import TROUBLE_PAUSE_S, Arrival, Inbox
-from tigerflow.tasks.error_file import is_error_of
 from tigerflow.tasks.execution import Attempt
 from tigerflow.tasks.file_job import FileJob
 from tigerflow.unmatched import unmatched
-
-#: How long after it has written a file a copying tool may set its date.
-COPYING_NS = 10 * 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Directories:
-    """Where files come from and go to, with their extensions."""
-
-    input_dir: Path
-    input_ext: str
-    output_dir: Path
-    output_ext: str
-
-    def check(self) -> None:
-        """Refuse directories and extensions that cannot work together.
-
-        Raises:
-            NameRuleError: an extension cannot name files.
-            DirectoryMissingError: a directory is not there.
-            DirectoryClashError: outputs would be inputs.
-        """
-        check_extension(self.input_ext)
-        check_extension(self.output_ext)
-        for option, path in (
-            ("--input-dir", self.input_dir),
-            ("--output-dir", self.output_dir),
-        ):
-            # Not path.is_dir(): it raises for a name that is too long.
-            if not os.path.isdir(path):  # noqa: PTH112
-                raise DirectoryMissingError(option, path)
-        same = self.input_dir.samefile(self.output_dir)
-        if same and self.output_ext.endswith(self.input_ext):
-            msg = (
-                f"Input and output directory are the same, and outputs "
-                f"({self.output_ext}) would be taken for inputs ({self.input_ext}); "
-                "give another --output-dir or --output-ext"
-            )
-            raise DirectoryClashError(msg)
-
-    def absolute(self) -> "Directories":
-        """Return the same, whatever directory a task changes to."""
-        return replace(
-            self,
-            input_dir=self.input_dir.absolute(),
-            output_dir=self.output_dir.absolute(),
-        )
-
-    def job(self, name: str) -> FileJob:
-        """Return the job of one input file."""
-        stem = stem_of(name, self.input_ext)
-        return FileJob(
-            self.input_dir / name,
-            self.output_dir / output_name(stem, self.output_ext),
-            self.output_dir / error_name(stem),
-        )
 
 
 @dataclass(frozen=True)
@@ -104,11 +34,7 @@ class Outcome:
 
 
 class DirectorySource:
-    """The undone files of a directory, as they arrive, in order of their names.
-
-    A file is done when its output, or the `.err` of this task, is there and not older
-    than it. One that has another size or date than when it was processed is undone.
-    """
+    """The undone files of a directory, as they arrive, in order of their names."""
 
     def __init__(
         self,
@@ -125,21 +51,12 @@ class DirectorySource:
         With `once`, only what is there.
         """
         self._directories = directories
-        self._task = task
-        self._signatures = Signatures(
-            directories.output_dir / signatures_file(directories.output_ext)
-        )
-        #: By `.err`: its date, and whether it is of this task.
-        self._errors: dict[Path, tuple[int, bool]] = {}
-        #: Names of files that this task has failed on since it was started.
-        self._failed: set[str] = set()
+        self._results = DirectoryResults(directories, task)
         self._grace_s = grace_s
         self._once = once
         self._progress = progress
         self._queue: deque[Arrival] = deque()
         self._in_hand: dict[str, Arrival] = {}
-        # Only files whose time stamps would make them look undone for ever.
-        self._done_anyway: dict[str, Signature] = {}
         #: Why nothing is offered just now.
         self._trouble: str | None = None
         self._is_over = False
@@ -218,27 +135,14 @@ class DirectorySource:
         while self._queue and not self._stopped.is_set():
             name = self._queue.popleft().name
             job = self._directories.job(name)
-            signature = _signature(job.input)
+            signature = self._results.take(job)
             if signature is not None:
                 # It may have changed while it waited.
                 self._in_hand[name] = Arrival(name, signature)
-                self._note_taken(job, signature)
                 return job
             # It went away while it waited.
             del self._in_hand[name]
         return None
-
-    def _note_taken(self, job: FileJob, signature: Signature) -> None:
-        """Note of which content the results of a file will be; older ones are not."""
-        name = job.input.name
-        if self._is_other(name, signature):
-            self._make_older(job, signature[2])
-        self._signatures.put({name: signature[1:]})
-
-    def _is_other(self, name: str, signature: Signature) -> bool:
-        """Tell whether a file was last processed with another size or date."""
-        noted = self._signatures.get(name)
-        return noted is not None and noted != signature[1:]
 
     def _refill(self) -> bool:
         batch = self.inbox.batch(wait=not self._once) or []
@@ -286,9 +190,11 @@ class DirectorySource:
             self.succeeded += 1
         else:
             self.failed += 1
-            self._failed.add(job.input.name)
         logger.log(METRICS, "{}", _metrics(job, outcome))
-        self._settle(job, outcome)
+        taken = self._in_hand.pop(job.input.name).signature
+        if not self._results.settle(job, taken, outcome.failure):
+            # It is processed again.
+            self.inbox.scan_now()
         self._show_progress()
 
     def give_back(self, job: FileJob) -> None:
@@ -325,96 +231,21 @@ class DirectorySource:
             logger.error("{}", error)
         self.stop()
 
-    def _settle(self, job: FileJob, outcome: Outcome) -> None:
-        """Have a file that changed meanwhile done again.
-
-        Leave one in peace whose result can never be newer than itself.
-        """
-        arrival = self._in_hand.pop(job.input.name)
-        now = _stat(job.input)
-        if now is not None and _has_new_content(arrival.signature, now):
-            self._make_older(job, now.st_mtime_ns)
-            self.inbox.scan_now()
-            return
-        try:
-            newest = max(self._times(job))
-        except ValueError:
-            # Neither could be stored: a name that is too long for an `.err`.
-            if outcome.failure is not None:
-                logger.error("No room for its '.err': {}", outcome.failure)
-            newest = 0
-        if newest < arrival.signature[2]:
-            self._done_anyway[arrival.name] = arrival.signature
-        if now is not None:
-            # Its date may have been set since it was taken.
-            self._signatures.put({arrival.name: signature_of(now)[1:]})
-
     def _undone(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
-        unknown: dict[str, Entry] = {}
+        done: list[Arrival] = []
         for arrival in arrivals:
-            name, signature = arrival.name, arrival.signature
-            if name in self._in_hand or self._done_anyway.get(name) == signature:
+            if arrival.name in self._in_hand:
                 continue
-            job = self._directories.job(name)
-            is_other = self._is_other(name, signature)
-            if is_other or all(time < signature[2] for time in self._times(job)):
+            if self._results.is_undone(arrival):
                 yield arrival
                 continue
-            # By its dates alone, as earlier versions did.
-            unknown[name] = signature[1:]
+            done.append(arrival)
             if not self.inbox.first_scan_is_over:
-                has_output = job.output.is_file()
+                has_output = self._directories.job(arrival.name).output.is_file()
                 self.succeeded_earlier += has_output
                 self.failed_earlier += not has_output
-        self._signatures.put(unknown)
-
-    def _times(self, job: FileJob) -> Iterator[int]:
-        """Return the dates of a file's results, without the error of another task."""
-        output, error = _stat(job.output), _stat(job.error)
-        if output is not None and stat.S_ISREG(output.st_mode):
-            yield output.st_mtime_ns
-        if error is not None and stat.S_ISREG(error.st_mode):
-            time_ns = error.st_mtime_ns
-            known = self._errors.get(job.error)
-            if known is None or known[0] != time_ns:
-                known = time_ns, is_error_of(job, self._task)
-                self._errors[job.error] = known
-            # Another that fails on it as well writes its own in the place of ours.
-            if known[1] or job.input.name in self._failed:
-                yield time_ns
-
-    def _make_older(self, job: FileJob, than_ns: int) -> None:
-        """Mark a result as one of an earlier content, also for the next start."""
-        paths = [job.output]
-        if is_error_of(job, self._task):
-            paths.append(job.error)
-        for path in paths:
-            try:
-                os.utime(path, ns=(than_ns - 1, than_ns - 1))
-            except OSError:
-                # That of a colleague, who alone may date it.
-                with contextlib.suppress(OSError):
-                    path.unlink()
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None
-
-
-def _signature(path: Path) -> Signature | None:
-    status = _stat(path)
-    return None if status is None else signature_of(status)
-
-
-def _has_new_content(before: Signature, now: os.stat_result) -> bool:
-    inode, size, mtime_ns = signature_of(now)
-    if (inode, size) != before[:2] or mtime_ns > before[2]:
-        return True
-    # Copying tools set an older date once they have closed the file: no new content.
-    return mtime_ns < before[2] and now.st_ctime_ns - before[2] > COPYING_NS
+        # By its dates alone, as earlier versions judged.
+        self._results.record(done)
 
 
 def _metrics(job: FileJob, outcome: Outcome) -> str:
