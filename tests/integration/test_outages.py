@@ -52,7 +52,7 @@ def test_service_goes_on_after_an_outage_without_failing_a_file(
     # One that has arrived, and one that is in hand.
     flow.add_inputs("b")
     (flow.root / "go").touch()
-    flow.until_said("waiting for that")
+    flow.until_said("paused until this is fixed")
     for mount in mounts:
         mount.heal()
     flow.add_inputs("c")
@@ -67,7 +67,7 @@ def test_service_that_waits_for_a_file_server_can_be_stopped(flow, host):
     flow.add_inputs("a")
     flow.until("work/a.out")
     host.fail(errno.EIO)
-    flow.until_said("waiting for that")
+    flow.until_said("paused until this is fixed")
     assert flow.stop(process) == 130
     host.heal()
     flow.add_inputs("b")
@@ -103,9 +103,9 @@ def test_service_goes_on_when_its_input_directory_comes_back(flow):
     flow.inputs.rename(away)
     (away / "b.txt").write_text("b")
     (flow.root / "go").touch()
-    flow.until_said("No such file or directory; waiting for that")
+    flow.until_said("No such file or directory; paused until this is fixed")
     away.rename(flow.inputs)
-    flow.until_said("Inputs can be read and results stored again")
+    flow.until_said("Inputs and results can be read and written again")
     flow.add_inputs("c")
     flow.until("work/long.out", "work/b.out", "work/c.out")
     wait_until(lambda: flow.settled("a", "b", "c", "long"))
@@ -136,7 +136,7 @@ def test_task_by_itself_goes_on_after_an_outage_without_failing_a_file(bench, ki
         two.fail(errno.EIO)
         bench.give(b="b")
         (bench.path / "go").touch()
-        service.wait_for("waiting for that")
+        service.wait_for("paused until this is fixed")
         one.heal()
         two.heal()
         wait_until(lambda: {"b.out", "long.out"} <= set(bench.results()))

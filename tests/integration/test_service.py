@@ -267,7 +267,7 @@ def test_service_beside_snakemake_refuses(flow):
     snakemake = flow.start()
     wait_until(lambda: flow.noted("run"))
     assert flow.once() == 1
-    assert "Error: Snakemake is at work in the output directory" in flow.said
+    assert "Error: Snakemake is running in the output directory" in flow.said
     (flow.root / "go").touch()
     assert finish(snakemake)[0] == 0
 

@@ -30,7 +30,7 @@ def test_changed_params_are_told_of_and_done_again_when_asked(flow):
     flow.write(WORK | {"params": {"word": "2"}})
     flow.forget()
     assert flow.once() == 1
-    told = "[work] has changed since it processed 3 files: --rerun-changed processes"
+    told = "[work] has changed since it processed 3 files: use --rerun-changed to"
     assert told in flow.said
     assert flow.noted() == []
 
@@ -110,7 +110,7 @@ def test_pipeline_file_that_changes_during_a_run_is_told_of_once(flow):
     flow.until("work/a.out")
     flow.pipeline.unlink()
     flow.write(WORK | {"params": {"word": "2"}})
-    flow.until_said("pipeline.yaml has changed; restart to use it")
+    flow.until_said("pipeline.yaml has changed; restart the service to use it")
     flow.add_inputs("b")
     flow.until("work/b.out")
     flow.stop(process)

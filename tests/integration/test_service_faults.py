@@ -195,7 +195,7 @@ def test_full_disk_pauses_and_goes_on_when_there_is_room(flow):
     flow.add_inputs(*stems)
     with small_disk(flow.out / "work", 200):
         process = flow.watch("--once")
-        flow.until_said("No space left on device; waiting for that")
+        flow.until_said("No space left on device; paused until this is fixed")
         wait_until(lambda: len(flow.names("work")) >= 4)
         assert process.poll() is None
         moved = 0
@@ -212,7 +212,7 @@ def test_full_disk_pauses_and_goes_on_when_there_is_room(flow):
             )
         assert process.wait(DEADLINE_S) == 0, flow.said
         assert flow.names("work") == [f"{stem}.out" for stem in stems]
-    assert "Inputs can be read and results stored again" in flow.said
+    assert "Inputs and results can be read and written again" in flow.said
 
 
 def test_full_state_directory_pauses_and_goes_on_when_there_is_room(flow):
@@ -230,7 +230,7 @@ def test_full_state_directory_pauses_and_goes_on_when_there_is_room(flow):
         # More names than fit into what is left of the journal's last block.
         stems = [f"{number:03}" * 60 + "x" for number in range(40)]
         flow.add_inputs(*stems)
-        flow.until_said("No space left on device; waiting for that")
+        flow.until_said("No space left on device; paused until this is fixed")
         filler.unlink()
         flow.until(*(f"work/{stem}.out" for stem in stems))
         names = {f"{stem}.txt" for stem in stems}

@@ -141,7 +141,7 @@ def test_a_start_that_finds_failed_files_says_where_to_look(flow):
     out = shlex.quote(str(flow.out))
     messages = [line.split(" | ", 1)[1] for line in run_log(flow)[first:]]
     assert messages[1] == (
-        "WARNING  | 1 file failed before; "
+        "WARNING  | 1 file failed earlier; "
         f"see `tigerflow report {out}`, or `tigerflow retry {out}`"
     )
     assert "Nothing to do" not in flow.said

@@ -82,7 +82,7 @@ def test_older_version_that_comes_when_a_file_is_tried_again_is_processed(flow):
     flow.replace("a.txt", "left", age_s=3 * 3600)
     assert flow.once() == 1, flow.said
     process = flow.watch()
-    flow.until_said("1 file failed before")
+    flow.until_said("1 file failed earlier")
     assert flow.command("retry", flow.out).wait(DEADLINE_S) == 0
     wait_until(lambda: flow.events(FileForgotten))
     assert flow.command("stop", flow.out).wait(DEADLINE_S) == 0

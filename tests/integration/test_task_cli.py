@@ -465,7 +465,7 @@ def test_a_terminal_shows_colours_and_progress_and_no_metrics(bench):
     assert process.wait(DEADLINE_S) == 1
     assert "METRICS" not in said
     assert "\x1b[1mINFO    \x1b[0m | Task setup complete" in said
-    assert "30 done, 1 failed, 0 in hand, 0 waiting" in said
+    assert "30 done, 1 failed, 0 in progress, 0 waiting" in said
     last_progress = said.rindex("waiting")
     assert "\r\x1b[K" in said[last_progress:]
 
@@ -690,7 +690,7 @@ def test_the_input_directory_may_go_and_come_back(bench):
     service.wait_for("Task setup complete")
 
     bench.inputs.rmdir()
-    service.wait_for("waiting for that")
+    service.wait_for("paused until this is fixed")
     bench.inputs.mkdir()
     bench.give(a="text")
 
@@ -699,7 +699,7 @@ def test_the_input_directory_may_go_and_come_back(bench):
     assert service.messages()[2:4] == [
         (
             f"ERROR Cannot read input directory {str(bench.inputs)!r}: "
-            "No such file or directory; waiting for that"
+            "No such file or directory; paused until this is fixed"
         ),
         "INFO Inputs can be read again",
     ]

@@ -194,7 +194,7 @@ def test_once_ends_with_1_as_long_as_a_failed_file_stands_and_names_its_kind(ben
     assert bench.results() == ["a.out", "b.err"]
     assert "Starting processing" not in second.log
     assert "Already processed: 1 file\n" in second.log
-    warning = "Failed earlier: 1 file; delete its '.err' to have one processed again\n"
+    warning = "Failed earlier: 1 file; to retry one, delete its '.err'\n"
     assert warning in second.log
 
 
@@ -424,7 +424,7 @@ def test_a_missing_option_is_named(bench):
             {"output_dir": "in", "output_ext": ".txt"},
             (
                 "Input and output directory are the same, and outputs (.txt) would be "
-                "taken for inputs (.txt); give another --output-dir or --output-ext"
+                "taken for inputs (.txt); choose another --output-dir or --output-ext"
             ),
         ),
         (
@@ -432,7 +432,7 @@ def test_a_missing_option_is_named(bench):
             (
                 "Input and output directory are the same, and outputs (.up.txt) "
                 "would be taken for inputs (.txt); "
-                "give another --output-dir or --output-ext"
+                "choose another --output-dir or --output-ext"
             ),
         ),
     ],

@@ -202,9 +202,11 @@ def test_a_file_without_room_for_any_result_is_told_once_with_the_reason(bench):
     assert service.end() == 1
     assert bench.results() == []
     assert service.log.count("Starting processing") == 1
-    assert "ERROR No room for its '.err': OSError: [Errno 36] File name too long" in (
-        "\n".join(service.messages())
+    said = (
+        "ERROR Cannot write an '.err', its name is too long: "
+        "OSError: [Errno 36] File name too long"
     )
+    assert said in "\n".join(service.messages())
 
 
 def test_extensions_of_several_parts_are_kept_whole(bench):

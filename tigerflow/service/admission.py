@@ -138,7 +138,7 @@ class Admission:
     def report_outdated(self) -> None:
         """Log how many files tasks processed before they changed."""
         again = "they are processed again"
-        hint = "--rerun-changed processes them again"
+        hint = "use --rerun-changed to process them again"
         for task, stems in sorted(self._outdated.items()):
             logger.warning(
                 "[{}] has changed since it processed {} {}: {}",

@@ -40,7 +40,7 @@ class Directories:
             msg = (
                 f"Input and output directory are the same, and outputs "
                 f"({self.output_ext}) would be taken for inputs ({self.input_ext}); "
-                "give another --output-dir or --output-ext"
+                "choose another --output-dir or --output-ext"
             )
             raise DirectoryClashError(msg)
 

@@ -110,7 +110,7 @@ class DirectorySource:
             problem = trouble_with(there.input_dir, there.output_dir, there.output_dir)
             if problem is None:
                 self._trouble = None
-                logger.info("Inputs can be read and results stored again")
+                logger.info("Inputs and results can be read and written again")
                 # The files that were given back are found by it.
                 self.inbox.scan_now()
             elif not problem.is_outage:
@@ -118,7 +118,7 @@ class DirectorySource:
 
     def _see_input(self, trouble: InputDirectoryError | None) -> None:
         if trouble is not None:
-            logger.error("{}; waiting for that", trouble)
+            logger.error("{}; paused until this is fixed", trouble)
         else:
             logger.info("Inputs can be read again")
 
@@ -163,7 +163,7 @@ class DirectorySource:
         if done:
             logger.info("Already processed: {} {}", done, files_word(done))
         if failed:
-            hint = "delete its '.err' to have one processed again"
+            hint = "to retry one, delete its '.err'"
             logger.warning(
                 "Failed earlier: {} {}; {}", failed, files_word(failed), hint
             )
@@ -204,7 +204,7 @@ class DirectorySource:
     def _show_progress(self) -> None:
         self._progress(
             f"{self.succeeded} done, {self.failed} failed, "
-            f"{len(self._in_hand) - len(self._queue)} in hand, "
+            f"{len(self._in_hand) - len(self._queue)} in progress, "
             f"{len(self._queue)} waiting",
         )
 
@@ -221,7 +221,8 @@ class DirectorySource:
         elif self._trouble is None:
             self._trouble = str(error)
             logger.error(
-                "{}; waiting for that", self._trouble.removesuffix(START_AGAIN)
+                "{}; paused until this is fixed",
+                self._trouble.removesuffix(START_AGAIN),
             )
 
     def stop_for(self, error: TigerflowError) -> None:

@@ -85,7 +85,9 @@ class DirectoryResults:
         except ValueError:
             # Neither could be stored: a name that is too long for an `.err`.
             if failure is not None:
-                logger.error("No room for its '.err': {}", failure)
+                logger.error(
+                    "Cannot write an '.err', its name is too long: {}", failure
+                )
             newest = 0
         if newest < taken[2]:
             self._done_anyway[name] = taken

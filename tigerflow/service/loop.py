@@ -248,7 +248,7 @@ class Loop:
         if failed:
             where = shlex.quote(printable(str(self.parts.run_dir)))
             hint = f"see `tigerflow report {where}`, or `tigerflow retry {where}`"
-            logger.warning("{} {} failed before; {}", failed, _files(failed), hint)
+            logger.warning("{} {} failed earlier; {}", failed, _files(failed), hint)
         elif done and self.ledger.counts() == Counts(done=done):
             is_are = "is" if done == 1 else "are"
             logger.info("Nothing to do: {} {} {} done", done, _files(done), is_are)
@@ -277,7 +277,7 @@ def _staged_as(left: tuple[str, ...] | None, *, is_known: bool) -> str:
         again = "Staged {count} {files} again"
         return again if is_known else "Staged {count} new {files}"
     if not left:
-        return "Staged {count} {files} whose results are there"
+        return "Staged {count} {files} that already have results"
     has = "has" if len(left) == 1 else "have"
     return f"Staged {{count}} {{files}}; only {', '.join(left)} {has} work to do"
 

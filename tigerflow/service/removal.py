@@ -66,7 +66,7 @@ class InputRemoval:
                 _put_back(moved, self._input_dir / moved.name)
             except OSError as error:
                 where = printable(str(moved))
-                logger.warning("Cannot put back {}: {}", where, error)
+                logger.warning("Cannot restore input file {}: {}", where, error)
         self._clear()
 
     def _clear(self) -> None:

@@ -106,7 +106,7 @@ class Service:
         except client.HostError as error:
             raise RunningError(str(error)) from error
         if listener is None:
-            message = "Snakemake is at work in the output directory; wait for its end"
+            message = "Snakemake is running in the output directory; wait until it ends"
             raise RunningError(message)
         with listener, only_generation(listener):
             for warning in self.pipeline.warnings:
@@ -293,7 +293,7 @@ async def _look_around(pipeline: Path, host: Host, recorder: Recorder) -> None:
         recorder.see_stopped(host.stuck)
         if (state := _state_of(pipeline)) != told and state is not None:
             told = state
-            logger.warning("{} has changed; restart to use it", pipeline)
+            logger.warning("{} has changed; restart the service to use it", pipeline)
 
 
 def _state_of(path: Path) -> Signature | None:

@@ -35,14 +35,16 @@ class Storage:
     def pause(self, reason: str) -> None:
         """Start nothing for a while; the first of several reasons is told."""
         if self.trouble is None:
-            logger.error("{}; waiting for that", reason.removesuffix(START_AGAIN))
+            logger.error(
+                "{}; paused until this is fixed", reason.removesuffix(START_AGAIN)
+            )
         self.trouble = reason
         self._paused_until = time.monotonic() + STORAGE_PAUSE_S
 
     def recover(self) -> None:
         """Note that inputs have been read, and results stored."""
         if self.trouble is not None:
-            logger.info("Inputs can be read and results stored again")
+            logger.info("Inputs and results can be read and written again")
         self.trouble = None
 
     def is_open(self) -> bool:

@@ -98,9 +98,7 @@ class Trials:
         loop = asyncio.get_running_loop()
         if is_short and not self._is_short:
             self._is_short = True
-            logger.warning(
-                "No window can be started just now; trying again: {}", reason
-            )
+            logger.warning("Cannot start Snakemake at the moment; retrying: {}", reason)
         if is_short or not self._has_room():
             loop.call_later(PAUSES_S[0], self._try)
             return
@@ -110,6 +108,6 @@ class Trials:
             self.failure = reason
         else:
             pause_s = PAUSES_S[self._failures - 1]
-            logger.warning("Snakemake cannot run; trying again: {}", reason)
+            logger.warning("Snakemake cannot run; retrying: {}", reason)
             loop.call_later(pause_s, self._try)
         self._on_end(False)  # noqa: FBT003 -- a callback

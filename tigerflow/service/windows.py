@@ -263,7 +263,7 @@ class Windows:
             self.ledger.put_back([file])
             return
         message = (
-            f"neither a result nor an error after {ATTEMPTS} tries; "
+            f"no result and no error after {ATTEMPTS} attempts; "
             "see .tigerflow/logs/snakemake.log"
         )
         self.ledger.fail(file, self.results.fail(file, found, message))
@@ -285,7 +285,9 @@ class Windows:
         except FileNotFoundError:
             pass
         except OSError as error:
-            logger.warning("Cannot remove {}: {}", printable(arrival.name), error)
+            logger.warning(
+                "Cannot remove input file {}: {}", printable(arrival.name), error
+            )
 
 
 def _files(count: int) -> str:
