@@ -82,7 +82,7 @@ SCAN_ONLY = """
 from tigerflow import main
 from tigerflow.service import inbox
 
-inbox._is_remote = lambda *_: True
+inbox.remembered_for_s = lambda *_: 3.0
 main()
 """
 

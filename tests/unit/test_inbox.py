@@ -10,6 +10,7 @@ from tigerflow.log import logger
 from tigerflow.naming import temporary_name
 from tigerflow.rundir.signatures import signature_of
 from tigerflow.service import inbox as inbox_module
+from tigerflow.service import mounts as mounts_module
 from tigerflow.service.inbox import Inbox
 
 DEADLINE_S = 60
@@ -30,8 +31,8 @@ def directory(weird_tmp_path):
 def scans_only(tmp_path, directory, monkeypatch):
     """A list of mounts that says the directory is on NFS, where no events come."""
     # What has been written just now is left alone for longer; most tests need not wait.
-    for name in ("ACREGMIN_S", "REMOTE_S"):
-        monkeypatch.setattr(inbox_module, name, inbox_module.SETTLE_S / 2)
+    monkeypatch.setattr(mounts_module, "ACREGMIN_S", inbox_module.SETTLE_S / 2)
+    monkeypatch.setattr(inbox_module, "REMOTE_S", inbox_module.SETTLE_S / 2)
     point = str(directory).replace(" ", "\\040")
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/a {point} nfs4 rw 0 0\n")

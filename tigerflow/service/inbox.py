@@ -7,13 +7,15 @@ in (event), or when its size and times are the same on two looks.
 
 A scan in full asks for each file's state, which takes long where there are very many;
 between two of these, quick ones only list the names and find the new ones.
+
+One long module, because looks, scans and events share one clock and one lock: what has
+arrived can only be read from all of them together.
 """
 
 import contextlib
 import itertools
 import logging
 import os
-import re
 import stat
 import threading
 import time
@@ -30,6 +32,7 @@ from tigerflow.errors import InputDirectoryError
 from tigerflow.log import logger
 from tigerflow.naming import is_input_name, link_problem, printable
 from tigerflow.rundir.signatures import Signature, signature_of
+from tigerflow.service.mounts import MOUNTS, remembered_for_s
 
 #: Between the two looks at a file that nobody was seen writing.
 SETTLE_S = 0.15
@@ -38,10 +41,8 @@ SETTLE_S = 0.15
 #: two looks, or, where no events come, by its date.
 WRITING_SETTLE_S = 2.0
 
-#: The same on a network file system, where this host may remember how the file was:
-#: acregmin of nfs(5), or acregmax where opening a file does not ask the server (nocto).
-ACREGMIN_S, ACREGMAX_S = 3.0, 60.0
-#: And the writing of another host shows up later, and not at each look.
+#: The same on a network file system, beyond the time for which this host may remember
+#: how the file was: another host's writing shows up later, and not at each look.
 REMOTE_S = 1.0
 
 #: On a network file system, a file may be as old as this and still be written: clocks
@@ -54,17 +55,8 @@ SCAN_PAUSE_FACTOR = 20
 #: The same for its processor time: it takes no more than this share of a core.
 SCAN_CPU_SHARE = 1 / 300
 
-# inotify(7): remote changes are not seen. Lustre, GPFS and the like are the same.
-_REMOTE_FILE_SYSTEMS = frozenset(
-    "nfs nfs4 lustre gpfs cifs smb3 smbfs beegfs ceph afs 9p panfs wekafs".split(),  # noqa: SIM905 -- readable
-)
-
 #: How long nothing is looked for in a directory that cannot be read.
 TROUBLE_PAUSE_S = 2.0
-
-#: Where Linux lists what is mounted; it writes a space as backslash, 0, 4, 0.
-MOUNTS = Path("/proc/mounts")
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 #: Files that are looked at together; no more than that are held in memory.
 SCAN_CHUNK = 5000
@@ -156,10 +148,10 @@ class Inbox:
 
     def _arm(self) -> None:
         """Watch for events, where they tell of all changes."""
-        kind, options = _mount_of(self._directory, self._mounts)
-        self._is_remote = kind in _REMOTE_FILE_SYSTEMS or kind.startswith("fuse.")
-        if self._is_remote:
-            self._writing_settle_s = _remembered_s(options) + REMOTE_S
+        remembered_s = remembered_for_s(self._directory, self._mounts)
+        self._is_remote = remembered_s is not None
+        if remembered_s is not None:
+            self._writing_settle_s = remembered_s + REMOTE_S
             return
         # It complains on stderr of being stopped while it reads.
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
@@ -420,35 +412,3 @@ class _Handler(FileSystemEventHandler):
 
 def _name(path: str | bytes) -> str:
     return os.path.basename(os.fsdecode(path))  # noqa: PTH119 -- any bytes
-
-
-def _mount_of(directory: Path, mounts: Path) -> tuple[str, list[str]]:
-    """Return the type of the file system that a directory is on, and its options."""
-    try:
-        lines = mounts.read_bytes().splitlines()
-    except OSError:
-        return "", []
-    real = os.fsencode(os.path.realpath(directory))
-    best, kind, options = b"", "", b""
-    for line in lines:
-        _, point, name, words, *_ = line.split(b" ")
-        point = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), point)
-        inside = real == point or real.startswith(point.rstrip(b"/") + b"/")
-        if inside and len(point) >= len(best):
-            best, kind, options = point, name.decode(), words
-    return kind, options.decode(errors="replace").split(",")
-
-
-def _remembered_s(options: Iterable[str]) -> float:
-    """Return for how long a host may show how a file was that is being written.
-
-    Of what is not said, that of NFS without options.
-    """
-    given = dict(option.partition("=")[::2] for option in options)
-    option, default_s = "acregmin", ACREGMIN_S
-    if "nocto" in given:
-        option, default_s = "acregmax", ACREGMAX_S
-    try:
-        return float(given.get("actimeo") or given.get(option) or default_s)
-    except ValueError:
-        return default_s
