@@ -12,3 +12,16 @@ def plan_of(*tasks):
             for name, parent, keep in tasks
         ),
     )
+
+
+class Times:
+    """Dates of results, by path."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def output(self, task, stem):
+        return self.times.get(task.output(stem))
+
+    def error(self, task, stem):
+        return self.times.get(task.error(stem))

@@ -3,23 +3,9 @@
 import os
 
 import pytest
-from plans import plan_of
+from plans import Times, plan_of
 
 from tigerflow.rundir.judgement import OnDisk, Status, judge, list_results
-
-
-class Times:
-    """Dates by path."""
-
-    def __init__(self, times):
-        self.times = times
-
-    def output(self, task, stem):
-        return self.times.get(task.output(stem))
-
-    def error(self, task, stem):
-        return self.times.get(task.error(stem))
-
 
 TREE = (("head", None, True), ("left", "head", True), ("right", "head", True))
 HIDDEN = (("head", None, False), ("left", "head", True), ("right", "head", False))

@@ -1,7 +1,7 @@
 """Which files a service knows, and the moves between their states."""
 
 import pytest
-from test_judgement import Times, plan_of
+from plans import Times, plan_of
 
 from tigerflow.rundir.journal import Journal, read
 from tigerflow.rundir.judgement import Status, judge
@@ -28,7 +28,7 @@ class Book:
 
     def events(self):
         return [
-            (each["event"], each.get("files") or each["file"])
+            (each.name, each.files if hasattr(each, "files") else each.file)
             for each in read(self.path)
         ]
 
