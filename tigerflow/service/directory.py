@@ -46,9 +46,10 @@ class DirectorySource:
         once: bool,
         progress: Callable[[str], None],
     ) -> None:
-        """Offer to `task` what is there and what arrives.
+        """Offer to `task` the files that exist and, without `once`, those that arrive.
 
-        With `once`, only what is there.
+        `grace_s` is how long files in progress may take after a stop, in seconds;
+        `progress` gets one line with counts whenever they change.
         """
         self._directories = directories
         self._results = DirectoryResults(directories, task)
@@ -71,7 +72,7 @@ class DirectorySource:
         )
         self.succeeded = 0
         self.failed = 0
-        #: Files whose result or error was there before.
+        #: Files whose result or error existed at the start.
         self.succeeded_earlier = 0
         self.failed_earlier = 0
         self._has_told_of_earlier = False
@@ -123,7 +124,7 @@ class DirectorySource:
             logger.info("Inputs can be read again")
 
     def batch(self, limit: int) -> list[FileJob]:
-        """Wait for an undone file; return it, with others that are there already."""
+        """Wait for an undone file; return it, with others that wait already."""
         first = self.next()
         jobs = [] if first is None else [first]
         while 0 < len(jobs) < limit and (job := self._take_waiting()) is not None:
@@ -174,7 +175,7 @@ class DirectorySource:
         self._show_progress()
 
     def finished(self, job: FileJob, result: Attempt) -> None:
-        """Log the file's fate, and settle it."""
+        """Log what became of a file, and settle it."""
         name = printable(job.input.name)
         if result.failure is None:
             logger.info("Successfully processed: {}", name)

@@ -1,4 +1,4 @@
-"""A file's results in the run directory: judged, missed, discarded."""
+"""The results of one file in the run directory: judge, date, sync and remove them."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ from tigerflow.unmatched import unmatched
 
 
 class Results:
-    """What the pipeline has made of each input file so far."""
+    """The results of the files of one run."""
 
     def __init__(self, plan: Plan, run_dir: Path, input_dir: Path) -> None:
         """Look at what the tasks of `plan` have made in `run_dir`."""
@@ -65,7 +65,7 @@ class Results:
         return self.judge(arrival, self._without_errors)
 
     def are_older(self, arrival: Arrival) -> bool:
-        """Tell whether an output of the file is there that is older than the file."""
+        """Tell whether the file has an output that is older than itself."""
         stem, since_ns = self.stem(arrival), arrival.signature[2]
         dates = (self._on_disk.output(task, stem) for task in self._plan.tasks)
         return any(date is not None and date < since_ns for date in dates)
@@ -109,7 +109,7 @@ class Results:
         return True
 
     def has_input(self, name: str) -> bool:
-        """Tell whether an input file is still there."""
+        """Tell whether an input file still exists."""
         try:
             (self._input_dir / name).stat()
         except FileNotFoundError:
@@ -137,29 +137,29 @@ class Results:
         return unmatched(self._input_dir, self._plan.input_ext)
 
     def see_errors(self, stems: Collection[str]) -> None:
-        """Look whether the errors of these files are there, as others may see it."""
+        """Ask the file server whether the errors of these files exist."""
         for stem in stems:
             for task in self._plan.tasks:
                 see_gone(self._run_dir / task.error(stem))
 
     def has_only_missed_input(self, file: StagedFile, found: Judgement) -> bool:
-        """Tell whether tasks failed because their input file was no longer there."""
+        """Tell whether tasks failed only because their input file was gone."""
         paths = (self._plan.error_path(task, file.stem) for task in found.failed)
         kinds = {read_error(self._run_dir / path).exception_type for path in paths}
         # One that is missing, or that no task has written, says nothing.
         return kinds - {""} == {FileNotFoundError.__name__}
 
     def sync(self, stem: str) -> None:
-        """Return when the names of a file's results are on disk.
+        """Wait until the names of a file's results are on disk.
 
         Raises:
-            OSError: a disk does not take them.
+            OSError: a disk refuses them.
         """
         for place in {path.parent for path in self._plan.files_of(stem)}:
             sync_directory(self._run_dir / place)
 
     def discard(self, stem: str, since: Collection[str] | None = None) -> None:
-        """Remove a file's results: all, or those of some tasks and what comes after."""
+        """Remove a file's results: all, or those of `since` and all after."""
         for path in self._plan.files_of(stem, since):
             forget_record(self._run_dir, str(path))
             # One that cannot be removed cannot be replaced either: that will be said.
@@ -172,7 +172,7 @@ class Results:
             discard(self._run_dir / self._plan.error_path(task, file.stem))
 
     def fail(self, file: StagedFile, found: Judgement, message: str) -> str:
-        """Write an error for a file of which nothing is known; return whose it is."""
+        """Write an `.err` for a file of which nothing is known; return its task."""
         (task, output), *_ = found.undone.items()
         name = file.arrival.name
         record = ErrorRecord(

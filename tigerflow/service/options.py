@@ -1,4 +1,4 @@
-"""How a service was asked to behave."""
+"""The options of a service."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 class ServiceOptions:
     """What the options of `tigerflow run` and `watch` come to."""
 
-    #: Stop after so long without an unfinished file; None: never.
+    #: Stop after so many seconds without an unfinished file; None: never.
     idle_timeout_s: float | None = None
-    #: Stop when all that is there now is finished.
+    #: Stop when all files that exist at the start are finished.
     once: bool = False
     delete_input: bool = False
     retry_failed: bool = False

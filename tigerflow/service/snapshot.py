@@ -1,7 +1,7 @@
-"""How far a running service is, at one moment: for those who show it.
+"""How far a running service is at one moment, for the live display.
 
-Cheap, however many files there are: everything is counted already. For the thread of
-the service's loop.
+Cheap, however many files there are, because everything is counted already. To be taken
+in the thread of the service's loop.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from tigerflow.service.loop import Loop
 from tigerflow.workers.dispatch.host import Host
 from tigerflow.workers.dispatch.pool import Load
 
-#: As many of the files that failed are named.
+#: At most this many failed files are named.
 ERRORS_NAMED = 3
 
 
 class Phase(StrEnum):
-    """What the service is about."""
+    """What the service is doing."""
 
     #: Not all files that were there at the start are known yet.
     SCANNING = "scanning"
     SERVING = "serving"
-    #: It finishes what is in hand.
+    #: It finishes the files in progress.
     STOPPING = "stopping"
 
 

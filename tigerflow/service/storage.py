@@ -1,7 +1,7 @@
-"""Whether inputs can be read and results stored: what prevents that is no file's fault.
+"""Whether inputs can be read and results stored: if not, no file is to blame.
 
-A disk may be full or read-only, and a file server may not answer. While that is so,
-nothing is started; every now and then, it is tried.
+A disk may be full or read-only, and a file server may not answer. Until that is over,
+nothing is started, and the directories are tried again and again.
 """
 
 import time
@@ -16,15 +16,15 @@ from tigerflow.log import logger
 from tigerflow.rundir.journal import Journal
 from tigerflow.rundir.layout import STATE
 
-#: How long nothing is started when results cannot be stored, before the next try.
+#: Seconds between two tries of directories that cannot be used.
 STORAGE_PAUSE_S = 2.0
 
 
 class Storage:
-    """The directories of a run, as far as they can be used."""
+    """The state of a run's two directories: usable or not."""
 
     def __init__(self, run_dir: Path, input_dir: Path, journal: Journal) -> None:
-        """Look after `run_dir` with its journal, and after `input_dir`."""
+        """Watch `run_dir` with its journal, and `input_dir`."""
         self._run_dir = run_dir
         self._input_dir = input_dir
         self._journal = journal
@@ -33,7 +33,7 @@ class Storage:
         self.trouble: str | None = None
 
     def pause(self, reason: str) -> None:
-        """Start nothing for a while; the first of several reasons is told."""
+        """Start nothing for a while; of several reasons, the first is logged."""
         if self.trouble is None:
             logger.error(
                 "{}; paused until this is fixed", reason.removesuffix(START_AGAIN)
@@ -48,7 +48,7 @@ class Storage:
         self.trouble = None
 
     def is_open(self) -> bool:
-        """Tell whether it makes sense to start anything."""
+        """Tell whether anything may be started now."""
         if time.monotonic() < self._paused_until:
             return False
         problem = self._journal.flush()
@@ -59,7 +59,7 @@ class Storage:
         return problem is None
 
     def probe(self) -> bool:
-        """Try to read and to store; tell whether that went, and pause if not."""
+        """Try to read inputs and store results; pause and return False if not."""
         state = self._run_dir / STATE
         problem = trouble_with(self._input_dir, self._run_dir, state)
         if problem is not None:

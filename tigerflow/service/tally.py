@@ -1,6 +1,6 @@
-"""How far the known files are, task by task: counted as things happen.
+"""How many files each task has done, counted as it happens.
 
-So that to ask costs nothing, however many files there are.
+So a question costs the same, however many files there are.
 """
 
 import itertools
@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 
 class Tally:
-    """Counts files by what the tasks have made of them.
+    """Counts files by what each task has made of them.
 
     A file is done when all tasks are, and failed when a task has failed and only those
     that depend on it are left.
     """
 
     def __init__(self, parents: Mapping[str, str | None]) -> None:
-        """Count for these tasks, each after the one that it depends on."""
+        """Count for these tasks, each with the one before it that it depends on."""
         self._tasks = tuple(parents)
         self._bits = {name: 1 << place for place, name in enumerate(parents)}
         self._all = (1 << len(parents)) - 1
@@ -38,7 +38,7 @@ class Tally:
         return len(self._failed)
 
     def of_task(self, task: str) -> tuple[int, int]:
-        """Return how many files a task has done, and in how many it has failed."""
+        """Return how many files a task has done, and how many it has failed on."""
         place = self._tasks.index(task)
         return self._counts[place], self._counts[place + len(self._tasks)]
 
@@ -50,14 +50,14 @@ class Tally:
         return tuple(task for task, bit in self._bits.items() if not done & bit)
 
     def first_failed(self, count: int) -> Iterator[tuple[str, str | None]]:
-        """Return some failed files, each with a task that failed; None: it was none."""
+        """Return `count` failed files at most, each with a task that failed or None."""
         for name in itertools.islice(self._failed, count):
             failed = self._files[name] >> len(self._tasks)
             tasks = (task for task, bit in self._bits.items() if failed & bit)
             yield name, next(tasks, None)
 
     def judge(self, name: str, done: Iterable[str], failed: Iterable[str]) -> None:
-        """Take what is known of a file for all that there is."""
+        """Replace what is known of a file: the tasks done, and those that failed."""
         bits = self._bits
         self._set(
             name, sum(bits[task] for task in done), sum(bits[task] for task in failed)
@@ -73,11 +73,11 @@ class Tally:
             self._set(name, done, failed | bit)
 
     def refuse(self, name: str) -> None:
-        """Count a file as failed that no task will see."""
+        """Count a file as failed that no task will process."""
         self._put(name, self._refused)
 
     def forget(self, name: str) -> None:
-        """Count a file no more."""
+        """Stop counting a file."""
         self._put(name, 0)
 
     def _set(self, name: str, done: int, failed: int) -> None:

@@ -1,7 +1,7 @@
-"""Whether Snakemake can run at all, found out by windows that have nothing to do.
+"""Whether Snakemake can run at all, found out by windows with nothing to do (trials).
 
-One runs at each start, beside the first files, and one whenever a window has ended in a
-way that is nobody's doing. While it is doubtful, no window starts, and no file is
+One runs at each start, beside the first files, and one whenever a window ends in a way
+that its files do not explain. While it is in doubt, no window starts, and no file is
 blamed.
 """
 
@@ -26,10 +26,10 @@ class Trials:
         has_room: Callable[[], bool],
         on_end: Callable[[bool], None],
     ) -> None:
-        """Run trials through `windows`; `on_end` is told whether one went well.
+        """Run trials through `windows`; `on_end` gets whether one succeeded.
 
-        None counts that fails while nothing can be stored, by `has_room`, or while the
-        system is short of processes.
+        A trial does not count if it fails while nothing can be stored (`has_room` says
+        so), or while the system is short of processes.
         """
         self._windows = windows
         self._has_room = has_room
@@ -46,18 +46,18 @@ class Trials:
         self.failure: str | None = None
 
     def begin(self) -> None:
-        """Find out whether Snakemake can run, unless that is being done."""
+        """Start a trial, unless one is running."""
         if not self._is_under_way:
             self._is_under_way = True
             self._try()
 
     def doubt(self) -> None:
-        """Start no window before a trial went well."""
+        """Start no window before a trial succeeds."""
         self.is_open = False
         self.begin()
 
     def note_failure(self, error: ForkError) -> None:
-        """Take note that not even a process for a window can be started."""
+        """Note that not even a process for a window can be started."""
         self.is_open = False
         if not self._is_under_way:
             self._is_under_way = True
