@@ -248,7 +248,7 @@ def test_only_one_service_or_snakemake_works_in_a_directory(flow):
         code, said = flow.snakemake(*options)
         assert code == 1
         # Not for each of the files.
-        assert said.count("a TigerFlow service is at work in the output directory") == 1
+        assert said.count("a TigerFlow service is running in the output directory") == 1
         assert f"stop it first (pid {process.pid} on " in said
     (flow.root / "go").touch()
     flow.until("work/a.out", "work/b.out")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tigerflow.log import logger
+from tigerflow.naming import files_word
 from tigerflow.rundir.history import History
 from tigerflow.rundir.judgement import Judgement, Look, Status
 from tigerflow.service.file_results import Results
@@ -144,7 +145,7 @@ class Admission:
                 "[{}] has changed since it processed {} {}: {}",
                 task,
                 len(stems),
-                "file" if len(stems) == 1 else "files",
+                files_word(len(stems)),
                 again if self._options.rerun_changed else hint,
             )
 

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 
 from tigerflow.errors import InputDirectoryError
 from tigerflow.log import logger
-from tigerflow.naming import printable
+from tigerflow.naming import NAMED_AT_MOST, files_word, printable
 from tigerflow.service.admission import Admission, Admitted
 from tigerflow.service.file_results import Results
 from tigerflow.service.inbox import Inbox
 from tigerflow.shortage import in_thread
-
-#: More forgotten files than this are counted, not named.
-NAMED_AT_MOST = 20
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def _report_gone(names: list[str]) -> None:
         logger.warning(
             "Forgot {} failed {} whose {} gone: {}{}",
             len(names),
-            "file" if len(names) == 1 else "files",
+            files_word(len(names)),
             "input is" if len(names) == 1 else "inputs are",
             some,
             more,

@@ -16,7 +16,7 @@ from pathlib import Path
 from tigerflow.engine.window import WindowRunner
 from tigerflow.errors import InputDirectoryError, InternalError, SnakemakeError
 from tigerflow.log import logger
-from tigerflow.naming import printable, snakemake_problem
+from tigerflow.naming import files_word, printable, snakemake_problem
 from tigerflow.rundir.history import History
 from tigerflow.rundir.judgement import Status
 from tigerflow.rundir.plan import Plan
@@ -248,10 +248,10 @@ class Loop:
         if failed:
             where = shlex.quote(printable(str(self.parts.run_dir)))
             hint = f"see `tigerflow report {where}`, or `tigerflow retry {where}`"
-            logger.warning("{} {} failed earlier; {}", failed, _files(failed), hint)
+            logger.warning("{} {} failed earlier; {}", failed, files_word(failed), hint)
         elif done and self.ledger.counts() == Counts(done=done):
             is_are = "is" if done == 1 else "are"
-            logger.info("Nothing to do: {} {} {} done", done, _files(done), is_are)
+            logger.info("Nothing to do: {} {} {} done", done, files_word(done), is_are)
 
     def _stage(self) -> None:
         waiting = list(self.ledger.waiting.values())
@@ -268,7 +268,7 @@ class Loop:
         self.ledger.stage(chosen, self.admission.is_proven)
         self.admission.record(chosen)
         for sentence, count in counts.items():
-            logger.info(sentence, count=count, files=_files(count))
+            logger.info(sentence, count=count, files=files_word(count))
 
 
 def _staged_as(left: tuple[str, ...] | None, *, is_known: bool) -> str:
@@ -280,7 +280,3 @@ def _staged_as(left: tuple[str, ...] | None, *, is_known: bool) -> str:
         return "Staged {count} {files} that already have results"
     has = "has" if len(left) == 1 else "have"
     return f"Staged {{count}} {{files}}; only {', '.join(left)} {has} work to do"
-
-
-def _files(count: int) -> str:
-    return "file" if count == 1 else "files"

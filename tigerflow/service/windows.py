@@ -16,7 +16,7 @@ from typing import Protocol
 from tigerflow.engine.forks import ForkError
 from tigerflow.engine.window import WindowExit, WindowRunner
 from tigerflow.log import logger
-from tigerflow.naming import printable
+from tigerflow.naming import files_word, printable
 from tigerflow.rundir.judgement import Judgement, Reach, Status
 from tigerflow.rundir.plan import Plan
 from tigerflow.service.admission import Admission
@@ -234,13 +234,13 @@ class Windows:
     def _report(self, done: int, failed: list[str]) -> None:
         if done:
             self.storage.recover()
-            logger.info("Completed processing {} {}", done, _files(done))
+            logger.info("Completed processing {} {}", done, files_word(done))
         if failed:
             # Where to read why files failed: of one alone, its whole story.
             words = [self.run_dir, *(failed if len(failed) == 1 else ())]
             command = " ".join(shlex.quote(printable(str(word))) for word in words)
             hint = f"`tigerflow report {command}` shows why"
-            logger.error("{} failed {}; {}", len(failed), _files(len(failed)), hint)
+            logger.error("{} failed {}; {}", len(failed), files_word(len(failed)), hint)
 
     def _trial_ended(self, went_well: bool) -> None:  # noqa: FBT001 -- a callback
         """Blame the files of windows that broke, if Snakemake can run without them."""
@@ -288,7 +288,3 @@ class Windows:
             logger.warning(
                 "Cannot remove input file {}: {}", printable(arrival.name), error
             )
-
-
-def _files(count: int) -> str:
-    return "file" if count == 1 else "files"
