@@ -16,6 +16,8 @@ the file by task (`tally`) and records it in the journal:
 A staged file is *ready* for a window, *held* until a task takes more files, in a
 window, *doubtful* (its window broke, and perhaps none can run), or *stuck*: it only
 waits for tasks that cannot run.
+
+One long module, so that no state of a file is changed anywhere else.
 """
 
 from collections import Counter, deque
