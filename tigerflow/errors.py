@@ -1,8 +1,9 @@
 """All errors that TigerFlow raises on purpose: each class builds its sentence.
 
 A `TigerflowError` reaches the user as that sentence, without a traceback, and ends the
-command with its `exit_code`. All of them are in one module, long as it is, so that the
-sentences can be read, and kept alike, in one place.
+command with its `exit_code`. `PipelineError` and `OptionError` only join sentences that
+`pipeline` has made. All of them are in one module, long as it is, so that the sentences
+can be read, and kept alike, in one place.
 """
 
 import errno

@@ -1,7 +1,9 @@
 """Files that others can trust: whole or absent, on disk, dated right, read with care.
 
-One module, long as it is: each function is a few system calls and the reason for their
-order, and most build on two others here, `create_temporary` and `open_regular`.
+A result is written to a temporary file beside it and then renamed; what killed
+processes leave of these is removed here. One module, long as it is: each function is a
+few system calls and the reason for their order, and most build on two others here,
+`create_temporary` and `open_regular`.
 """
 
 import contextlib

@@ -1,7 +1,9 @@
 """Loguru, set up on request: one event, one line, on stderr and in a file.
 
 The logger is one of our own. That of the package `loguru` is the task's, to be set up
-as it likes; nothing that it does there changes what is logged here.
+as it likes; nothing that it does there changes what is logged here. No message is
+worded here: that a file failed, for example, is worded in `workers.process.source` or,
+when its worker died, in `workers.dispatch.endings`.
 """
 
 import contextlib

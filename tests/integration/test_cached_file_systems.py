@@ -147,7 +147,7 @@ def test_file_of_a_worker_that_was_killed_goes_to_another_at_once(flow):
 
 @for_ever
 @pytest.mark.usefixtures("hosts")
-def test_version_that_nobody_has_processed_is_not_deleted(flow):
+def test_unprocessed_version_is_not_deleted(flow):
     process = flow.watch("--delete-input")
     # More than Snakemake makes checksums of, for which it would open the file.
     (flow.inputs / "a.txt").write_text(f"{'long':2000000}")
@@ -180,7 +180,7 @@ def test_service_obeys_a_stop_from_another_host(flow, hosts):
 
 
 @for_ever
-def test_service_takes_up_what_is_retried_on_another_host(flow, hosts):
+def test_service_retries_files_on_request_from_another_host(flow, hosts):
     _, two = hosts
     process = flow.watch()
     (flow.inputs / "a.txt").write_text("bad")

@@ -118,7 +118,7 @@ def test_option_replaces_a_key_of_the_configuration(clone):
 
 
 @pytest.mark.snakemake
-def test_empty_key_of_the_configuration_is_told_of(clone):
+def test_empty_configuration_key_is_reported(clone):
     (clone / "config" / "config.yaml").write_text(
         CONFIGURED.replace("starter/inputs", "")
     )
@@ -131,7 +131,7 @@ def test_empty_key_of_the_configuration_is_told_of(clone):
 
 
 @pytest.mark.snakemake
-def test_other_key_of_the_configuration_is_told_of(clone):
+def test_unknown_configuration_key_is_reported(clone):
     ran = _snakemake(clone, "--config", "pipelin=x")
 
     assert ran.returncode != 0

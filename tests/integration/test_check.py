@@ -222,7 +222,7 @@ def test_a_job_that_the_plugin_would_refuse_is_reported_with_its_line(site):
     assert not site.notes.exists()
 
 
-def test_a_slurm_that_does_not_answer_is_no_mistake(site):
+def test_silent_slurm_is_not_a_mistake(site):
     site.answer(down=1)
     site.write(HEAR)
 

@@ -253,7 +253,7 @@ def test_programs_of_a_task_heed_signals(world, stem):
             assert not _has(status, "SigBlk", number)
 
 
-def test_child_that_outlives_its_worker_keeps_nobody_waiting(world):
+def test_child_that_outlives_its_worker_blocks_no_one(world):
     run = world.run()
     run.add_task("""
         class Work(LocalTask):

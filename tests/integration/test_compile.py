@@ -141,7 +141,7 @@ def test_check_says_that_a_workflow_is_current(compiled):
     assert tree(compiled) == before
 
 
-def test_check_creates_nothing_when_there_is_no_workflow(project):
+def test_check_creates_nothing_without_a_workflow(project):
     result = compile_(project, "--check")
 
     assert result.returncode == 1
@@ -327,7 +327,7 @@ def test_unusable_directory_is_reported_and_nothing_is_created(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_link_to_the_input_is_not_taken_for_the_input(compiled):
+def test_link_to_the_input_does_not_count_as_the_input(compiled):
     result = compile_(compiled, source="out/.tigerflow/input")
 
     assert result.returncode == 2

@@ -126,7 +126,7 @@ def test_page_of_monitoring_can_be_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.snakemake
-def test_page_for_those_who_come_from_dask_can_be_followed(tmp_path: Path) -> None:
+def test_guide_from_dask_can_be_followed(tmp_path: Path) -> None:
     write_pipeline(tmp_path, "inbox")
     # What the other program leaves.
     kept = tmp_path / "results" / "count" / "old.count"
@@ -141,7 +141,7 @@ def test_page_for_those_who_come_from_dask_can_be_followed(tmp_path: Path) -> No
 
 
 @pytest.mark.snakemake
-def test_page_for_those_who_come_from_snakemake_can_be_followed(
+def test_guide_from_snakemake_can_be_followed(
     tmp_path: Path,
 ) -> None:
     printed = follow(DOCS / "from-snakemake.md", tmp_path)
@@ -153,7 +153,7 @@ def test_page_for_those_who_come_from_snakemake_can_be_followed(
     assert "digraph snakemake_dag" in printed
 
 
-def test_benchmarks_of_the_page_are_there(tmp_path: Path) -> None:
+def test_benchmarks_named_on_the_page_exist(tmp_path: Path) -> None:
     """They take hours; here they only say what they are."""
     here = f"python {shlex.quote(str(ROOT))}/tests/"
     instead = {"python tests/": here, ".py ": ".py --help "}
@@ -202,7 +202,7 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     assert used == set(re.findall(r"^\[([^\]]+)\]: https://", text, re.MULTILINE))
 
 
-def test_pictures_of_the_readme_are_there_and_small() -> None:
+def test_pictures_of_the_readme_exist_and_are_small() -> None:
     pictures = DOCS / "pictures"
     shown = re.findall(r"docs/pictures/([\w.-]+)", README.read_text())
     sizes = {path.name: path.stat().st_size for path in pictures.glob("*.[ps][nv]g")}

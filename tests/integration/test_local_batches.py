@@ -138,7 +138,7 @@ def test_file_that_takes_too_long_in_a_batch_fails_alone(run, base):
     assert run.record("slow")["message"] == "run took longer than the timeout of 2 s"
 
 
-def test_batch_in_hand_is_given_up_when_nobody_is_left_to_want_it(run):
+def test_batch_in_progress_is_given_up_when_no_client_is_left(run):
     run.add_task(code(run.path / "go"), batch_size=8)
     clients = gather(run, "wait1", "wait2")
     run.stop()
@@ -180,7 +180,7 @@ def calls(bench) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_command_line_processes_what_is_there_in_batches(bench):
+def test_command_line_processes_existing_files_in_batches(bench):
     bench.give(a="1", b="2", bad="3", c="4", d="5")
     service = bench.once(ALONE)
     assert service.end() == 1
@@ -205,7 +205,7 @@ def test_batch_size_is_an_option(bench, size, expected):
     assert len(calls(bench)) == expected
 
 
-def test_batch_in_hand_is_finished_after_a_signal(bench):
+def test_batch_in_progress_is_finished_after_a_signal(bench):
     bench.give(a="1", wait="2", x="3", y="4")
     service = bench.start(ALONE)
     wait_until(lambda: calls(bench) == ["a wait x"], "the batch is in hand")
@@ -252,7 +252,7 @@ def test_service_gives_what_waits_in_batches(world, base):
 
 
 @pytest.mark.snakemake
-def test_service_that_is_stopped_finishes_the_batch_in_hand(world):
+def test_stopped_service_finishes_the_batch_in_progress(world):
     flow = Watched(world)
     flow.add_module(code(flow.root / "go"))
     flow.write(WORK | {"batch_size": 2})
@@ -270,7 +270,7 @@ def test_service_that_is_stopped_finishes_the_batch_in_hand(world):
 
 
 @pytest.mark.snakemake
-def test_service_goes_on_after_a_kill_with_a_batch_in_hand(world):
+def test_service_continues_after_a_kill_with_a_batch_in_progress(world):
     flow = Watched(world)
     flow.add_module(code(flow.root / "go"))
     flow.write(WORK)

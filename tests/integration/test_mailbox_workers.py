@@ -97,7 +97,7 @@ def _fill(directory):
     return filler
 
 
-def test_full_disk_under_the_mailboxes_delays_an_answer_and_no_more(world):
+def test_full_disk_under_the_mailboxes_only_delays_an_answer(world):
     run = world.run()
     run.add_task(LONG_ANSWER)
     mailboxes = run.path / ".tigerflow" / "mailboxes"
@@ -160,7 +160,7 @@ def test_worker_that_is_warned_of_its_end_tears_down_and_blames_no_file(world, n
     assert run.names() == ["wait.out"]
 
 
-def test_worker_that_is_warned_of_a_pause_goes_on(world):
+def test_worker_continues_after_a_warning_of_suspension(world):
     run = world.run()
     run.add_task(test_worker_deaths.WAITING)
     client = run.start("wait")

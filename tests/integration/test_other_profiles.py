@@ -36,7 +36,7 @@ cluster-generic-submit-cmd: "submit {resources.gpu}"
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistake_in_a_profile_is_told_once_in_the_words_of_snakemake(world, name):
+def test_profile_mistake_is_reported_once_in_snakemakes_words(world, name):
     profile, sentence = MISTAKES[name]
     flow = Watched(world)
     flow.add_module(WORK)

@@ -67,7 +67,7 @@ def test_service_is_interrupted_while_jobs_run_and_wait(flow, slurm):
     flow.check("wait")
 
 
-def test_rejected_job_is_told_in_the_schedulers_words(flow):
+def test_rejected_job_is_reported_in_the_schedulers_words(flow):
     flow.serve()
     flow.add_inputs("a")
     assert flow.finish(flow.write_profile("nosuch")) == 1

@@ -37,7 +37,7 @@ def host(flow):
 
 @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("lost", ["inputs", "out", "both"])
-def test_service_goes_on_after_an_outage_without_failing_a_file(
+def test_service_continues_after_an_outage_without_failing_a_file(
     flow, host, number, lost
 ):
     names = {"inputs": ["in"], "out": ["out"], "both": ["in", "out"]}[lost]
@@ -75,7 +75,7 @@ def test_service_that_waits_for_a_file_server_can_be_stopped(flow, host):
     assert flow.names("work") == ["a.out", "b.out"]
 
 
-def test_service_goes_on_when_a_file_server_that_hung_answers_again(flow, host):
+def test_service_continues_when_a_hung_file_server_answers_again(flow, host):
     process = flow.watch()
     flow.add_inputs("long")
     wait_until(lambda: "run long" in flow.noted())
@@ -92,7 +92,7 @@ def test_service_goes_on_when_a_file_server_that_hung_answers_again(flow, host):
     assert flow.noted() == ["run b", "run c", "run long"]
 
 
-def test_service_goes_on_when_its_input_directory_comes_back(flow):
+def test_service_continues_when_its_input_directory_comes_back(flow):
     flow.add_module(CODE)
     flow.write(WORK)
     process = flow.watch()
@@ -115,7 +115,7 @@ def test_service_goes_on_when_its_input_directory_comes_back(flow):
 
 
 @pytest.mark.parametrize("kind", ["local", "slurm"])
-def test_task_by_itself_goes_on_after_an_outage_without_failing_a_file(bench, kind):
+def test_single_task_continues_after_an_outage_without_failing_a_file(bench, kind):
     run = """
     if input_file.stem == "long":
         (here / "begun").touch()
@@ -154,7 +154,7 @@ LOST_S = 8
 
 
 @pytest.mark.parametrize("how", ["fails", "hangs"])
-def test_outage_of_both_hosts_is_no_death_of_a_worker(flow, how):
+def test_outage_on_both_hosts_does_not_count_as_a_workers_death(flow, how):
     flow.add_module(CODE.replace("LocalTask", "SlurmTask"))
     flow.write(WORK | SLURM)
     with two_hosts(flow.root, [flow.inputs, flow.out], 1) as hosts:

@@ -60,7 +60,7 @@ def parameters(function):
 
 
 @pytest.mark.parametrize("name", REPLACED)
-def test_what_is_replaced_is_there(name):
+def test_replaced_text_occurs_on_the_page(name):
     owner, expected = REPLACED[name]
     assert name in vars(owner)
     assert parameters(vars(owner)[name]) == expected
@@ -86,7 +86,7 @@ def test_jobs_are_followed_by_a_coroutine():
 
 
 @PLUGINS
-def test_plugin_yields_the_jobs_that_go_on(plugin):
+def test_plugin_yields_the_jobs_that_continue(plugin):
     check = plugin.Executor.check_active_jobs
     assert inspect.isasyncgenfunction(check)
     assert parameters(check) == ["self", "active_jobs"]
@@ -208,7 +208,7 @@ def test_our_executor_has_an_option_of_its_own():
     assert "--tigerflow-workers-profile" in get_argument_parser()._option_string_actions
 
 
-def test_snakemake_in_a_job_knows_that_it_is_there():
+def test_snakemake_in_a_job_recognises_the_job():
     assert isinstance(vars(Workflow)["remote_exec"], property)
     assert isinstance(vars(Workflow)["workdir_init"], property)
     assert ExecMode.REMOTE.item_to_choice() == "remote"

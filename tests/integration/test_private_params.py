@@ -76,7 +76,7 @@ def test_what_has_params_is_read_by_those_that_may_read_the_pipeline_file(
 
 
 @pytest.mark.parametrize("executor", ["local", "tigerflow"])
-def test_plain_snakemake_shows_params_to_nobody_else(flow, masked, executor):
+def test_plain_snakemake_keeps_params_private(flow, masked, executor):
     masked(0o022)
     write(flow, 0o600)
     compiled = flow.command("compile", flow.pipeline, flow.inputs, flow.out)

@@ -168,7 +168,7 @@ def test_on_paper_all_failures_are_open_and_no_numbers_are(browser, page):
     assert printed.startswith(b"%PDF")
 
 
-def test_without_javascript_the_numbers_are_there(browser, page):
+def test_numbers_are_shown_without_javascript(browser, page):
     context = browser.new_context(java_script_enabled=False)
     sight = context.new_page()
     sight.goto(page.as_uri())

@@ -277,7 +277,7 @@ def test_a_running_service_is_reported_while_it_works(flow):
     assert values(flow)["status"] == {"running": False, "pid": None}
 
 
-def test_running_files_are_told_from_queued_and_of_a_stopped_service_neither(flow):
+def test_running_and_queued_files_are_counted_apart_and_neither_after_a_stop(flow):
     flow.add_module(SLOW)
     flow.write({"name": "slow", "module": "tasks.py:Slow", "workers": 2})
     service = flow.watch()
@@ -312,7 +312,7 @@ def test_files_with_some_results_are_partly_done_when_nothing_runs(flow):
     assert "in progress" not in text
 
 
-def test_a_task_that_cannot_run_is_told_of_in_every_form(flow):
+def test_task_that_cannot_run_is_reported_in_every_format(flow):
     flow.write(HEAD | {"setup_commands": ["false"]}, LEFT)
     service = flow.watch()
     flow.until_said("[head] stopped: ")
@@ -385,7 +385,7 @@ def test_inputs_that_are_gone_do_not_make_done_files_undone(flow):
         ("in", "is not the output directory of a pipeline"),
     ],
 )
-def test_a_directory_that_is_no_run_is_an_error(finished, name, found):
+def test_directory_without_a_run_is_an_error(finished, name, found):
     other = moved(finished, finished.root / name, finished.root)
     sentence = f"{str(other.out)!r} {found}"
 
@@ -437,7 +437,7 @@ def test_mistakes_in_the_options_are_usage_errors(finished, options, sentence):
     assert sentence in " ".join(text.replace("│", " ").split())
 
 
-def test_what_a_journal_lacks_is_told_and_the_rest_is_shown(flow):
+def test_missing_parts_of_a_journal_are_reported_and_the_rest_is_shown(flow):
     flow.write(HEAD)
     flow.once()
     journal = flow.out / ".tigerflow" / "journal.jsonl"
@@ -727,7 +727,7 @@ def plant_loop(path):
         (".tigerflow/run.lock", plant_fifo),
     ],
 )
-def test_what_is_no_regular_file_holds_up_no_report(flow, name, plant):
+def test_special_files_do_not_block_a_report(flow, name, plant):
     flow.compile(HEAD)
     path = flow.out / name
     path.parent.mkdir(exist_ok=True)

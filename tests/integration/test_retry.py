@@ -103,7 +103,7 @@ def counts(flow):
 # What goes again
 
 
-def test_all_failed_files_go_again_at_the_next_run(flow):
+def test_all_failed_files_are_retried_by_the_next_run(flow):
     flow.once()
     flow.forget()
 
@@ -155,7 +155,7 @@ def test_a_task_and_a_file_choose_together(stopped):
     assert errors(stopped) == ["head/bad.err", "left/fork.err"]
 
 
-def test_nothing_goes_again_when_nothing_failed(stopped):
+def test_retry_does_nothing_when_nothing_failed(stopped):
     retry(stopped)
 
     assert retry(stopped) == (0, "No file has failed\n")
@@ -264,7 +264,7 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(stopped, words, sentence)
     assert errors(stopped) == ERRORS
 
 
-def test_a_directory_that_is_no_run_is_an_error(stopped):
+def test_directory_without_a_run_is_an_error(stopped):
     where = str(stopped.inputs)
     done = stopped.call(*TIGERFLOW, "retry", where)
 
@@ -310,7 +310,7 @@ def test_a_file_that_fails_again_is_failed_again(flow):
     assert errors(flow) == ERRORS
 
 
-def test_a_file_in_hand_goes_again_when_its_other_branch_is_done(flow):
+def test_file_in_progress_is_retried_after_its_other_branch_is_done(flow):
     flow.add_module(
         CODE.format(root=str(flow.root)).replace('"fork")', '("fork", "slow"))', 1)
     )

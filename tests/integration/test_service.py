@@ -39,7 +39,7 @@ class Work(LocalTask):
 """
 
 
-def test_tree_of_files_that_are_there_and_that_come(flow):
+def test_tree_processes_existing_and_arriving_files(flow):
     flow.add_module(TREE)
     flow.write(HEAD, LEFT, RIGHT)
     flow.add_inputs("a", "bad", "left")

@@ -84,7 +84,7 @@ def stop(flow):
     flow.until_nothing_is_left()
 
 
-def test_it_is_up_when_that_is_said_and_goes_on_until_it_is_stopped(flow):
+def test_background_service_is_up_when_it_says_so_and_runs_until_stopped(flow):
     flow.add_inputs("a")
 
     # Nobody has the pipes any more when this returns.
@@ -142,7 +142,7 @@ def beside_another(flow):
         (beside_another, 1),
     ],
 )
-def test_what_speaks_against_a_start_is_told_as_in_the_foreground(flow, prepare, code):
+def test_reason_against_a_start_is_reported_as_in_the_foreground(flow, prepare, code):
     prepare(flow)
     foreground = flow.call(*command(flow))
     assert (foreground.returncode, foreground.stdout) == (code, "")
@@ -164,7 +164,7 @@ def starting(flow, **how):
     return process, child
 
 
-def test_child_that_dies_before_it_is_up_is_told_of_and_leaves_nothing(flow):
+def test_child_that_dies_before_it_is_up_is_reported_and_leaves_nothing(flow):
     process, child = starting(flow)
 
     os.kill(child, signal.SIGKILL)
@@ -189,7 +189,7 @@ def test_signal_before_it_is_up_ends_both(flow, number):
     flow.until_nothing_is_left()
 
 
-def test_it_goes_on_when_its_caller_is_killed(flow):
+def test_background_service_survives_its_caller(flow):
     process, child = starting(flow)
 
     process.kill()
@@ -207,7 +207,7 @@ def take_terminal():
     os.close(os.open(os.ttyname(0), os.O_RDWR))
 
 
-def test_it_goes_on_when_its_terminal_is_closed(flow):
+def test_background_service_survives_its_terminal(flow):
     leader, follower = pty.openpty()
     terminal = dict.fromkeys(["stdin", "stdout", "stderr"], follower)
     # Its controlling terminal is what sends a hang-up.

@@ -20,7 +20,7 @@ class Work(LocalTask):
 WORK = {"name": "work", "module": "tasks.py:Work"}
 
 
-def test_changed_params_are_told_of_and_done_again_when_asked(flow):
+def test_changed_params_are_reported_and_rerun_on_request(flow):
     flow.add_module(WORD)
     flow.write(WORK | {"params": {"word": "1"}})
     flow.add_inputs("a", "b", "bad")
@@ -102,7 +102,7 @@ def test_results_whose_input_is_gone_stay_when_the_task_changes(flow):
     assert flow.texts("work") == {"a.out": "a", "b.out": "b2"}
 
 
-def test_pipeline_file_that_changes_during_a_run_is_told_of_once(flow):
+def test_pipeline_file_changed_during_a_run_is_reported_once(flow):
     flow.add_module(WORD)
     flow.write(WORK)
     flow.add_inputs("a")

@@ -230,7 +230,7 @@ def run_log(flow):
     return lines(flow.out / ".tigerflow" / "run.log")
 
 
-def test_closing_the_terminal_lets_the_file_in_hand_finish(flow):
+def test_closing_the_terminal_lets_the_file_in_progress_finish(flow):
     wait_for_files(flow)
 
     with on_terminal(flow) as shown:

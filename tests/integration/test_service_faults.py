@@ -132,7 +132,7 @@ def test_worker_that_is_killed_in_setup_is_replaced(flow):
     assert flow.names("work") == ["a.out", "b.out"]
 
 
-def test_task_that_cannot_run_is_told_of_at_once(flow):
+def test_task_that_cannot_run_is_reported_at_once(flow):
     flow.add_module("""
         class Broken(LocalTask):
             def setup(context): raise OSError("no licence")
@@ -184,7 +184,7 @@ VICTIMS = {
 }
 
 
-def test_full_disk_pauses_and_goes_on_when_there_is_room(flow):
+def test_full_disk_pauses_the_service_until_there_is_space(flow):
     flow.add_module("""
         class Work(LocalTask):
             def run(context, input_file, output_file):
@@ -215,7 +215,7 @@ def test_full_disk_pauses_and_goes_on_when_there_is_room(flow):
     assert "Inputs and results can be read and written again" in flow.said
 
 
-def test_full_state_directory_pauses_and_goes_on_when_there_is_room(flow):
+def test_full_state_directory_pauses_the_service_until_there_is_space(flow):
     flow.add_module(FAULTY)
     flow.write(WORK)
     flow.add_inputs("a")
@@ -249,7 +249,7 @@ def _journaled(state, event):
 @pytest.mark.parametrize(
     "name", ["run.log", "logs/snakemake.log", "requests", "answers", "run.lock"]
 )
-def test_service_names_what_is_no_regular_file_and_ends(flow, name):
+def test_service_names_a_special_file_in_its_way_and_exits(flow, name):
     flow.add_module(FAULTY)
     flow.write(WORK)
     planted = flow.out / ".tigerflow" / name
@@ -335,7 +335,7 @@ def test_service_says_why_snakemake_cannot_run_and_ends(flow, prepare):
     assert flow.names("work") == []
 
 
-def test_service_goes_on_when_a_cleaner_of_tmp_has_taken_all_it_has_there(flow):
+def test_service_continues_after_tmp_was_cleaned(flow):
     flow.add_module(TREE)
     flow.write(HEAD, LEFT)
     flow.add_inputs("a")

@@ -123,7 +123,7 @@ def test_result_stays_whose_input_vanishes_while_snakemake_looks_at_it(flow):
 
 
 @pytest.mark.parametrize("age_s", [0, 3600])
-def test_inputs_that_are_replaced_in_hand_end_with_the_new_content(flow, age_s):
+def test_inputs_replaced_while_in_progress_end_with_the_new_content(flow, age_s):
     process = hold(flow, "a", "z")
     # One has been read already, one is only staged.
     flow.replace("first.txt", "new", age_s)

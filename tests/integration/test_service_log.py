@@ -218,7 +218,7 @@ def test_the_summary_is_on_standard_output_and_the_log_on_standard_error(flow):
     assert done.stderr.splitlines() == run_log(flow)
 
 
-def test_a_summary_that_nobody_reads_changes_no_exit_code(flow):
+def test_unread_summary_does_not_change_the_exit_code(flow):
     flow.add_inputs("a")
     reader, writer = os.pipe()
     os.close(reader)

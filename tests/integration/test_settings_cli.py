@@ -69,7 +69,7 @@ def test_file_that_cannot_be_read_is_one_sentence(run):
 
 
 @pytest.mark.snakemake
-def test_service_warns_once_of_a_variable_that_is_no_setting(flow):
+def test_service_warns_once_about_an_unknown_variable(flow):
     flow.environment["TIGERFLOW_PIPELINE_POLL_INTERVALL"] = "1"
     flow.add_module(TREE)
     flow.write(HEAD)

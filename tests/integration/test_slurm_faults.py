@@ -119,7 +119,7 @@ class Work(SlurmTask):
     flow.check("a", "z", failed=("large",))
 
 
-def test_slurmd_of_the_node_stops_while_the_worker_goes_on(flow, slurm):
+def test_worker_continues_while_the_slurmd_of_its_node_is_down(flow, slurm):
     flow.serve()
     flow.add_inputs("wait")
     process = flow.watch("--once")

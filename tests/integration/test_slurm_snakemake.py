@@ -256,7 +256,7 @@ def test_file_goes_to_a_fresh_worker_when_its_job_is_cancelled(flow, slurm):
     flow.check("wait")
 
 
-def test_rejected_job_is_told_in_the_schedulers_words(flow):
+def test_rejected_job_is_reported_in_the_schedulers_words(flow):
     option = "--partition=nosuch"
     flow.compile_work(resources={"sbatch_options": [option]})
     flow.add_inputs("a", "b")

@@ -371,7 +371,7 @@ def test_resources_are_checked_before_anything_is_made(at):
     assert [*at.outputs.iterdir()] == []
 
 
-def test_a_failed_file_has_an_err_and_the_others_go_on(at):
+def test_failed_file_gets_an_err_and_others_continue(at):
     at.give(a="1", b="x", c="3")
 
     service = at.once(run="int(input_file.read_text())")
@@ -419,7 +419,7 @@ def test_a_setup_command_that_fails_is_named(at):
         ("--account=nosuch", "account nosuch appears to be invalid"),
     ],
 )
-def test_what_slurm_says_of_a_job_that_cannot_be_is_told(at, option, words):
+def test_slurms_refusal_of_an_impossible_job_is_reported(at, option, words):
     at.give(a="text")
 
     service = at.start(f"--sbatch-option={option}")
@@ -505,7 +505,7 @@ def test_workers_leave_when_all_of_the_task_here_is_gone_for_good(at):
 # How it is stopped
 
 
-def test_ctrl_c_lets_the_files_in_hand_be_finished(at):
+def test_ctrl_c_lets_files_in_progress_finish(at):
     at.give(a="text", b="text", c="text")
     service = at.start(
         "--max-workers=1", run="(here / 'begun').touch(); wait_for('go'); time.sleep(1)"
@@ -580,7 +580,7 @@ def test_the_stop_command_stops_it(at):
 
 
 @pytest.mark.parametrize("options", [(), (LATER,)], ids=["at work", "pending"])
-def test_the_next_start_goes_on_after_a_kill(at, options):
+def test_next_start_continues_after_a_kill(at, options):
     at.give(**{str(number): "text" for number in range(6)})
     # A file that is begun while an earlier worker is still at it fails.
     run = """
@@ -679,7 +679,7 @@ def test_another_plugin_submits_the_workers(at_plain):
     assert at_plain.results() == [f"f{number}.out" for number in range(5)]
 
 
-def test_what_sbatch_says_to_another_plugin_is_told(at_plain):
+def test_sbatch_output_from_another_plugin_is_reported(at_plain):
     at_plain.give(a="text")
 
     service = at_plain.once(

@@ -208,7 +208,7 @@ def test_database_is_free_when_snakemake_returns(either):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_ended_run_tears_down_at_once_and_is_taken_up_again(world, either, number):
+def test_ended_run_tears_down_at_once_and_can_be_continued(world, either, number):
     either.add_module(WAITING)
     either.add_inputs("a", "b", "c")
     either.compile({"name": "work"})

@@ -484,7 +484,7 @@ def test_a_closed_standard_output_does_no_harm(bench):
     assert bench.results() == ["a.out"]
 
 
-def test_prints_that_nobody_reads_any_more_do_no_harm(bench):
+def test_unread_prints_do_no_harm(bench):
     bench.give(a="text", b="text")
     del bench.environment["PYTHONUNBUFFERED"]
     bench.module.write_text(task(run="print('text' * 10_000, flush=True)"))
@@ -506,7 +506,7 @@ def take_terminal():
     os.close(os.open(os.ttyname(0), os.O_RDWR))
 
 
-def test_closing_the_terminal_lets_the_file_in_hand_finish(bench):
+def test_closing_the_terminal_lets_the_file_in_progress_finish(bench):
     bench.give(a="text")
     bench.module.write_text(
         task(run="(here / 'begun').touch(); wait_for('go'); print('done')")

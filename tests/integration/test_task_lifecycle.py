@@ -44,7 +44,7 @@ def test_an_idle_service_stops_with_128_and_the_signal(bench, template, number):
 
 
 @pytest.mark.parametrize("template", [SYNC, ASYNC], ids=["local", "async"])
-def test_files_in_hand_are_finished_and_no_others_started(bench, template):
+def test_files_in_progress_are_finished_and_no_others_started(bench, template):
     bench.give(a="", b="", c="")
     in_hand = ["a", "b"] if template is ASYNC else ["a"]
     service = bench.start(blocking(template), *options(template))
@@ -198,7 +198,7 @@ def test_once_ends_with_1_as_long_as_a_failed_file_stands_and_names_its_kind(ben
     assert warning in second.log
 
 
-def test_once_ends_with_0_when_a_failed_file_is_mended(bench):
+def test_once_exits_with_0_after_a_failed_file_is_fixed(bench):
     bench.give(a="x")
     code = task(run="int(input_file.read_text())")
     bench.once(code)
@@ -252,7 +252,7 @@ def test_the_concurrency_limit_is_a_bound_that_is_reached(bench, limit):
     assert len(bench.results()) == 12
 
 
-def test_a_local_task_has_one_file_in_hand_and_one_context_for_all(bench):
+def test_local_task_runs_one_file_at_a_time_with_one_context(bench):
     bench.give(a="", b="", c="")
 
     service = bench.once(
@@ -290,7 +290,7 @@ def test_a_run_may_use_processes_which_do_not_run_the_task_again(bench):
     assert service.out == "torn down\n"
 
 
-def test_ending_forked_children_is_no_signal_to_the_service(bench):
+def test_ending_forked_children_does_not_signal_the_service(bench):
     bench.give(a="text", b="text")
     run = """
         import multiprocessing
@@ -351,7 +351,7 @@ def test_a_missing_directory_is_named_and_not_made(bench, missing, option):
     assert service.out == ""
 
 
-def test_a_file_is_no_directory(bench):
+def test_file_given_as_a_directory_is_refused(bench):
     (bench.path / "out").rmdir()
     (bench.path / "out").touch()
 

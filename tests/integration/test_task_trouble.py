@@ -32,7 +32,7 @@ def mounted(path, *options):
 # Errors of a file
 
 
-def test_a_failure_leaves_an_err_and_the_others_go_on(bench):
+def test_failure_leaves_an_err_and_other_files_continue(bench):
     bench.give(a="1", b="x", c="3")
 
     service = bench.once(
@@ -111,7 +111,7 @@ def test_an_input_that_cannot_be_read_is_the_failure_of_that_file(bench):
     assert bench.results() == ["a.err", "b.out"]
 
 
-def test_what_is_no_file_is_no_input(bench):
+def test_only_files_are_inputs(bench):
     bench.give(good="text")
     (bench.inputs / "folder.txt").mkdir()
     (bench.inputs / "dangling.txt").symlink_to("nowhere")
@@ -193,7 +193,7 @@ def test_a_result_name_that_is_too_long_fails_that_file_alone(bench):
     assert bench.results() == ["short.output", f"{stem}.err"]
 
 
-def test_a_file_without_room_for_any_result_is_told_once_with_the_reason(bench):
+def test_file_without_space_for_a_result_is_reported_once_with_the_reason(bench):
     stem = "x" * 253
     (bench.inputs / f"{stem}.b").write_text("text")
 
@@ -362,7 +362,7 @@ def without_root_rights(words):
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *words]
 
 
-def test_an_output_directory_without_permission_is_told_in_a_sentence(bench):
+def test_output_directory_without_permission_is_reported_in_a_sentence(bench):
     bench.give(a="text")
     bench.module.write_text(COPY)
     bench.outputs.chmod(0o555)

@@ -120,7 +120,7 @@ def test_pipeline_takes_all_its_tasks_by_name(run, tmp_path):
     assert result.stdout.startswith(f"Compiled {', '.join(TASKS)} to ")
 
 
-def test_mistakes_in_its_params_are_told_before_anything_starts(run, tmp_path):
+def test_param_mistakes_are_reported_before_anything_starts(run, tmp_path):
     task = {
         "name": "embed",
         "kind": "local",

@@ -482,7 +482,7 @@ def _remove_leftovers(run):
         path.unlink()
 
 
-def test_worker_that_dies_with_its_output_directory_leaves_nobody_waiting(world):
+def test_worker_that_dies_with_its_output_directory_blocks_no_one(world):
     run = world.run()
     run.add_task("""
         import shutil

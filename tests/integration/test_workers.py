@@ -403,7 +403,7 @@ def test_idle_worker_and_host_end_and_a_later_file_gets_new_ones(world):
     assert run.noted() == ["setup", "teardown", "setup"]
 
 
-def test_idle_worker_goes_while_another_task_goes_on(world):
+def test_idle_worker_leaves_while_another_task_continues(world):
     run = world.run(TIGERFLOW_WORKER_IDLE_TIMEOUT="1")
     run.add_task(COPY)
     run.add_task(

@@ -169,7 +169,7 @@ def test_a_call_has_the_files_that_wait(desk, calls, base, body):
     assert source.started_files == source.done == ["a", "b", "c"]
 
 
-def test_a_call_has_no_more_files_than_it_may(desk, calls):
+def test_call_holds_at_most_its_limit_of_files(desk, calls):
     desk.serve(batch_task(calls, copy_all), ["a", "b", "c"], size=2)
 
     assert calls == [["a", "b"]]
@@ -286,7 +286,7 @@ def test_a_returned_exception_fails_its_pair(desk, calls, base, body):
         ([None, ValueError], "a result of type type"),
     ],
 )
-def test_a_result_that_says_nothing_is_no_success(desk, returned, found):
+def test_unknown_return_value_is_not_a_success(desk, returned, found):
     with Strays() as strays:
         batch = Batch("work", [desk.job("a"), desk.job("b")], strays)
         with batch.attempt():

@@ -233,7 +233,7 @@ def test_a_path_to_copy_is_not_cut():
         (1 / 1200, "3.0 files/h"),
     ],
 )
-def test_pace_is_told_in_a_unit_of_which_there_is_at_least_one(per_second, text):
+def test_pace_is_shown_in_a_unit_that_gives_at_least_one(per_second, text):
     assert shown_pace(per_second) == text
 
 
@@ -247,7 +247,7 @@ def test_pace_is_told_in_a_unit_of_which_there_is_at_least_one(per_second, text)
         (5 * 86400, "5 days"),
     ],
 )
-def test_time_is_told_roughly(seconds, text):
+def test_time_is_shown_roughly(seconds, text):
     assert shown_time(seconds) == text
 
 
@@ -276,20 +276,20 @@ def test_pace_of_few_slow_files_is_known():
     assert pace.per_second(now_s) == pytest.approx(1 / 600)
 
 
-def test_there_is_no_pace_before_anything_is_settled():
+def test_pace_is_unknown_before_anything_is_settled():
     assert Throughput().per_second(0) is None
     pace, now_s = seen(5, 5, 5)
     assert pace.per_second(now_s) is None
 
 
-def test_pace_starts_anew_after_idle_time_and_when_files_go_again():
+def test_pace_restarts_after_idle_time_and_on_retry():
     pace, now_s = seen(0, 10, 10, known=10)
     assert pace.per_second(now_s) is None
     pace, now_s = seen(0, 500, 0, 1, 2)
     assert pace.per_second(now_s) == 1
 
 
-def test_files_that_are_found_done_are_no_pace():
+def test_files_found_done_do_not_count_for_the_pace():
     pace = Throughput()
     for number in range(3):
         scanning = replace(BUSY, phase=Phase.SCANNING, done=100 * number)

@@ -54,7 +54,7 @@ def terminal():
 @pytest.mark.parametrize(
     ("kind", "each_look"), [(Console, fail), (BrokenConsole, look)]
 )
-def test_display_that_fails_warns_once_and_the_log_goes_on(
+def test_failing_display_warns_once_and_the_log_continues(
     tmp_path, monkeypatch, kind, each_look
 ):
     async def serve(display):

@@ -116,7 +116,7 @@ def test_key_given_twice_is_a_mistake(read):
     ]
 
 
-def test_windows_line_ends_and_byte_order_mark_are_no_trouble(read):
+def test_windows_line_ends_and_byte_order_marks_are_accepted(read):
     assert read("\ufeffa: 1\r\nb: x\r\n".encode()).data == {"a": 1, "b": "x"}
 
 

@@ -730,7 +730,7 @@ def test_a_file_that_closes_the_stream_does_not_close_it_for_the_others(job, str
     assert stream.getvalue() == "in it\nafter\n"
 
 
-def test_a_print_after_the_stream_was_closed_is_no_failure(job, stream):
+def test_print_after_the_stream_was_closed_does_not_fail(job, stream):
     stream.close()
 
     with recorded(stream):
@@ -748,7 +748,7 @@ class Broken(io.StringIO):
 
 
 @pytest.mark.parametrize("reader", [Broken(), None], ids=["gone", "closed"])
-def test_a_print_that_nobody_can_read_is_no_failure(job, reader):
+def test_print_to_a_broken_pipe_does_not_fail(job, reader):
     with recorded(reader):
         this = process(job, lambda *_: print("text", flush=True))
 

@@ -112,7 +112,7 @@ def test_a_file_is_found_by_each_of_its_names(out, monkeypatch, given, meant):
     assert story(out, str(Path(given).absolute())).name == meant
 
 
-def test_the_same_file_is_told_once(out):
+def test_same_file_is_reported_once(out):
     found, _ = read_stories(out, ["bad", "a.b", "ask/bad.err"])
 
     assert [each.name for each in found] == ["bad.txt", "a.b.txt"]
@@ -205,7 +205,7 @@ def test_the_journal_adds_each_try_with_its_worker_and_host(out):
     assert [each.timing.succeeded for each in ask.tries] == [False, False]
 
 
-def test_what_a_service_has_in_hand_is_running_or_queued(out):
+def test_files_of_a_service_are_running_or_queued(out):
     for stem in ("new", "next", "later"):
         (out.parent / "inputs" / f"{stem}.txt").touch()
     names = ["new.txt", "next.txt"]
@@ -227,7 +227,7 @@ def test_what_a_service_has_in_hand_is_running_or_queued(out):
     assert states(story(out, "new"))["clean"] == (NOT_DONE, None)
 
 
-def test_what_another_service_said_is_running_no_more(out):
+def test_files_of_an_earlier_service_no_longer_count_as_running(out):
     (out.parent / "inputs" / "new.txt").touch()
     write_journal(out, {"event": "staged", "files": ["new.txt"]})
     serve(out, {"clean": {"new": 3}})
@@ -267,7 +267,7 @@ def test_a_file_whose_input_is_gone_says_so(out):
     assert (found.state, found.input) == ("gone", None)
 
 
-def test_a_file_that_snakemake_cannot_carry_is_told_why(out):
+def test_file_that_snakemake_cannot_handle_is_reported_with_the_reason(out):
     (out.parent / "inputs" / "{x}.txt").touch()
 
     found = story(out, "{x}.txt")
@@ -276,7 +276,7 @@ def test_a_file_that_snakemake_cannot_carry_is_told_why(out):
     assert "wildcard" in found.tasks[0].failure.read().message
 
 
-def test_a_run_without_a_plan_is_told_by_its_journal(out):
+def test_run_without_a_plan_is_reported_from_its_journal(out):
     (out / ".tigerflow" / "pipeline.json").write_text("{")
     write_journal(
         out,

@@ -114,7 +114,7 @@ def test_nothing_is_synced_where_that_is_not_wanted(tmp_path, synced, monkeypatc
     assert synced == []
 
 
-def test_what_is_no_file_with_a_content_is_not_synced(tmp_path, synced):
+def test_only_files_with_content_are_synced(tmp_path, synced):
     (tmp_path / "empty").touch()
     (tmp_path / "link").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "fifo")
@@ -126,7 +126,7 @@ def test_what_is_no_file_with_a_content_is_not_synced(tmp_path, synced):
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
-def test_a_file_system_without_syncs_is_no_error(tmp_path, number, monkeypatch):
+def test_file_system_without_sync_is_accepted(tmp_path, number, monkeypatch):
     (tmp_path / "a.out").write_text("text")
 
     def refuse(_descriptor):

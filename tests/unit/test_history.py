@@ -87,12 +87,12 @@ def test_task_that_was_changed_back_is_as_it_was():
     assert read_history(events, NOW).outdated_tasks("a") == []
 
 
-def test_results_of_unknown_version_are_taken_for_those_of_now():
+def test_results_of_unknown_version_count_as_current():
     events = [RunStarted(), processed("up", "a"), processed("gone", "a")]
     assert read_history(events, NOW).outdated_tasks("a") == []
 
 
-def test_file_that_is_forgotten_is_outdated_no_more():
+def test_forgotten_file_is_no_longer_outdated():
     found = read_history([started(up="v1"), processed("up", "a")], NOW)
     found.forget("a")
     assert found.outdated_tasks("a") == []

@@ -98,7 +98,7 @@ def what_is_there(directory, **options):
         return names(inbox.batch(wait=False))
 
 
-def test_files_that_are_there_arrive_in_the_order_of_their_names(directory):
+def test_existing_files_arrive_in_name_order(directory):
     for name in ("b.txt", "a.txt", "c d.txt"):
         (directory / name).touch()
 
@@ -342,7 +342,7 @@ def test_a_directory_that_may_be_listed_but_not_entered_is_waited_for(as_nobody)
     ]
 
 
-def test_what_is_there_is_not_known_while_the_directory_cannot_be_read(directory):
+def test_existing_files_are_unknown_while_the_directory_is_unreadable(directory):
     directory.rmdir()
 
     def make(trouble):

@@ -172,7 +172,9 @@ def test_job_that_was_accepted_although_its_submission_failed_is_used(
     asyncio.run(asyncio.wait_for(launch(), 60))
 
 
-def test_job_that_was_not_taken_is_tried_again_and_told_to_leave(tmp_path, monkeypatch):
+def test_job_that_was_not_accepted_is_resubmitted_and_told_to_leave(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(jobs.secrets, "token_hex", lambda _: "aaaa")
     squeue(tmp_path, monkeypatch, [("7", "RUNNING", "rule_work_wildcards_bbbb")])
     failed = JobEvent("aaaa", "failed", "Socket timed out", is_outage=True)
@@ -290,7 +292,7 @@ def test_scheduler_is_asked_once_about_a_worker_whose_pulse_stops(tmp_path):
     assert deliveries(tmp_path, BEGUN, QUIET, QUIET) == ([True], None)
 
 
-def test_worker_without_a_pulse_whose_job_was_preempted_is_nobodys_fault(tmp_path):
+def test_preempted_worker_without_a_pulse_fails_no_file(tmp_path):
     preempted = JobEvent("a", "failed", "PREEMPTED", is_killed=True, is_evicted=True)
     _, ending = deliveries(tmp_path, BEGUN, QUIET, then=preempted)
     assert ending.is_evicted
@@ -298,7 +300,7 @@ def test_worker_without_a_pulse_whose_job_was_preempted_is_nobodys_fault(tmp_pat
 
 
 @pytest.mark.parametrize(("number", "name"), [(15, "SIGTERM"), (12, "SIGUSR2")])
-def test_worker_that_a_scheduler_ends_in_a_setup_command_is_nobodys_fault(
+def test_worker_ended_by_the_scheduler_in_a_setup_command_fails_no_file(
     tmp_path, number, name
 ):
     ended = Delivery([], -number, 0)

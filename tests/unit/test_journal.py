@@ -68,7 +68,7 @@ def test_full_disk_loses_and_tears_nothing(path, room):
     assert [event.files for event in read(path)] == [["a"], ["b"]]
 
 
-def test_what_is_no_event_is_left_out(path):
+def test_lines_that_are_not_events_are_skipped(path):
     path.write_text('1\n[]\n{"at": "x"}\nnonsense\n' + json.dumps({"event": "e"}))
     assert [event.event for event in read(path)] == ["e"]
     assert list(read(path.with_name("nowhere"))) == []
@@ -98,7 +98,7 @@ def test_forged_lines_are_left_out_and_handed_back(path, name):
     assert left_out == [FORGED[name] + "\n"]
 
 
-def test_bytes_that_are_no_text_are_left_out(path):
+def test_bytes_that_are_not_text_are_skipped(path):
     path.write_bytes(b'{"event": "\xff\xfe"}\n\xff\n{"event": "e"}\n')
     assert [event.event for event in read(path)][-1] == "e"
 
@@ -125,7 +125,7 @@ def device(path):
 
 
 @pytest.mark.parametrize("plant", [fifo, link, device, Path.mkdir])
-def test_what_is_no_regular_file_is_neither_read_nor_written(path, plant):
+def test_special_files_are_neither_read_nor_written(path, plant):
     plant(path)
     with pytest.raises(OSError, match=str(path)):
         list(read(path))

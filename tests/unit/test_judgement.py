@@ -19,7 +19,7 @@ def outputs_to_make(found):
     return tuple(found.undone.values())
 
 
-def test_file_of_which_nothing_is_there_is_all_to_do():
+def test_file_without_results_has_all_tasks_to_do():
     found = assess(TREE, {})
     assert found.status is Status.UNDONE
     assert outputs_to_make(found) == ("head/a.out", "left/a.out", "right/a.out")
@@ -53,7 +53,7 @@ def test_error_beside_an_output_or_older_than_the_input_does_not_count():
     assert (found.status, found.failed) == (Status.UNDONE, ())
 
 
-def test_output_that_is_not_kept_is_no_target_but_that_of_a_leaf_is():
+def test_temporary_output_is_a_target_only_for_a_leaf():
     hidden = ".tigerflow/tasks/right/a.out"
     assert outputs_to_make(assess(HIDDEN, {})) == ("left/a.out", hidden)
     assert assess(HIDDEN, {"left/a.out": 10, hidden: 10}).status is Status.DONE
@@ -135,7 +135,7 @@ def test_branch_behind_an_error_is_not_within_reach():
     assert reach(TREE, times) == (["left/a.out"], None)
 
 
-def test_outputs_are_there_when_none_is_older_than_the_input():
+def test_outputs_exist_when_none_is_older_than_the_input():
     made = assess(TREE, {"head/a.out": 10, "left/a.out": 9}).made
     assert made.issuperset(["head"])
     assert not made.issuperset(["head", "left"])

@@ -82,7 +82,7 @@ def test_two_modules_with_the_same_name_are_kept_apart(write):
 
 
 @pytest.mark.parametrize("name", ["json.py", "my task-2.py", "class.py"])
-def test_a_file_may_have_a_name_that_is_no_or_another_module(write, name):
+def test_task_file_may_be_named_like_another_module_or_like_none(write, name):
     path = write(TASK.format(name="Hello"), name=name)
 
     assert load(path).__name__ == "Hello"
@@ -338,7 +338,7 @@ def test_the_same_file_is_loaded_by_its_dotted_name(write, weird_tmp_path):
         assert load_task(reference, weird_tmp_path).__name__ == "Hello"
 
 
-def test_ctrl_c_during_an_import_is_no_mistake_of_the_module(write):
+def test_ctrl_c_during_an_import_is_not_blamed_on_the_module(write):
     path = write("raise KeyboardInterrupt")
 
     with pytest.raises(KeyboardInterrupt):
@@ -374,7 +374,7 @@ def test_a_reference_that_leads_nowhere_is_reported_with_its_place(
 
 
 @pytest.mark.parametrize("text", ["", "..", "a..b", ".a"])
-def test_a_reference_that_is_no_name_is_refused_with_a_sentence(tmp_path, text):
+def test_malformed_reference_is_refused_with_a_sentence(tmp_path, text):
     with pytest.raises(TaskLoadError):
         load_task(Reference.parse(text, tmp_path), tmp_path)
 

@@ -103,7 +103,7 @@ def test_clock_of_this_host_does_not_make_another_hosts_service_dead(
 @pytest.mark.parametrize(
     "text", ["", "-1", "{}", "true", "[" * 3000, '{"pid": "x", "host": 1}']
 )
-def test_run_pid_that_makes_no_sense_is_nobodys(tmp_path, text):
+def test_malformed_run_pid_has_no_owner(tmp_path, text):
     (tmp_path / "run.pid").write_text(text)
     assert find_running(tmp_path) is None
     with RunLock(tmp_path):
@@ -191,7 +191,7 @@ def test_request_to_stop_has_the_signals_of_a_stop_on_this_host(
 
 
 @pytest.mark.parametrize("takes", [True, False])
-def test_request_to_retry_is_answered_only_when_files_are_taken_up(
+def test_retry_request_is_answered_only_when_files_are_queued(
     tmp_path, monkeypatch, takes
 ):
     monkeypatch.setattr(lock_module, "LOOK_S", 0.01)

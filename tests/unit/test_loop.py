@@ -574,7 +574,7 @@ def test_files_are_counted_by_task_and_after_a_restart_too(scene):
     assert tallied(scene) == (1, 2, (1, 1))
 
 
-def test_files_that_are_retried_are_counted_anew(scene):
+def test_retried_files_are_counted_again(scene):
     arrivals = scene.add("a.tar.gz")
     scene.windows.run = fails(scene)
     scene.serve(arrivals)
@@ -598,7 +598,7 @@ def test_replaced_file_is_counted_as_not_done(scene):
     assert tallied(scene) == (0, 0, (0, 0))
 
 
-def test_what_an_earlier_run_has_begun_is_counted_before_it_goes_on(scene):
+def test_work_of_an_earlier_run_is_counted_before_it_continues(scene):
     scene.tasks.append(("more", "work", True))
     arrivals = scene.add("a.tar.gz")
     scene.make(["work/a.out"])
@@ -634,7 +634,7 @@ def test_what_a_task_has_made_is_counted_before_its_window_ends(scene):
     assert tallied(scene) == (2, 0, (2, 0))
 
 
-def test_file_that_is_gone_is_counted_no_more(scene):
+def test_removed_file_is_no_longer_counted(scene):
     arrivals = scene.add("a.tar.gz")
 
     def run(_targets):
@@ -722,7 +722,7 @@ def test_inbox_that_dies_of_anything_ends_the_run_with_the_error(scene, monkeypa
         scene.serve(once=False)
 
 
-def test_stop_is_heard_while_there_is_no_thread_for_the_inbox(scene, monkeypatch):
+def test_stop_works_while_no_thread_is_available_for_the_inbox(scene, monkeypatch):
     monkeypatch.setattr(shortage, "PAUSE_S", 0.001)
     short, heard = scene.out / "short", []
 

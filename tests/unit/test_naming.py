@@ -39,7 +39,7 @@ def test_an_extension_of_anything_else_is_refused(extension):
     )
 
 
-def test_an_extension_without_its_dot_is_told_the_right_one():
+def test_extension_without_a_dot_gets_a_suggestion():
     with pytest.raises(NameRuleError) as error:
         check_extension("txt")
 
@@ -72,7 +72,7 @@ def test_any_other_task_name_is_refused(name):
     )
 
 
-def test_an_input_is_told_by_the_end_of_its_name_in_the_right_case():
+def test_inputs_are_recognised_by_extension_and_case():
     assert is_input_name("a.txt", ".txt")
     assert is_input_name(".txt", ".txt")
     assert is_input_name(".hidden.txt", ".txt")
@@ -80,7 +80,7 @@ def test_an_input_is_told_by_the_end_of_its_name_in_the_right_case():
     assert not is_input_name("a.txt.part", ".txt")
 
 
-def test_temporary_files_and_apple_companions_are_no_inputs():
+def test_temporary_files_and_apple_companions_are_not_inputs():
     assert not is_input_name(temporary_name("a.txt"), ".txt")
     assert not is_input_name("._a.txt", ".txt")
 
@@ -98,12 +98,12 @@ def test_temporary_files_and_apple_companions_are_no_inputs():
         "clip.temp.mp4",
     ],
 )
-def test_unfinished_files_of_tools_are_no_inputs(name):
+def test_unfinished_files_of_tools_are_not_inputs(name):
     assert not is_input_name(name, ".mp4")
 
 
 @pytest.mark.parametrize("extension", [".avi", ".flac", ".mka", ".mp3", ".wav"])
-def test_what_yt_dlp_converts_is_no_input_whatever_its_format(extension):
+def test_files_that_yt_dlp_converts_are_not_inputs_in_any_format(extension):
     assert not is_input_name(f"talk.temp{extension}", extension)
 
 
@@ -214,7 +214,7 @@ def test_a_name_of_another_make_has_no_known_owner(name):
         ("a" * 30, "Snakemake refuses names that end in 20 or more repetitions"),
     ],
 )
-def test_a_stem_that_snakemake_cannot_carry_is_told_with_the_reason(stem, problem):
+def test_stem_that_snakemake_cannot_handle_is_reported_with_the_reason(stem, problem):
     assert snakemake_problem(stem) == problem
 
 

@@ -336,7 +336,7 @@ def test_no_journal_keeps_a_page_from_being_made(out):
         ("n" * 300, "File name too long"),
     ],
 )
-def test_a_place_that_cannot_be_written_is_told_of(out, tmp_path, name, reason):
+def test_unwritable_target_is_reported(out, tmp_path, name, reason):
     (tmp_path / "there").mkdir()
     (tmp_path / "file").touch()
     target = tmp_path / name

@@ -192,7 +192,7 @@ def test_a_field_with_a_factory_needs_no_dataclass():
     assert converted(list[str], ["b"], default=default) == ["b"]
 
 
-def test_a_class_variable_is_no_parameter():
+def test_class_variables_are_not_params():
     class Params:
         limit: ClassVar[int] = 3
         kinds: ClassVar = ("a", "b")
@@ -431,7 +431,7 @@ def test_a_callback_that_raises_is_a_mistake_of_the_value():
     assert "no x" in mistake(Annotated[str, typer.Option(callback=refuse)], "x")
 
 
-def test_a_prompt_asks_nobody():
+def test_prompts_are_not_shown():
     assert mistake(Annotated[str, typer.Option(prompt=True)]) == (
         "is required; give it a value"
     )
@@ -601,7 +601,7 @@ def test_a_parameter_without_a_type_is_refused():
     assert str(error.value) == "T.Params.size has no type; write 'size: int = …'"
 
 
-def test_methods_and_private_names_of_params_are_no_parameters():
+def test_methods_and_private_names_are_not_params():
     class Params:
         size: int = 3
         _secret = 4
@@ -629,7 +629,7 @@ def test_an_unknown_type_is_refused_with_a_fix():
     )
 
 
-def test_an_annotation_that_is_no_python_is_refused():
+def test_annotation_that_is_not_python_is_refused():
     with pytest.raises(ParamError) as error:
         fields_of("int[")
 

@@ -66,7 +66,7 @@ def events(reader):
     return found
 
 
-def test_jobs_are_told_of_from_the_queue_to_the_end(tmp_path, executor, ends):
+def test_jobs_are_reported_from_queue_to_end(tmp_path, executor, ends):
     reader, writer = ends
     jobs = plugins._Jobs(writer)
     first, second = job(tmp_path, "a", "7"), job(tmp_path, "b", "8")
@@ -119,7 +119,7 @@ def test_an_interrupt_waits_for_a_job_that_is_being_submitted(tmp_path, executor
     assert executor.cancelled == ["7"]
 
 
-def test_jobs_are_cancelled_when_nobody_listens_any_more(tmp_path, executor, ends):
+def test_jobs_are_cancelled_when_no_one_listens(tmp_path, executor, ends):
     reader, writer = ends
     jobs = plugins._Jobs(writer)
     reader.close()
@@ -185,7 +185,7 @@ lab, other
     ],
     ids=["rejected", "option", "no slurm", "no account", "failed"],
 )
-def test_failure_is_told_in_the_schedulers_own_words(
+def test_failure_is_reported_in_the_schedulers_own_words(
     tmp_path, executor, ends, said, plain
 ):
     jobs = plugins._Jobs(ends[1])
@@ -203,7 +203,7 @@ _SAID_ON_NODE = "StepId=7.batch exceeded memory limit (2 > 1)"
     ["slurmstepd-n1:", "[2026-01-01T00:00:00.123]", "[Jan 01 00:00:00]"],
     ids=["22.05", "26.05", "26.05 with LogTimeFormat=short"],
 )
-def test_failure_is_told_with_what_slurm_said_on_the_node(tmp_path, ends, speaker):
+def test_failure_is_reported_with_slurms_words_from_the_node(tmp_path, ends, speaker):
     log = tmp_path / "7.log"
     log.write_text(
         "of the worker\n"
@@ -234,7 +234,7 @@ def test_failure_is_told_with_what_slurm_said_on_the_node(tmp_path, ends, speake
         ("Requested node configuration is not available", False),
     ],
 )
-def test_refusal_is_told_from_one_that_is_only_so_just_now(
+def test_lasting_refusals_are_told_apart_from_passing_ones(
     tmp_path, ends, words, is_outage
 ):
     jobs = plugins._Jobs(ends[1])
@@ -287,7 +287,7 @@ def test_number_of_a_job_is_found_among_what_a_site_prints(said):
     assert number_said("Welcome", said) == "7"
 
 
-def test_missing_number_of_a_job_is_told_with_what_was_printed():
+def test_missing_job_number_is_reported_with_the_printed_text():
     with pytest.raises(ValueError, match="no job number, but: 'taken as job 7'"):
         number_said("taken", "taken as job 7\n")
 
@@ -303,7 +303,7 @@ def test_plugin_that_makes_arrays_gets_one_job_at_a_time():
 
 
 @pytest.mark.parametrize("number", [15, 10, 12])
-def test_shell_of_a_job_waits_for_its_command_whatever_it_is_told(tmp_path, number):
+def test_job_shell_waits_for_its_command_despite_signals(tmp_path, number):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     suffix = "exit 0 || exit 1"

@@ -834,7 +834,7 @@ async def test_free_workers_share_what_waits(bench):
 
 
 @in_loop
-async def test_there_are_no_more_workers_than_batches(bench):
+async def test_workers_never_outnumber_batches(bench):
     bench = PoolBench(bench.directory, batch_size=4, workers=3)
     await bench.ask(*stems(8))
     assert len(bench.links) == 2
@@ -998,7 +998,7 @@ async def test_file_done_just_after_its_timeout_gives_up_no_other(bench):
 
 
 @in_loop
-async def test_worker_that_answers_what_nobody_asked_is_killed(bench):
+async def test_worker_with_an_unrequested_answer_is_killed(bench):
     await bench.ask("a")
     [link] = bench.links
     await link.start()

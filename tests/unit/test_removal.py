@@ -42,7 +42,7 @@ def test_other_version_stays(inputs, removal):
     assert [path.read_text() for path in inputs.iterdir()] == ["second"]
 
 
-def test_file_that_is_gone_is_no_error(inputs, removal):
+def test_removed_file_is_not_an_error(inputs, removal):
     signature = make(inputs / "a", "first")
     (inputs / "a").unlink()
     removal.remove("a", signature)

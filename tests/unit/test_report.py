@@ -211,7 +211,7 @@ def test_done_files_count_when_their_inputs_are_deleted():
     }
 
 
-def test_what_a_running_service_has_in_hand_is_in_progress():
+def test_files_of_a_running_service_are_in_progress():
     listing = listed(TREE, "a b c", left="c", right="c")
     events = [
         event("run_started", tasks={}),
@@ -227,13 +227,13 @@ def test_what_a_running_service_has_in_hand_is_in_progress():
 
 
 @pytest.mark.parametrize("kind", ["file_done", "file_failed", "file_forgotten"])
-def test_a_settled_file_is_no_longer_in_hand(kind):
+def test_settled_file_is_no_longer_in_progress(kind):
     events = [event("staged", files=["a", "b"]), event(kind, file="a")]
 
     assert digest(typed(events)).in_hand == {"b"}
 
 
-def test_a_new_run_has_nothing_of_the_last_in_hand():
+def test_new_run_starts_with_no_files_in_progress():
     events = [event("staged", files=["a"]), event("run_started")]
 
     assert digest(typed(events)).in_hand == set()
@@ -346,7 +346,7 @@ def test_metrics_without_a_success_have_zeros():
     assert [found[key] for key in ("count", "avg_ms", "min_ms", "max_ms")] == [0] * 4
 
 
-def test_of_a_file_that_went_again_the_last_try_counts():
+def test_last_try_of_a_retried_file_counts():
     events = [
         timed("task_failed", "head", "a", 1),
         timed("task_done", "head", "b", 2),
@@ -453,7 +453,7 @@ def test_a_newer_version_is_named(out):
     assert notes(out, lines(event("run_started", version=["x"]))) == ()
 
 
-def test_kinds_that_nobody_knows_are_counted(out):
+def test_unknown_event_kinds_are_counted(out):
     assert notes(out, WHOLE + lines(event("warped"), event("warped"))) == (
         (
             f"The journal has 2 entries that this TigerFlow ({__version__}) does not "
@@ -524,7 +524,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
         ("n" * 300, "does not exist"),
     ],
 )
-def test_a_directory_without_a_plan_is_no_run(tmp_path, name, found):
+def test_directory_without_a_plan_is_not_a_run(tmp_path, name, found):
     (tmp_path / "there").mkdir()
     (tmp_path / "file").touch()
 
@@ -538,7 +538,7 @@ BROKEN = ["", "[]", '{"tasks": 1}', '{"tasks": [1]}']
 
 
 @pytest.mark.parametrize("text", BROKEN)
-def test_a_plan_that_cannot_be_understood_is_no_missing_one(out, text):
+def test_damaged_plan_is_not_reported_as_missing(out, text):
     plan = out / ".tigerflow" / "pipeline.json"
     plan.write_text(text)
 
@@ -567,7 +567,7 @@ def test_a_plan_of_a_newer_version_names_both(out):
     )
 
 
-def test_a_plan_that_cannot_be_opened_is_told_of(out):
+def test_unreadable_plan_is_reported(out):
     plan = out / ".tigerflow" / "pipeline.json"
     plan.unlink()
     plan.mkdir()

@@ -108,7 +108,7 @@ def test_memory_is_read_as_slurm_reads_it(text, expected_mb):
     "text",
     ["", "-1", -1, "G", "12X", "1,5G", "1e3", "12 G B", "12B", "1.G", "\uff11G", True],
 )
-def test_memory_is_refused_when_it_is_no_amount(text):
+def test_memory_is_refused_when_not_an_amount(text):
     assert message_of(parse_memory_mb, text) == f"memory {text!r} {MEMORY_FORMS}"
 
 
@@ -157,7 +157,7 @@ def test_memory_is_refused_when_it_is_given_in_two_ways(option, memory):
         ("much", f"memory 'much' {MEMORY_FORMS}"),
     ],
 )
-def test_memory_by_cpu_is_refused_when_it_is_no_amount(value, expected):
+def test_memory_per_cpu_is_refused_when_not_an_amount(value, expected):
     options = [f"--mem-per-cpu={value}"]
 
     assert message_of(parse_sbatch_options, options) == expected
@@ -215,7 +215,7 @@ def test_time_is_read_as_slurm_reads_it(text, expected_minutes):
         *("noon", "\uff11\uff12", True),
     ],
 )
-def test_time_is_refused_when_it_is_no_time(text):
+def test_time_is_refused_when_malformed(text):
     assert message_of(parse_time_minutes, text) == f"time {text!r} {TIME_FORMS}"
 
 
@@ -280,7 +280,7 @@ def test_gpus_are_read_as_a_type_and_a_count(value, expected):
         *("gpu:2", "gpu:a100:2", "gpu", "a b", "a100;id", "-x:2", "a100:-1"),
     ],
 )
-def test_gpus_are_refused_when_they_are_no_count(value):
+def test_gpus_are_refused_when_not_a_count(value):
     assert message_of(parse_gpus, value) == f"gpus {value!r} {GPU_FORMS}"
 
 

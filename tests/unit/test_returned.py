@@ -186,7 +186,7 @@ def test_other_results_of_run_have_no_meaning(returned):
 
 @pytest.mark.parametrize("method", ["setup", "run", "teardown"])
 @pytest.mark.parametrize("base", [LocalTask, LocalAsyncTask])
-def test_a_method_with_a_yield_is_no_method_of_a_task(method, base):
+def test_generator_methods_are_refused(method, base):
     def body(*_):
         yield
 

@@ -48,7 +48,7 @@ def text_of(found, width=80, *, terminal=True, sections=SECTIONS):
     return console.file.getvalue()
 
 
-def test_what_runs_is_told_from_what_waits_for_it():
+def test_running_files_are_told_apart_from_waiting_ones():
     found = report(
         [task("clean", running=("a", "b"))],
         running=2,

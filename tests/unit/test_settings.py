@@ -62,7 +62,7 @@ def test_named_file_that_is_not_there_is_an_error():
     )
 
 
-def test_env_that_is_no_text_is_none_of_ours(directory):
+def test_binary_env_file_is_ignored(directory):
     (directory / ".env").write_bytes(b"\xff\xfe")
     assert Settings.load() == Settings()
     (directory / ".env").unlink()
@@ -71,7 +71,7 @@ def test_env_that_is_no_text_is_none_of_ours(directory):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "soon", "", "\uff11"])
-def test_value_that_is_no_whole_number_is_named(directory, text):
+def test_value_that_is_not_a_whole_number_is_named(directory, text):
     (directory / ".env").write_text(f"TIGERFLOW_WORKER_GRACE={text}\n")
     with pytest.raises(SettingError) as caught:
         Settings.load()
@@ -80,7 +80,7 @@ def test_value_that_is_no_whole_number_is_named(directory, text):
     )
 
 
-def test_wrong_value_of_the_environment_is_not_laid_to_the_file(directory):
+def test_wrong_environment_value_is_not_blamed_on_the_env_file(directory):
     (directory / ".env").write_text("TIGERFLOW_WORKER_GRACE=5\n")
     os.environ["TIGERFLOW_WORKER_GRACE"] = "soon"
     with pytest.raises(SettingError) as caught:
@@ -135,7 +135,7 @@ def test_a_setting_that_is_on_or_off_is_nothing_else(text):
     assert str(caught.value) == f"TIGERFLOW_FSYNC={text!r} is not 0 or 1"
 
 
-def test_variables_that_are_no_settings_are_named_with_the_nearest(directory):
+def test_unknown_variables_are_named_with_a_suggestion(directory):
     (directory / ".env").write_text("TIGERFLOW_WORKER_GRASE=5\nWORKER_GRACE=1\n")
     os.environ["TIGERFLOW_QQ"] = "1"
     os.environ["tigerflow_task_poll_interval"] = "1"  # noqa: SIM112 -- what is tried here

@@ -52,7 +52,7 @@ def test_other_errors_of_a_start_are_raised():
         start_thread(thread)
 
 
-def test_function_is_called_once_however_long_there_is_no_thread(monkeypatch):
+def test_function_is_called_once_however_long_threads_are_short(monkeypatch):
     # The system cannot be made short of threads for one test alone.
     monkeypatch.setattr(module.threading, "Thread", RareThread)
     RareThread.failures = 3

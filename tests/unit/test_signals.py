@@ -27,7 +27,7 @@ def never(number):
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_the_first_signal_is_told_and_remembered(number):
+def test_first_signal_is_reported_and_remembered(number):
     stops = Stops()
 
     with StopSignals(stops, never) as signals:

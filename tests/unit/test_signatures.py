@@ -52,7 +52,7 @@ def test_torn_line_and_lines_of_others_are_left_out(path):
     assert [again.get(name) for name in "abcd"] == [(1, 2), None, None, (3, 4)]
 
 
-def test_file_whose_lines_are_mostly_out_of_date_is_written_anew(path, monkeypatch):
+def test_file_with_mostly_outdated_lines_is_rewritten(path, monkeypatch):
     monkeypatch.setattr(module, "FEW_LINES", 2)
     for number in range(5):
         Signatures(path).put({"a": (1, number)})
@@ -64,7 +64,7 @@ def test_file_whose_lines_are_mostly_out_of_date_is_written_anew(path, monkeypat
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_program_that_waits_while_another_writes_anew_loses_nothing(path):
+def test_program_that_waits_while_another_rewrites_loses_nothing(path):
     Signatures(path).put({"a": (1, 2)})
     writer = Signatures(path)
     assert writer.get("a") == (1, 2)
@@ -86,7 +86,7 @@ def waiting_locks():
     return "".join(line for line in lines if "->" in line)
 
 
-def test_directory_that_cannot_be_written_is_no_failure(path):
+def test_unwritable_directory_is_not_a_failure_of_the_file(path):
     path.parent.write_text("a file")
     entries = Signatures(path)
 
@@ -129,7 +129,7 @@ def test_fifo_in_the_place_of_the_file_is_neither_waited_for_nor_read(path):
     assert entries.get("a") == (1, 2)
 
 
-def test_child_that_is_forked_while_the_file_is_locked_keeps_nobody_waiting(path):
+def test_child_forked_while_the_file_is_locked_blocks_no_one(path):
     with _locked(path, fcntl.LOCK_EX) as file:
         childs = os.dup(file.fileno())
 

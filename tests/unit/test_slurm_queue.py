@@ -165,7 +165,7 @@ CANCELLED = {"7": QueuedJob("7", "CANCELLED")}
 STRANGE = {"7": QueuedJob("7", "STAGE_OUT")}
 
 
-def test_job_goes_on_while_the_queue_has_it_in_whatever_state():
+def test_job_lives_while_the_queue_lists_it_in_any_state():
     assert follow((WAITING, {}), (STRANGE, {})) == [None, None]
 
 

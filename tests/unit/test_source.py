@@ -80,7 +80,7 @@ def test_lines_of_a_main_block_that_a_pipeline_does_not_run_are_named(
         "this is no Python\n",
     ],
 )
-def test_nothing_is_said_of_a_block_that_only_starts_the_task(write, ending):
+def test_block_that_only_starts_the_task_is_not_reported(write, ending):
     assert list(remarks(write(ending))) == []
 
 
@@ -127,7 +127,7 @@ def test_a_relative_path_missing_in_the_pipeline_directory_is_named(
         "f\"{words.split('\u00a0')}\".encode()",
     ],
 )
-def test_nothing_is_said_of_other_paths(write, tmp_path, body):
+def test_other_paths_are_not_reported(write, tmp_path, body):
     assert list(relative_openings(write(body=body), tmp_path)) == []
 
 
@@ -188,7 +188,7 @@ def test_a_source_is_read_while_garbage_prints_tracebacks(write):
 
 
 @pytest.mark.parametrize("deep", ["-" * 90_000 + "1", "(" * 5000 + ")" * 5000])
-def test_nothing_is_said_of_a_source_that_is_too_deep_to_parse(write, deep):
+def test_source_too_deep_to_parse_is_not_reported(write, deep):
     path = write(f"DEEP = {deep}\nWork.cli()\n")
     assert [*remarks(path)] == []
     assert program_class(path) is None

@@ -230,7 +230,7 @@ def test_file_without_a_mapping_says_what_is_expected(mistakes, text):
 
 
 @pytest.mark.parametrize("tasks", ["", "[]", "{}", "a", "{name: a}", "3"])
-def test_tasks_that_are_no_list_say_what_is_expected(mistakes, tasks):
+def test_tasks_that_are_not_a_list_are_refused_with_a_hint(mistakes, tasks):
     assert mistakes(f"tasks: {tasks}") == [
         "pipeline.yaml:1: tasks: expected a list with at least one task",
     ]

@@ -88,7 +88,7 @@ def test_an_output_of_another_worker_is_no_stray(strays, temporary, output):
     assert strays.left_by(temporary) == []
 
 
-def test_a_file_that_has_gone_again_is_no_stray(strays, temporary):
+def test_removed_file_does_not_count_as_stray(strays, temporary):
     part = with_suffix(temporary, ".part")
     part.write_text("text")
     part.replace(temporary)
@@ -96,7 +96,7 @@ def test_a_file_that_has_gone_again_is_no_stray(strays, temporary):
     assert strays.left_by(temporary) == []
 
 
-def test_other_files_are_no_strays(strays, temporary, output):
+def test_other_files_do_not_count_as_strays(strays, temporary, output):
     other = create_temporary(output, ".tar.gz")
     with_suffix(other, ".npy").touch()
     output.with_name("words.duckdb").touch()

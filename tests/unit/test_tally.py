@@ -53,14 +53,14 @@ def test_a_file_that_failed_in_two_branches_is_one(tally):
     assert tally.failed == 1
 
 
-def test_the_same_told_twice_counts_once(tally):
+def test_same_event_twice_counts_once(tally):
     tally.judge("a", ALL, ())
     tally.note("a", "left", succeeded=True)
     tally.judge("a", ALL, ())
     assert (tally.done, counts(tally)["left"]) == (1, (1, 0))
 
 
-def test_a_task_that_is_retried_has_failed_no_more(tally):
+def test_retried_task_no_longer_counts_as_failed(tally):
     tally.judge("a", ["head", "left"], ["right"])
     tally.judge("a", ["head", "left"], ())
     assert (tally.done, tally.failed) == (0, 0)
@@ -139,7 +139,7 @@ def has_failed(done, failed):
     return bool(failed) and done | failed | blocked == set(ALL)
 
 
-def test_tasks_with_work_left_are_told_of_files_with_results_only(tally):
+def test_tasks_with_work_left_are_listed_only_for_files_with_results(tally):
     tally.judge("new", (), ("head",))
     tally.judge("begun", ("head", "left"), ())
     tally.judge("done", ALL, ())

@@ -23,12 +23,12 @@ def told(tmp_path):
     return tell
 
 
-def test_nothing_is_said_of_a_directory_that_is_empty_or_gone(tmp_path, told):
+def test_empty_or_missing_directory_is_not_reported(tmp_path, told):
     assert told() is None
     assert unmatched(tmp_path / "gone", ".png") is None
 
 
-def test_nothing_is_said_where_there_is_an_input(told):
+def test_directory_with_an_input_is_not_reported(told):
     assert told("a.PNG", "b.txt", "c.png", "sub/d.png") is None
 
 
@@ -59,7 +59,7 @@ def test_files_below_are_counted_but_those_of_hidden_directories(told):
     )
 
 
-def test_unfinished_files_and_those_without_extension_are_told_apart(told):
+def test_unfinished_files_and_files_without_extension_are_counted_apart(told):
     assert told("~$a.png", "README") == (
         "1 have no extension (such as 'README'); "
         "1 have the names of unfinished files (such as '~$a.png')"

@@ -1,4 +1,8 @@
-"""Turn a `TigerflowError` into a message and an exit code; no other module does."""
+"""Print a `TigerflowError` as `Error: …` on stderr, and exit with its code.
+
+The sentence is made in `errors`. `cli.report` prints it as JSON where that is asked
+for, and `engine.snakefile` prints it inside Snakemake.
+"""
 
 import contextlib
 import sys

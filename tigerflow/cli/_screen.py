@@ -1,4 +1,7 @@
-"""A report as text: bars, sparklines and errors, for a terminal or for a file."""
+"""A report as text: bars, sparklines and errors, for a terminal or for a file.
+
+Counts come from `report.reading`; only "partly done" and the average are counted here.
+"""
 
 import itertools
 import re

@@ -1,4 +1,8 @@
-"""`tigerflow check`."""
+"""`tigerflow check`: what would keep a pipeline from running, before it runs.
+
+The mistakes of the file are found by `pipeline.spec`, what may keep workers from
+starting by `pipeline.doubts`, and what Slurm says of the jobs by `engine.rehearsal`.
+"""
 
 from collections.abc import Mapping
 

@@ -19,8 +19,8 @@ from tigerflow.files import remove_abandoned_temporaries, remove_temporaries_of
 from tigerflow.log import configure, logger
 from tigerflow.naming import check_task_name
 from tigerflow.service.directories import Directories
-from tigerflow.service.directory import DirectorySource
 from tigerflow.service.signals import StopSignals
+from tigerflow.service.task_directory import DirectorySource
 from tigerflow.settings import Settings
 from tigerflow.tasks.base import Task, TaskKind, check_definition
 from tigerflow.tasks.execution import Interrupted

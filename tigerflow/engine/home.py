@@ -1,4 +1,7 @@
-"""What Snakemake wants of the user's home and account, where it is missing."""
+"""Let Snakemake run for a user without a usable home directory or account name.
+
+Its cache goes to the run directory then.
+"""
 
 import getpass
 import os

@@ -1,7 +1,9 @@
-"""What TigerFlow changes of Snakemake's executor plugins, in a process of its own.
+"""Find out what becomes of submitted jobs: accepted, refused, failed or finished.
 
-Their interface has versions, and is the same for all schedulers; see the contract
-tests.
+Snakemake's executor plugins know. This runs in the process that submits: it replaces
+methods of the plugins' common base class, reads the words of `sbatch` and of other
+schedulers, and decides whether a refusal may pass. What is only Slurm's is in
+`slurm_plugin`.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
-"""What the fork server does before it forks, so that no window has to.
+"""Import Snakemake once, in the fork server, so that each forked child starts at once.
 
-It imports Snakemake with what that imports late, and lets it look for its plugins.
+That includes modules that Snakemake imports only during a run, and its search for
+plugins.
 """
 
 # ruff: noqa: PLC0415, F401 -- an import that fails must not end the fork server

@@ -1,8 +1,9 @@
-"""What TigerFlow changes of Snakemake's executor plugin for Slurm.
+"""Make Snakemake's executor plugin for Slurm respect the user's environment.
 
-The environment says where Slurm is, and what a user wants of each job. The plugin
-forgets the first inside an allocation, and puts its own guesses before the second. See
-the contract tests for what is replaced.
+Inside a job, the plugin drops the variables that say where Slurm is, and it prefers its
+own guess of partition and account to `SBATCH_PARTITION` and `SBATCH_ACCOUNT`. Job
+numbers and states are read from whatever Slurm prints. See the contract tests for what
+is replaced.
 """
 
 import os

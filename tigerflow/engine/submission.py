@@ -1,7 +1,8 @@
-"""Submit jobs of workers: a run of `workers.smk` through Snakemake's executor plugins.
+"""Start a Snakemake that submits jobs of workers, and pass on what it reports.
 
-The Snakemake profile says which plugin, and how. A child of the fork server runs
-Snakemake's own command line, and reports on the jobs until they are over.
+A child of the fork server runs Snakemake's command line on `workers.smk`; the Snakemake
+profile says which plugin submits, and how. `plugins` finds out what became of a job,
+and `workers.dispatch.jobs` and `job_following` decide what follows from it.
 """
 
 import asyncio

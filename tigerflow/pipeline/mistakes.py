@@ -1,4 +1,8 @@
-"""Mistakes in a pipeline file, each with its line, its place and a sentence."""
+"""Collect the mistakes in a pipeline file, as lines `file:line: place: sentence`.
+
+Only the sentences on types and unknown keys are made here. The others are made where a
+mistake is found: in `reading`, `spec`, `tree`, `software`, `amounts`, `sbatch_options`.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

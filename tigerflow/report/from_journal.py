@@ -1,7 +1,8 @@
-"""Report on a run from its journal alone, when the plan cannot be read.
+"""Read a run directory for a report: by its plan, or from its journal alone.
 
-The tasks are those of the last run. Their last tries say how far each file is, and the
-`.err` files say what failed. What plain Snakemake has done is missing.
+`reading` reports by the plan. When that cannot be read, the tasks are those of the last
+run in the journal. Their last tries say how far each file is, and the `.err` files say
+what failed. What plain Snakemake has done is missing then.
 """
 
 import os

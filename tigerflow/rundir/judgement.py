@@ -1,8 +1,9 @@
 """How far each file of a run directory is: the one judgement, by a file's results.
 
-The results are the truth, and not the journal: a crash can come between a result and
-its record, and plain Snakemake keeps no record of ours at all. The service asks the
-file system for each file; at its start, and for reports, the directories are listed.
+An output or `.err` counts if it is not older than its input. The results are the truth,
+and not the journal: a crash can come between a result and its record, and plain
+Snakemake keeps no record of ours at all. The service asks the file system for each
+file; at its start, and for reports, the directories are listed.
 """
 
 import contextlib

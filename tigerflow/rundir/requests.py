@@ -1,7 +1,8 @@
-"""What others ask of a running service: lines in a file that is there from its start.
+"""Requests to a running service (stop, stop at once, retry), as lines in a file.
 
-A host may remember for a minute that a file of a network file system was not there, so
-nobody waits for one to appear. A file that is opened is looked at anew: see nfs(5).
+The service creates the file when it starts. On a network file system, a host may
+remember for a minute that a file was missing, but it sees new lines when it opens one:
+see nfs(5).
 """
 
 import contextlib

@@ -1,10 +1,10 @@
-"""Of which content of each input the results in a directory are: size and date of it.
+"""Remember the size and date that each input had when it was processed.
 
-For the command line of a single task, which keeps no journal. One line an entry, a JSON
-list of name, size and mtime in ns; append-only, and the last line of a name counts. An
-entry is written before its file is processed, and after results of another content have
-been marked as old: so a crash between any two steps leaves no result that passes for
-one of another content.
+So a changed input is processed again. For the command line of a single task, which
+keeps no journal. One line per entry, a JSON list of name, size and mtime in ns; append-
+only, and the last line of a name counts. An entry is written before its file is
+processed, and after results of another content have been marked as old: so a crash
+between any two steps leaves no result that passes for one of another content.
 
 Programs that share the file append to it at the same time, under a shared lock; who
 finds most lines out of date writes it anew, alone.

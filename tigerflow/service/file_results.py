@@ -1,4 +1,7 @@
-"""The results of one file in the run directory: judge, date, sync and remove them."""
+"""The results of one file in the run directory: judge, date, sync and remove them.
+
+Also writes the `.err` of a file for which Snakemake made no result.
+"""
 
 import contextlib
 import os

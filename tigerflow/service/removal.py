@@ -1,10 +1,9 @@
-"""Remove inputs that have been processed, and no other version of them.
+"""Delete an input after processing, unless a newer version has taken its name.
 
-Between a look at a file and its removal, another version may take its name, and a host
-may remember what is no longer there. So the name first moves into a directory of ours
-beside it: what is there cannot change its version any more. It is opened, which asks
-the file server, and goes only if it is what was processed; else it is put back. What a
-crash leaves in that directory is put back at the next start.
+The name first moves into a directory of ours beside it, where nothing can replace the
+file while it is checked. It is opened, which asks the file server, and deleted if it is
+the version that was processed; otherwise it is moved back. After a crash, the next
+start moves back what is left there.
 """
 
 import contextlib

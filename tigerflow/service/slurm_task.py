@@ -25,8 +25,8 @@ from tigerflow.log import logger
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.rundir.layout import STATE
 from tigerflow.rundir.lock import RunLock
-from tigerflow.service.directory import DirectorySource, Outcome
 from tigerflow.service.signals import Start, hold
+from tigerflow.service.task_directory import DirectorySource, Outcome
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
 from tigerflow.tasks.file_job import FileJob

@@ -1,7 +1,8 @@
-"""The windows of a service: what is asked of the next, and what became of the last.
+"""The windows of a service: which files go into the next, what became of the last.
 
 A staged file is judged when its window begins, for what is left to be made of it, and
-when that has ended, for what became of it. The file system says so, not the window.
+when the window has ended, for what became of it. The file system says so, not the
+window. After three windows without a result or an error, a file fails with `NoResult`.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
-"""Keep processes that a task's code starts from acting as the worker.
+"""End processes that a task forks before they act as the worker.
 
 A forked child is a copy of the worker, with its signal handlers, its sockets and, above
-the task's code, its loop over files. It must not use any of these.
+the task's code, its loop over files. It must use none of these, so it ends when the
+call of the task's code ends.
 """
 
 import contextlib

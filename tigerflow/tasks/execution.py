@@ -3,7 +3,8 @@
 Effects happen in an order in which a crash between any two loses nothing. On success,
 the temporary file gets its final name, then a stale `.err` is removed. On failure, the
 temporary and a stale output are removed, then the `.err` appears. Until the last step,
-the file counts as undone.
+the file counts as undone. Only an exception of the task itself counts against a file,
+not one because the process stops or the storage fails.
 """
 
 import asyncio

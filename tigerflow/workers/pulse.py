@@ -1,7 +1,9 @@
 """Show and watch signs of life between hosts: a file with a growing number.
 
-The service has one for all its workers, and each worker has one in its mailbox. A full
-disk does not stop them: the files are made beforehand, and only written over.
+The service has one for all its workers, and each worker has one in its mailbox, written
+by the process of its job: a worker that hangs still has a pulse. Who counts as dead,
+`dispatch.mailbox_link` decides. A full disk does not stop a pulse: the files are made
+beforehand, and only written over.
 """
 
 import math

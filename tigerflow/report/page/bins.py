@@ -1,4 +1,7 @@
-"""What a chronicle comes to in few numbers, so that a chart of it stays small. Pure."""
+"""Count a run's events in bins of time or duration. Does no I/O.
+
+So a chart stays small, however long the run was.
+"""
 
 import math
 from collections import defaultdict

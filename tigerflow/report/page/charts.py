@@ -1,8 +1,10 @@
-"""The charts of a page, as Vega-Lite: small, of what is counted already.
+"""Draw the charts of a page as Vega-Lite, from counts made elsewhere.
 
-The only module that knows Altair, whose charts are checked against Vega-Lite's schema
-when they are made, and vl-convert, which has the JavaScript that draws them. Colours
-are those of the page's style sheet, so that charts follow it into the dark.
+A chart of the wrong shape is fixed here, a wrong count in `bins`, in `lanes` (workers)
+or in `chronicle`. The only module that knows Altair, whose charts are checked against
+Vega-Lite's schema when they are made, and vl-convert, which has the JavaScript that
+draws them. Colours are those of the page's style sheet, so that charts follow it into
+the dark.
 """
 
 import math

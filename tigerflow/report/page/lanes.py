@@ -1,4 +1,7 @@
-"""When each worker lived, and what it was about: lines of few segments. Pure."""
+"""Turn workers' lives into rows of a chart: pending, setting up, idle, busy.
+
+Workers that follow each other share a row. Does no I/O.
+"""
 
 import math
 from collections import defaultdict

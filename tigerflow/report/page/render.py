@@ -14,7 +14,7 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from tigerflow.report.page import charts, rows, shown
+from tigerflow.report.page import charts, sections, shown
 from tigerflow.report.page.chronicle import Run, seconds_of
 from tigerflow.report.page.failures import group_failures
 from tigerflow.report.run_report import RunReport
@@ -52,11 +52,11 @@ def render_page(report: RunReport, plan: Plan, runs: Sequence[Run]) -> str:
         report=report,
         plan=plan,
         FileState=FileState,
-        graph=rows.graph(report, plan, runs),
+        graph=sections.graph(report, plan, runs),
         groups=group_failures(report.tasks),
         groups_shown=GROUPS_SHOWN,
-        facts=rows.facts(plan, runs),
-        **rows.over_time(report, plan, runs),
+        facts=sections.facts(plan, runs),
+        **sections.over_time(report, plan, runs),
     )
 
 

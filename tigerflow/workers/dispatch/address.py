@@ -1,4 +1,7 @@
-"""Keep what a host has outside the run directory, where /tmp may be cleaned."""
+"""Keep a host's socket and lock file in /tmp, where cleaners come by.
+
+They are touched, and made again when they were removed.
+"""
 
 import contextlib
 import fcntl

@@ -5,6 +5,8 @@ worker takes no others with it. After the retries it fails, with an `.err` that 
 the signal or exit code. What the scheduler does is not held against a file: one whose
 worker's job was cancelled or preempted is retried many times. If several files shared
 the call, each is first retried in a call of its own, and only what happens then counts.
+The errors made here are `WorkerDied`, `WorkerEvicted`, `WallTimeOver` and
+`TimeoutError`.
 """
 
 import time

@@ -1,4 +1,7 @@
-"""Follow the jobs of one task from their submission until they are over."""
+"""Follow the jobs of one task from their submission until they are over.
+
+A job whose submission failed, but that Slurm has, is adopted; see `slurm_follow`.
+"""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,8 @@
-"""Start workers as jobs of a scheduler."""
+"""Start the workers of one task as jobs: make mailboxes, submit, avoid bad nodes.
+
+While the scheduler refuses jobs for now, it pauses and submits again. Nodes on which
+workers could not start are avoided.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,8 @@
-"""Reach a worker in a job, through its mailbox."""
+"""A worker in a job, as its pool sees it: its messages, and whether it counts as dead.
+
+It is dead when its job's process has noted its exit, or when its pulse stands still for
+too long (`TIGERFLOW_WORKER_LOST_TIMEOUT`; half of that once its job is over).
+"""
 
 import asyncio
 import contextlib

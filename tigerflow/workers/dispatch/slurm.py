@@ -1,9 +1,10 @@
 """Ask Slurm directly which jobs there are and how they ended, and cancel jobs.
 
-No other module runs Slurm's commands. Snakemake's executor plugin submits and follows
-jobs, but it does not know all of Slurm's states, and does not learn of a job that Slurm
-accepted although `sbatch` failed. So the queue is asked about jobs that show no sign of
-life: rarely, and about all of them at once.
+While files are processed, no other module runs Slurm's commands; `engine.rehearsal`
+does for `tigerflow check`. Snakemake's executor plugin submits and follows jobs, but it
+does not know all of Slurm's states, and does not learn of a job that Slurm accepted
+although `sbatch` failed. So the queue is asked about jobs that show no sign of life:
+rarely, and about all of them at once.
 """
 
 import asyncio

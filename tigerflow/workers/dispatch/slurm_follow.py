@@ -1,4 +1,7 @@
-"""Follow jobs by what Slurm's queue says of them, look by look."""
+"""Decide from looks at Slurm's queue whether a job is over: two in a row must miss it.
+
+Also follows a job that Slurm accepted although `sbatch` failed (`AdoptedJob`).
+"""
 
 import asyncio
 import contextlib

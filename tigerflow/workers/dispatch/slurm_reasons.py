@@ -1,4 +1,4 @@
-"""Judge Slurm's reasons why a job does not start: which of them pass with time?
+"""Decide whether Slurm's reason passes with time, of jobs that it refuses or lets wait.
 
 The reasons are those of `enum job_state_reason` in slurm.h, as `squeue` and `sbatch`
 print them. Slurm's pages "Job Reason Codes" and "Resource Limits" explain them.

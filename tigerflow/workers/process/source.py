@@ -1,4 +1,7 @@
-"""The files that a worker's pool sends, as a source for the loop over files."""
+"""The files that a worker's pool sends, as a source for the loop over files.
+
+Also words the message about a file that failed, which the service logs.
+"""
 
 import contextlib
 import os

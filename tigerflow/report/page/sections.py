@@ -1,4 +1,8 @@
-"""What the sections of a page show, from a report and the runs of a journal."""
+"""The numbers and charts of each section of a page.
+
+Decides which runs are shown, and counts rates, medians and slowest files from a report
+and a `chronicle`; counts for charts come from `bins` and `lanes`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

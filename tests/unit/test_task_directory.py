@@ -10,7 +10,7 @@ from tigerflow.errors import (
     OutputDirectoryError,
 )
 from tigerflow.service.directories import Directories
-from tigerflow.service.directory import DirectorySource
+from tigerflow.service.task_directory import DirectorySource
 from tigerflow.tasks.execution import Batch
 from tigerflow.tasks.strays import Strays
 
@@ -73,7 +73,7 @@ def test_a_job_has_the_output_and_the_error_of_its_stem(directories):
     assert job.error == directories.output_dir / "a.b.err"
 
 
-def test_files_that_are_there_are_offered_once_in_the_order_of_their_names(directories):
+def test_existing_files_are_offered_once_in_name_order(directories):
     # Those that arrive while it watches come in the order in which they are closed.
     give(directories, "b.txt", "a.txt", "c.dat")
     source = make_source(directories)
@@ -227,7 +227,7 @@ def test_programs_whose_outputs_differ_note_their_inputs_apart(directories):
             assert process_all(source) == ["a.txt"]
 
 
-def test_a_directory_with_the_name_of_a_result_is_no_result(source, directories):
+def test_directory_named_like_a_result_does_not_count_as_one(source, directories):
     give(directories, "a.txt")
     (directories.output_dir / "a.out").mkdir()
 
@@ -284,7 +284,7 @@ def test_no_file_is_offered_after_a_stop(source, directories):
     assert source.patience_s() == 30
 
 
-def test_who_asks_to_be_told_after_the_stop_is_told_at_once(source):
+def test_waiters_that_register_after_stop_are_notified_immediately(source):
     told = []
     source.stop()
 
@@ -328,7 +328,7 @@ def test_extensions_are_checked_before_directories(tmp_path):
 
 
 @pytest.mark.parametrize(("output_ext", "clash"), [(".txt", True), (".out", False)])
-def test_one_directory_serves_both_when_outputs_are_no_inputs(
+def test_one_directory_may_hold_inputs_and_outputs_with_different_extensions(
     tmp_path,
     output_ext,
     clash,
@@ -343,7 +343,7 @@ def test_one_directory_serves_both_when_outputs_are_no_inputs(
         directories.check()
 
 
-def test_a_batch_has_the_files_that_are_there_and_still_are(directories):
+def test_batch_holds_existing_files_that_still_exist(directories):
     give(directories, *(f"{number}.txt" for number in range(5)))
     source = make_source(directories)
     with source.inbox:
