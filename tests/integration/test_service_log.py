@@ -8,7 +8,7 @@ import sys
 import pytest
 from runs import DEADLINE_S, lines, wait_until
 
-from tigerflow.rundir.events import RunStarted, RunStopped
+from tigerflow.rundir.events import RunStarted, RunStopped, TaskFailed
 
 pytestmark = pytest.mark.snakemake
 
@@ -108,7 +108,7 @@ def test_lines_name_the_worker_where_a_task_has_several(flow):
     (flow.root / "go").touch()
     assert process.wait(DEADLINE_S) == 1
 
-    workers = {event["file"]: event["worker"] for event in flow.events("task_failed")}
+    workers = {event.file: event.worker for event in flow.events(TaskFailed)}
     assert sorted(workers.values()) == [1, 2]
     log = (flow.out / ".tigerflow" / "logs" / "work.log").read_text()
     for stem, number in workers.items():
