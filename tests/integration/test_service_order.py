@@ -5,7 +5,7 @@ from flows import HEAD, LEFT
 from runs import lines
 from services import TREE, Watched
 
-from tigerflow.service.loop import WINDOW_SIZE
+from tigerflow.service.windows import WINDOW_SIZE
 
 pytestmark = pytest.mark.snakemake
 
