@@ -30,15 +30,19 @@ def _ignore(_number, _frame):
     pass
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    """Mark the tests on Slurm, and those that are to run in one process."""
+    """Mark the tests on Slurm, and those that are to run in one process.
+
+    Before pytest-xdist and the option `-m` look at the marks.
+    """
     for item in items:
         if "slurm_of_session" in item.fixturenames:
             item.add_marker("slurm")
         for name in LOOKED_AT:
             if name in item.fixturenames:
                 item.add_marker(pytest.mark.xdist_group(name))
+    return (yield)
 
 
 @pytest.fixture
