@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 # Tests wait most of the time: a processor has some for several.
-JOBS ?= 4
+JOBS ?= 5
 SIDE_BY_SIDE = --numprocesses $(JOBS) --dist loadgroup
 
 .PHONY: demo test test-snakemake unit lint clean

@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import os
 import signal
 import tempfile
@@ -10,6 +11,10 @@ from slurm.throwaway import DIRECTORY, Cluster, what_is_missing
 
 #: Which of the processes of pytest-xdist this is, if it is one.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+#: In how many processes the tests on Slurm run, with a cluster each. They wait more
+#: than others do, and begin first: large groups do.
+CLUSTERS = 3
 
 #: Set up once for all tests that look at it, which one process therefore runs.
 LOOKED_AT = ("browser", "failed", "finished", "made")
@@ -36,12 +41,15 @@ def pytest_collection_modifyitems(items):
 
     Before pytest-xdist and the option `-m` look at the marks.
     """
+    clusters = itertools.cycle(range(CLUSTERS))
     for item in items:
+        groups = [name for name in LOOKED_AT if name in item.fixturenames]
         if "slurm_of_session" in item.fixturenames:
             item.add_marker("slurm")
-        for name in LOOKED_AT:
-            if name in item.fixturenames:
-                item.add_marker(pytest.mark.xdist_group(name))
+            if item.get_closest_marker("xdist_group") is None:
+                groups.append(f"slurm {next(clusters)}")
+        for name in groups:
+            item.add_marker(pytest.mark.xdist_group(name))
     return (yield)
 
 
