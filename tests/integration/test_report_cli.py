@@ -425,7 +425,7 @@ def test_without_its_plan_a_run_is_shown_by_its_journal(flow):
     [
         (["--watch", "--json"], "--watch cannot be used with --json"),
         (["--html", "r", "--json"], "--html cannot be combined with others"),
-        (["--html", "r", "-i", "errors"], "give it no other option"),
+        (["--html", "r", "-i", "errors"], "others: it shows everything"),
         (["-j", "-i", "eror"], "no section 'eror'; did you mean 'errors'?"),
         (["-j", "-i", "xyz"], "choose from status, progress, metrics, errors"),
     ],
