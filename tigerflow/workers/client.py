@@ -524,7 +524,8 @@ def _start_host(host: tuple[str, ...]) -> socket.socket:
                 return connection
             with listen(path) as listener:
                 _run_host(listener.fileno(), *host)
-            connection = connect()
+                # While it listens here too: a host may have ended by now, and says why.
+                connection = connect()
     except OSError as error:
         msg = f"cannot start the worker host: {error}"
         raise HostError(msg) from error
