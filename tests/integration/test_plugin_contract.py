@@ -20,7 +20,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode
 
-from tigerflow.engine import plugins
+from tigerflow.engine import scheduler_words
 from tigerflow.engine.slurm_plugin import is_of_slurm
 
 pytestmark = pytest.mark.snakemake
@@ -135,14 +135,14 @@ def test_slurm_plugin_submits_in_threads():
 def test_slurm_plugin_tells_a_state_as_it_is_read():
     source = inspect.getsource(slurm.Executor.check_active_jobs)
     assert "SLURM status is: '{status}'" in source
-    assert plugins._STATE.search("SLURM status is: 'TIMEOUT'.")[1] == "TIMEOUT"
+    assert scheduler_words.slurm_state("SLURM status is: 'TIMEOUT'.") == "TIMEOUT"
 
 
 def test_slurm_plugin_tells_what_sbatch_said_as_it_is_read():
     source = inspect.getsource(slurm.Executor.run_job)
     assert "The error message was '{e.output.strip()}'.\\n" in source
     if VERSION >= (2, 7):
-        assert plugins._SUBMITTING in source
+        assert scheduler_words._SUBMITTING in source
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_slurm_plugin_excludes_nodes_that_it_has_noted():
 def test_text_that_is_taken_away_is_what_snakemake_adds():
     source = inspect.getsource(RemoteExecutor.print_job_error)
     added = "".join(source.split('"')[i] for i in (3, 5))
-    assert added.startswith(plugins._ADDED)
+    assert added.startswith(scheduler_words._ADDED)
 
 
 @pytest.mark.parametrize("profile", SHIPPED, ids=lambda path: path.parent.name)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tigerflow.engine import plugins
+from tigerflow.engine import live_jobs, plugins
 from tigerflow.engine.slurm_plugin import number_said
 
 
@@ -39,7 +39,7 @@ def executor(tmp_path, monkeypatch):
     def leave(_code):
         raise Exited
 
-    monkeypatch.setattr(plugins.os, "_exit", leave)
+    monkeypatch.setattr(live_jobs.os, "_exit", leave)
     return Executor(tmp_path)
 
 
@@ -68,7 +68,7 @@ def events(reader):
 
 def test_jobs_are_reported_from_queue_to_end(tmp_path, executor, ends):
     reader, writer = ends
-    jobs = plugins._Jobs(writer)
+    jobs = live_jobs.LiveJobs(writer)
     first, second = job(tmp_path, "a", "7"), job(tmp_path, "b", "8")
 
     jobs.submitted(executor, first)
@@ -86,7 +86,7 @@ def test_jobs_are_reported_from_queue_to_end(tmp_path, executor, ends):
 
 
 def test_an_interrupt_cancels_the_jobs_that_have_not_ended(tmp_path, executor, ends):
-    jobs = plugins._Jobs(ends[1])
+    jobs = live_jobs.LiveJobs(ends[1])
     for name, number in (("a", "7"), ("b", "8"), ("c", "9")):
         jobs.submitted(executor, job(tmp_path, name, number))
     jobs.ended(job(tmp_path, "b", "8"), "finished", "")
@@ -98,7 +98,7 @@ def test_an_interrupt_cancels_the_jobs_that_have_not_ended(tmp_path, executor, e
 
 
 def test_an_interrupt_waits_for_a_job_that_is_being_submitted(tmp_path, executor, ends):
-    jobs = plugins._Jobs(ends[1])
+    jobs = live_jobs.LiveJobs(ends[1])
     begun, go = threading.Event(), threading.Event()
 
     def submit():
@@ -121,7 +121,7 @@ def test_an_interrupt_waits_for_a_job_that_is_being_submitted(tmp_path, executor
 
 def test_jobs_are_cancelled_when_no_one_listens(tmp_path, executor, ends):
     reader, writer = ends
-    jobs = plugins._Jobs(writer)
+    jobs = live_jobs.LiveJobs(writer)
     reader.close()
 
     jobs.submitted(executor, job(tmp_path, "a", "7"))
@@ -188,7 +188,7 @@ lab, other
 def test_failure_is_reported_in_the_schedulers_own_words(
     tmp_path, executor, ends, said, plain
 ):
-    jobs = plugins._Jobs(ends[1])
+    jobs = live_jobs.LiveJobs(ends[1])
     jobs.submitted(executor, job(tmp_path, "a", "7"))
     jobs.ended(job(tmp_path, "a", "7"), "failed", said)
     ends[0].recv_bytes()
@@ -213,8 +213,8 @@ def test_failure_is_reported_with_slurms_words_from_the_node(tmp_path, ends, spe
         f"{speaker} error: Exceeded job memory limit\n"
     )
     info = job(tmp_path, "a", "7")
-    plugins._Jobs(ends[1]).ended(info, "failed", "it failed.", [str(log)])
-    plugins._Jobs(ends[1]).ended(info, "failed", "it failed.", ["/no/such/log"])
+    live_jobs.LiveJobs(ends[1]).ended(info, "failed", "it failed.", [str(log)])
+    live_jobs.LiveJobs(ends[1]).ended(info, "failed", "it failed.", ["/no/such/log"])
     told = [json.loads(ends[0].recv_bytes())["text"] for _ in range(2)]
     assert told == [f"it failed; {_SAID_ON_NODE}", "it failed"]
 
@@ -237,14 +237,14 @@ def test_failure_is_reported_with_slurms_words_from_the_node(tmp_path, ends, spe
 def test_lasting_refusals_are_told_apart_from_passing_ones(
     tmp_path, ends, words, is_outage
 ):
-    jobs = plugins._Jobs(ends[1])
+    jobs = live_jobs.LiveJobs(ends[1])
     said = f"The error message was 'sbatch: error: {words}'."
     jobs.ended(job(tmp_path, "a", None), "failed", said)
     assert json.loads(ends[0].recv_bytes())["is_outage"] == is_outage
 
 
 def test_one_job_is_cancelled_also_when_it_is_submitted_later(tmp_path, executor, ends):
-    jobs = plugins._Jobs(ends[1])
+    jobs = live_jobs.LiveJobs(ends[1])
     jobs.submitted(executor, job(tmp_path, "a", "7"))
     jobs.submitted(executor, job(tmp_path, "b", "8"))
     jobs.cancel("b")
@@ -262,7 +262,7 @@ def test_job_that_the_plugin_takes_for_running_is_reported_when_it_has_ended(
     executor.report_job_error = lambda info, said: reported.append(
         (info.external_jobid, said)
     )
-    jobs = plugins._Jobs(ends[1])
+    jobs = live_jobs.LiveJobs(ends[1])
     for name, number in (("a", "7"), ("b", "8"), ("c", "9")):
         jobs.submitted(executor, job(tmp_path, name, number))
     jobs.end("a", "CANCELLED")
