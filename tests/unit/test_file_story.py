@@ -9,12 +9,8 @@ import pytest
 from rich.console import Console
 
 from tigerflow.cli._story import print_stories
-from tigerflow.report.file_story import (
-    StoryState,
-    UnknownFileError,
-    read_stories,
-    stories_json,
-)
+from tigerflow.report.file_finder import UnknownFileError
+from tigerflow.report.file_story import StoryState, read_stories, stories_json
 from tigerflow.rundir.plan import Plan, PlannedTask
 
 AT = "2026-11-22T05:00:00.000+00:00"

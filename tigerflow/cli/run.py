@@ -33,8 +33,9 @@ from tigerflow.pipeline.spec import load_pipeline
 from tigerflow.rundir.layout import STATE
 from tigerflow.rundir.lock import find_running
 from tigerflow.rundir.requests import Request, ask
+from tigerflow.service.controls import Controls
 from tigerflow.service.options import ServiceOptions
-from tigerflow.service.service import Controls, Service
+from tigerflow.service.service import Service
 from tigerflow.service.signals import Start, StopSignals
 
 #: Follows the options in the help of `run` and `watch`.

@@ -1,4 +1,4 @@
-"""The Snakemake executor `tigerflow`: jobs go to the workers without a process a file.
+"""The Snakemake executor `tigerflow`: jobs go to workers without a process per file.
 
 A job whose command is our client is handed to the run directory's worker host over one
 connection, and Snakemake goes on; the host's answer ends the job. All other jobs run as
@@ -7,6 +7,8 @@ Snakemake's local executor runs them.
 On a login node, the host submits the workers of Slurm tasks as jobs. Inside a Slurm job
 it starts them as processes, as everywhere where there is no `sbatch`, unless a profile
 says how to submit them.
+
+One class, long as it is: Snakemake makes it, and calls its methods from three threads.
 """
 
 import contextlib

@@ -1,4 +1,8 @@
-"""What a compiled Snakefile imports."""
+"""What Snakefiles call while Snakemake reads and runs them: see `tigerflow.workflow`.
+
+One module, long as it is: every Snakemake that runs a compiled workflow loads it,
+and each function is one that a Snakefile calls, with what only it needs.
+"""
 
 import atexit
 import contextlib

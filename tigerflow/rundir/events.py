@@ -1,4 +1,4 @@
-"""What can happen in a run: one class an event of the journal.
+"""What can happen in a run: one class per event of the journal.
 
 In the journal, an event is one JSON object: `event` (its `name` here), `at`, and the
 fields of its class. Its fields say what form their values have, for writers, readers
@@ -7,7 +7,7 @@ and type checkers alike; a field without a default was written by all versions.
 Journals outlive versions, in both directions. What an earlier one did not write has its
 default. Of a later one, keys that are not known here are left out, and events that are
 not known are `UnknownEvent`; `RunStarted.format` is raised when a known key changes its
-meaning.
+meaning. All of it is in one module, long as it is, since it is one schema.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -4,6 +4,7 @@ An output or `.err` counts if it is not older than its input. The results are th
 and not the journal: a crash can come between a result and its record, and plain
 Snakemake keeps no record of ours at all. The service asks the file system for each
 file; at its start, and for reports, the directories are listed.
+Both looks are in this one module, long as it is, so that they cannot differ.
 """
 
 import contextlib

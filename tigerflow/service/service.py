@@ -1,11 +1,8 @@
 """`tigerflow run` and `watch`: the parts joined, from start to teardown."""
 
 import asyncio
-import contextlib
 import os
-import select
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +20,7 @@ from tigerflow.errors import (
     RunningError,
 )
 from tigerflow.faults import begin, end_on_faults
-from tigerflow.files import open_as_private, remove_temporaries_of
+from tigerflow.files import open_as_private
 from tigerflow.log import log_file, logger
 from tigerflow.pipeline.spec import Pipeline
 from tigerflow.rundir.history import History, read_history
@@ -37,23 +34,19 @@ from tigerflow.rundir.layout import (
 from tigerflow.rundir.live import LiveFile
 from tigerflow.rundir.lock import LOOK_S, RunLock
 from tigerflow.rundir.signatures import Signature, signature_of
+from tigerflow.service.controls import Controls
 from tigerflow.service.inbox import Inbox
 from tigerflow.service.ledger import Ledger
 from tigerflow.service.loop import Loop, LoopParts
 from tigerflow.service.options import ServiceOptions
 from tigerflow.service.recorder import Recorder
 from tigerflow.service.selection import Selection
-from tigerflow.service.signals import hold
-from tigerflow.service.snapshot import Snapshot, take_snapshot
 from tigerflow.service.storage import Storage
 from tigerflow.settings import Settings
 from tigerflow.shortage import in_thread
 from tigerflow.workers import client
 from tigerflow.workers.dispatch.address import only_generation
 from tigerflow.workers.dispatch.host import Host, ServiceHooks
-
-#: How long processes that were killed are waited for; the kernel takes no time for it.
-KILLED_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -216,60 +209,6 @@ class Service:
         is_left = ledger.staged and not loop.is_stopping
         failed = ledger.failed or ledger.stuck or host.stuck or is_left
         return ExitCode.FAILED if failed else ExitCode.DONE
-
-
-@dataclass(frozen=True)
-class Controls:
-    """What may be asked of a running service, from any thread."""
-
-    #: Of asyncio, in whose thread `loop` runs.
-    events: asyncio.AbstractEventLoop
-    loop: Loop
-    host: Host
-    windows: WindowRunner
-    forks: Forks
-    lock: RunLock
-
-    def snapshot(self) -> Snapshot:
-        """Return how far it is; for the thread of the loop only."""
-        return take_snapshot(self.loop, self.host)
-
-    def stop(self) -> None:
-        """Finish what is in hand, then end."""
-        with contextlib.suppress(RuntimeError):
-            self.events.call_soon_threadsafe(self.loop.stop)
-
-    def kill(self) -> None:
-        """End all workers and windows at once, so that the process can end too.
-
-        For a thread of its own: the loop may hang. The files in hand stay undone.
-        """
-        # Otherwise it might start others, or make again what is removed here.
-        hold(self.events)
-        pids = [*self.windows.kill(), *self.host.kill()]
-        _wait_for_ends(pids)
-        for directory in self.loop.parts.plan.directories:
-            for pid in pids:
-                with contextlib.suppress(OSError):
-                    remove_temporaries_of(directory, pid)
-        # What the loop was storing, which may be at work still.
-        remove_temporaries_of(STATE, os.getpid())
-        for clean_up in (self.forks.abandon, self.host.abandon, self.lock.release):
-            with contextlib.suppress(OSError):
-                clean_up()
-
-
-def _wait_for_ends(pids: list[int]) -> None:
-    """Wait until processes that were killed are dead, though nobody may reap them."""
-    deadline = time.monotonic() + KILLED_S
-    for pid in pids:
-        # Pythons that are built for old systems, as conda's are, cannot wait so.
-        with contextlib.suppress(OSError, AttributeError):
-            end = os.pidfd_open(pid)
-            poll = select.poll()
-            poll.register(end, select.POLLIN)
-            poll.poll(max(0, deadline - time.monotonic()) * 1000)
-            os.close(end)
 
 
 async def _show_running(host: Host) -> None:
