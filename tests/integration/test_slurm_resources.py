@@ -133,8 +133,10 @@ def test_resources_of_a_command_line_reach_slurm(tmp_path, slurm, name):
     bench = Bench(tmp_path)
     bench.environment |= slurm.variables | GRACE
     bench.give(a="text")
+    # A pipeline file may leave it out.
+    amounts = {"memory": "none"} | given
     options = [
-        f"--{key}={value}" for key, value in given.items() if key != "sbatch_options"
+        f"--{key}={value}" for key, value in amounts.items() if key != "sbatch_options"
     ]
     options += [f"--sbatch-option={each}" for each in given.get("sbatch_options", ())]
     with slurm.reservation("class", "n1"):
