@@ -113,7 +113,7 @@ def log_file(path: Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            # Whoever catches it tells the terminal.
+            # The code that catches it tells the terminal.
             expected = isinstance(error, TigerflowError)
             quiet = logger.bind(**{_FILE_ONLY: True}).opt(exception=not expected)
             quiet.error("{}", error)

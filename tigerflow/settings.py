@@ -65,14 +65,14 @@ class Settings:
     pipeline_poll_interval: int = 3
     #: The same, for a task that runs by itself.
     task_poll_interval: int = 3
-    #: How long a worker without a file stays, when Snakemake goes on without it.
+    #: How long a worker without a file stays, while Snakemake continues without it.
     worker_idle_timeout: int = 300
     #: How long a worker may take to tear down before it is killed.
     worker_grace: int = 30
     #: How long a worker on another host may take from its first sign of life to the end
     #: of its setup.
     slurm_task_worker_startup_timeout: int = 600
-    #: How long before its wall time is over a worker gives up what it has in hand.
+    #: How long before its wall time is over a worker gives up its files.
     worker_wall_time_grace: int = 60
     #: After how long without a sign of life a worker on another host, and for that the
     #: service, is taken for gone.

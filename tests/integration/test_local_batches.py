@@ -208,7 +208,7 @@ def test_batch_size_is_an_option(bench, size, expected):
 def test_batch_in_progress_is_finished_after_a_signal(bench):
     bench.give(a="1", wait="2", x="3", y="4")
     service = bench.start(ALONE)
-    wait_until(lambda: calls(bench) == ["a wait x"], "the batch is in hand")
+    wait_until(lambda: calls(bench) == ["a wait x"], "the batch is in progress")
     service.process.send_signal(signal.SIGTERM)
     service.wait_for("Received signal")
     (bench.path / "go").touch()
@@ -258,7 +258,7 @@ def test_stopped_service_finishes_the_batch_in_progress(world):
     flow.write(WORK | {"batch_size": 2})
     flow.add_inputs("wait1", "wait2", "wait3", "wait4")
     process = flow.watch()
-    wait_until(lambda: flow.noted("call"), "a batch is in hand")
+    wait_until(lambda: flow.noted("call"), "a batch is in progress")
     process.send_signal(signal.SIGINT)
     flow.until_said("shutdown")
     (flow.root / "go").touch()
@@ -276,7 +276,7 @@ def test_service_continues_after_a_kill_with_a_batch_in_progress(world):
     flow.write(WORK)
     flow.add_inputs("wait1", "wait2", "wait3")
     process = flow.watch()
-    wait_until(lambda: flow.noted("call"), "a batch is in hand")
+    wait_until(lambda: flow.noted("call"), "a batch is in progress")
     kill(process.pid)
     process.wait()
     (flow.root / "go").touch()
@@ -295,7 +295,7 @@ def test_plain_snakemake_has_batches_of_what_its_jobs_bring(world, executor):
     stems = [f"wait{number:02}" for number in range(20)]
     flow.add_inputs(*stems, "bad")
     process = flow.start("--executor", executor, cores=1)
-    wait_until(lambda: flow.noted("call"), "a file is in hand")
+    wait_until(lambda: flow.noted("call"), "a file is in progress")
     if executor == "local":
         # One core, and as many jobs as two batches have.
         wait_until(lambda: connections(flow) == 2 * 8, "all clients are heard")

@@ -49,7 +49,7 @@ def test_service_continues_after_an_outage_without_failing_a_file(
     wait_until(lambda: "run long" in flow.noted())
     for mount in mounts:
         mount.fail(number)
-    # One that has arrived, and one that is in hand.
+    # One that has arrived, and one that is in progress.
     flow.add_inputs("b")
     (flow.root / "go").touch()
     flow.until_said("paused until this is fixed")

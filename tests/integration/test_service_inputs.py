@@ -1,4 +1,4 @@
-"""Inputs that go, change or cannot be read while the service has them in hand."""
+"""Inputs that go, change or cannot be read while the service processes them."""
 
 import json
 import os
@@ -48,7 +48,7 @@ _IOFile.mtime_uncached = remove_and_look
 
 
 def hold(flow, *stems):
-    """Start a service that has these files staged behind one in hand."""
+    """Start a service that has these files staged behind one in progress."""
     flow.add_module(WORKING)
     flow.write(WORK)
     flow.add_inputs("first")
@@ -219,7 +219,7 @@ def test_empty_directory_in_the_place_of_the_mounted_inputs_forgets_nothing(
         mounts.enter_context(mount)
         mount.enter_context(mounted(flow.inputs, "--bind", disk))
         process = hold(flow, "a", "b")
-        # Gone, with a file in hand and two staged: only the empty point is there.
+        # Gone, with a file in progress and two staged: only the empty point is there.
         mount.close()
         assert [*flow.inputs.iterdir()] == []
         release(flow)

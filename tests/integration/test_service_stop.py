@@ -37,7 +37,7 @@ def test_stop_at_any_moment_leaves_nothing(flow, moment):
     assert flow.once() == 0, flow.said
     assert len(flow.names("right")) == len(flow.names("left")) == 30
     runs = [line for line in flow.noted() if not line.endswith("head")]
-    assert len(runs) == len(set(runs)) == 90, "what was in hand was finished"
+    assert len(runs) == len(set(runs)) == 90, "files in progress were finished"
 
 
 @pytest.mark.parametrize("moment", START)

@@ -218,7 +218,7 @@ def test_files_of_a_service_are_running_or_queued(out):
     assert found.tasks[0].worker == 3
     assert states(story(out, "next"))["clean"] == (QUEUED, None)
     assert states(story(out, "later"))["clean"] == (NOT_DONE, None)
-    # Nothing is in hand once the service is gone, though its file is there still.
+    # Nothing is in progress once the service is gone, though its file is there still.
     (out / ".tigerflow" / "run.pid").unlink()
     assert states(story(out, "new"))["clean"] == (NOT_DONE, None)
 

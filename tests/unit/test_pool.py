@@ -861,7 +861,7 @@ async def test_async_worker_has_as_many_calls_as_its_limit(bench):
     assert list(map(len, bench.links[0].calls)) == [4, 4]
     for _ in range(2):
         await bench.links[0].finish_call()
-    # All that there is is in hand.
+    # All that there is is in progress.
     assert not bench.pool.is_crowded
 
 

@@ -202,7 +202,7 @@ class Screen:
         yield line
 
     def _line(self, *parts: tuple[str, str], whole: bool = False) -> Text:
-        """Return a line that a terminal's edge cuts; a `whole` one goes on below."""
+        """Return a line that a terminal's edge cuts; a `whole` one continues below."""
         if not self._is_terminal:
             return Text.assemble(*parts, no_wrap=True, overflow="ignore")
         overflow: OverflowMethod = "fold" if whole else self._signs.overflow

@@ -1,8 +1,8 @@
 """The Snakemake executor `tigerflow`: jobs go to workers without a process per file.
 
 A job whose command is our client is handed to the run directory's worker host over one
-connection, and Snakemake goes on; the host's answer ends the job. All other jobs run as
-Snakemake's local executor runs them.
+connection, and Snakemake continues; the host's answer ends the job. All other jobs run
+as Snakemake's local executor runs them.
 
 On a login node, the host submits the workers of Slurm tasks as jobs. Inside a Slurm job
 it starts them as processes, as everywhere where there is no `sbatch`, unless a profile
@@ -223,7 +223,7 @@ class Executor(LocalExecutor):  # type: ignore[misc] # Snakemake has no types fo
                     self._end(client.receive_reply(connection))
         except client.HostError as error:
             reason = str(error)
-        except Exception as error:  # whatever it is, no job may wait for ever
+        except Exception as error:  # whatever it is, no job may wait forever
             reason = f"internal error: {error!r}"
             self.logger.exception("tigerflow: the executor cannot hear its workers")
         finally:

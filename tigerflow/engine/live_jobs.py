@@ -46,7 +46,7 @@ _STEP_S = 0.5
 
 
 class LiveJobs:
-    """The jobs that have not ended, by our names, and who is told of them."""
+    """The jobs that have not ended, by our names, and reports on them."""
 
     def __init__(
         self, connection: Connection, words: Callable[[], str] = lambda: ""
@@ -69,7 +69,7 @@ class LiveJobs:
         place = _place(info)
         with self._lock:
             self._submitted[place.name] = (executor, info)
-        # Before all else: it can be cancelled by whoever finds it.
+        # Before all else: whoever finds the number can cancel the job.
         number = _number(executor, info)
         note_number(place, number)
         is_here = is_of_slurm(executor) and number.isdigit()

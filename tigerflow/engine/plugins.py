@@ -36,7 +36,7 @@ from tigerflow.tasks.shell.launch import carry_functions
 #: A plugin asks ever more rarely how its jobs are, but at least so often.
 _LONGEST_PAUSE_S = 30.0
 
-#: Has a shell wait for the end of what it runs, whatever it is told.
+#: Makes a shell wait for the end of its command, whatever signals it gets.
 _HEAR_OUT = "trap : TERM INT USR1 USR2"
 
 #: Meanwhile, it is looked so often whether there is a reason not to wait.

@@ -50,7 +50,7 @@ fi
 exit 1
 """
 
-#: What the plugin asks Slurm. Where that does not answer, it is told nothing.
+#: What the plugin asks Slurm. If Slurm does not answer, the plugin gets nothing.
 _QUESTIONS = ("sacct", "sacctmgr", "sinfo", "sshare")
 _QUESTION = """\
 #!/bin/sh

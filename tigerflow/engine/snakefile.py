@@ -36,7 +36,7 @@ from tigerflow.workers import client
 #: Set in a process that makes given targets only: it need not know the other files.
 targets_are_given = False
 
-#: What `workflow/Snakefile` must be told; its `schemas/config.schema.yaml` says more.
+#: Keys of the configuration of `workflow/Snakefile`; its schema says more.
 CONFIG = ("pipeline", "input_dir", "output_dir")
 
 #: What a key has whose value was forgotten.

@@ -15,7 +15,7 @@
     notes     [str]: what is wrong with the journal; the key is left out if nothing is
 
 - *finished*: every output that the pipeline keeps is there. *errored*: nothing is left
-  to do, and at least one task failed. *in_progress*: a running service has it in hand
+  to do, and at least one task failed. *in_progress*: a running service has it
   (*running*, or queued), or it has some of its results (partly done). *staged*: not
   begun, or held up by a task that cannot run. *total*: the sum of the four.
 - A task's *staged* files wait for it, or are with it: what comes before is done.

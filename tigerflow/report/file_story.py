@@ -51,9 +51,9 @@ class StoryState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     RUNNING = "running"
-    #: The service has it in hand.
+    #: A running service has it, and no worker processes it yet.
     QUEUED = "queued"
-    #: Nobody has it in hand.
+    #: No running service has it.
     NOT_DONE = "not done"
 
 

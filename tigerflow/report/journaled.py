@@ -1,6 +1,6 @@
 """What the journal adds to what the file system says about a run.
 
-How long each task took for each file, which files a service has in hand, and which
+How long each task took for each file, which files a service has in progress, and which
 tasks cannot run. A journal that is torn, missing, or written by a newer TigerFlow takes
 away only that; `read_journal` returns a sentence about each such loss.
 """

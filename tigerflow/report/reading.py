@@ -164,7 +164,7 @@ class _Sorting:
         self._plan = plan
         self._listed = listed
         self._in_hand = in_hand
-        #: Stems of files that a service has in hand, with work to do.
+        #: Stems of files that a running service has, with work to do.
         self.in_hand: set[str] = set()
         #: The tasks that can run, and none before them cannot.
         self._able = {task.name for task in plan.tasks} - plan.reach(stopped)

@@ -137,7 +137,7 @@ class RunReport:
     files: Mapping[FileState, int]
     tasks: tuple[TaskReport, ...]
     #: How many of the files in progress a worker processes just now, and how many the
-    #: service has in hand beside these. Of the others, some tasks are done.
+    #: service has beside these. Of the others, some tasks are done.
     running: int = 0
     queued: int = 0
     #: Sentences on what of the journal is missing.

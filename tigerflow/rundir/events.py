@@ -84,7 +84,7 @@ class FilesTaken(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesStaged(FilesTaken):
-    """Files were taken up, to be processed."""
+    """Files began to be processed."""
 
     name = "staged"
 

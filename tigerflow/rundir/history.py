@@ -21,7 +21,7 @@ from tigerflow.rundir.events import (
 class History:
     """What a run needs to know about earlier runs."""
 
-    #: Name of an input file -> (size in bytes, mtime in ns) when it was last taken up:
+    #: Name of an input file -> (size in bytes, mtime in ns) when it was last staged:
     #: the results that exist now were made from that content.
     taken: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: Task -> stems of the files that it last processed in another version.

@@ -27,7 +27,7 @@ PLAN = STATE / "pipeline.json"
 JOURNAL = STATE / "journal.jsonl"
 RUN_LOG = STATE / "run.log"
 RUNNING = STATE / "running.json"
-#: Where a worker host that clients start tells of itself; see `client`.
+#: Log of a worker host that clients start; see `client`.
 HOST_LOG = STATE / "logs" / "host.log"
 #: What the Snakemakes of a service say.
 SNAKEMAKE_LOG = STATE / "logs" / "snakemake.log"
@@ -96,7 +96,7 @@ def error_directory(task: str) -> Path:
 
 
 def worker_file(task: str) -> Path:
-    """Return what the workers of a task are told, relative to the workflow."""
+    """Return the file with the description of a task, relative to the workflow."""
     return Path("tasks") / f"{task}.json"
 
 

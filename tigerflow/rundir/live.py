@@ -1,6 +1,6 @@
 """The files that a service's workers process just now, for those who look on.
 
-The service alone writes `running.json`, anew when it changes, at most once a second. A
+The service alone writes `running.json`, again when it changes, at most once a second. A
 service that is killed leaves it, so it only counts while the one that wrote it runs.
 
     {"pid": int, "host": str, "tasks": {task: {stem of a file: number of its worker}}}

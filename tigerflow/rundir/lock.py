@@ -134,7 +134,7 @@ class RunLock:
 
     def beat(self) -> None:
         """Show other hosts that the service lives."""
-        # Whoever removed the file did no harm to the lock.
+        # That the file was removed has not harmed the lock.
         with contextlib.suppress(OSError):
             os.utime(self._pid_path)
 

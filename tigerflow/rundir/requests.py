@@ -22,9 +22,9 @@ _REQUESTS, _ANSWERS = "requests", "answers"
 class Request(StrEnum):
     """What can be asked."""
 
-    #: To finish what is in hand, and end.
+    #: To finish the files in progress, and end.
     STOP = "stop"
-    #: To give up what is in hand, kill all workers, and end.
+    #: To give up the files in progress, kill all workers, and end.
     STOP_AT_ONCE = "stop-at-once"
     #: To take up files whose errors are gone.
     RETRY = "retry"

@@ -7,7 +7,7 @@ processed, and after results of another content have been marked as old: so a cr
 between any two steps leaves no result that passes for one of another content.
 
 Programs that share the file append to it at the same time, under a shared lock; who
-finds most lines out of date writes it anew, alone.
+finds most lines out of date rewrites it, alone.
 """
 
 import contextlib

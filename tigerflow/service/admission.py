@@ -118,7 +118,7 @@ class Admission:
         taken.update((each.name, each.signature[1:]) for each in arrivals)
 
     def _has_changed(self, arrival: Arrival) -> bool:
-        """Tell whether the file was last taken up with another signature."""
+        """Tell whether the file was last processed with another signature."""
         before = self._history.taken.get(arrival.name)
         return before is not None and before != arrival.signature[1:]
 

@@ -46,7 +46,7 @@ class Arrivals:
     def _watch(self, inbox: Inbox) -> None:
         try:
             self._hand_on(inbox)
-        except Exception as error:  # noqa: BLE001 -- without it, the service would wait for ever
+        except Exception as error:  # noqa: BLE001 -- without it, the service would wait forever
             self._tell(self.on_fault, error)
 
     def _hand_on(self, inbox: Inbox) -> None:

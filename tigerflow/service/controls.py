@@ -38,14 +38,14 @@ class Controls:
         return take_snapshot(self.loop, self.host)
 
     def stop(self) -> None:
-        """Finish what is in hand, then end."""
+        """Finish the files in progress, then end."""
         with contextlib.suppress(RuntimeError):
             self.events.call_soon_threadsafe(self.loop.stop)
 
     def kill(self) -> None:
         """End all workers and windows at once, so that the process can end too.
 
-        For a thread of its own: the loop may hang. The files in hand stay undone.
+        For a thread of its own: the loop may hang. The files in progress stay undone.
         """
         # Otherwise it might start others, or make again what is removed here.
         hold(self.events)

@@ -37,7 +37,7 @@ class DirectoryResults:
         self._errors: dict[Path, tuple[int, bool]] = {}
         #: Names of files that this task has failed on since it was started.
         self._failed: set[str] = set()
-        # Only files whose time stamps would make them look undone for ever.
+        # Only files whose time stamps would make them look undone forever.
         self._done_anyway: dict[str, Signature] = {}
 
     def is_undone(self, arrival: Arrival) -> bool:

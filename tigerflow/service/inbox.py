@@ -117,7 +117,7 @@ class Inbox:
         be read, and None when it can be again.
         """
         self._mounts = mounts
-        #: Names that were told of: links that lead nowhere.
+        #: Names that were reported: links that lead nowhere.
         self._bad_links: set[str] = set()
         self._directory = directory
         self._extension = extension
@@ -156,7 +156,7 @@ class Inbox:
         # It complains on stderr of being stopped while it reads.
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
         try:
-            # Full events: a file that is moved in is told from one being created.
+            # Full events: they tell a file that is moved in from one being created.
             observer = InotifyObserver(generate_full_events=True)
             observer.schedule(_Handler(self._note), str(self._directory))
             observer.start()
@@ -216,7 +216,7 @@ class Inbox:
         names = [*closed, *(name for name in self._looks if name not in closed)]
         entries = list(self._wanted(self._stat(names, self._ask)))
         for name in self._looks.keys() - {entry.name for entry in entries}:
-            # It is done, or in hand, or gone.
+            # It is done, in progress, or gone.
             del self._looks[name]
         arrived = [e for e in entries if self._has_arrived(e, closed, now)]
         for entry in arrived:
@@ -366,7 +366,7 @@ class Inbox:
             logger.warning("Skipping {}: {}", printable(name), problem)
 
     def _forget_old_writing(self) -> None:
-        # A done file that is touched would be remembered for ever.
+        # A done file that is touched would be remembered forever.
         old = time.monotonic() - self._writing_settle_s
         with self._wake:
             for name in self._writing.keys() - self._looks.keys():

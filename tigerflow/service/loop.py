@@ -169,7 +169,7 @@ class Loop:
     # What others ask of it
 
     def fail(self, error: BaseException) -> None:
-        """End at once: a part of the service is gone, and it would wait for ever."""
+        """End at once: a part of the service is gone, and it would wait forever."""
         if self._fault is None:
             self._fault = error
             logger.opt(exception=error).error("Internal error")

@@ -25,7 +25,7 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 def remembered_for_s(directory: Path, mounts: Path = MOUNTS) -> float | None:
     """Return for how many seconds this host may show how a file was before a change.
 
-    None where this host alone changes files, so that it is told of each change.
+    None where this host alone changes files, so that it gets an event for each change.
     """
     kind, options = _mount_of(directory, mounts)
     if kind in _REMOTE_FILE_SYSTEMS or kind.startswith("fuse."):

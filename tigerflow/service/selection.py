@@ -14,7 +14,7 @@ class Selection:
     """Chooses which of the waiting files are staged."""
 
     def __init__(self, staging: Staging, input_dir: Path, output_dir: Path) -> None:
-        """Choose by `staging`, whose steps are told the two directories."""
+        """Choose by `staging`, whose steps get the two directories."""
         self._staging = staging
         self._input_dir = input_dir
         self._output_dir = output_dir

@@ -104,7 +104,7 @@ class Service:
         with listener, only_generation(listener):
             for warning in self.pipeline.warnings:
                 logger.warning("{}", warning)
-            # Not before: what is there belongs to whoever is at work.
+            # Not earlier: these files belong to the process that is at work.
             write_workflow(self.workflow)
             scratch = Path(f"{listener.getsockname()}.forks")
             with Forks(scratch) as forks:
@@ -226,12 +226,12 @@ async def _show_running(host: Host) -> None:
 
 async def _look_around(pipeline: Path, host: Host, recorder: Recorder) -> None:
     """Report tasks that cannot run, and a changed pipeline file."""
-    told = _state_of(pipeline)
+    seen = _state_of(pipeline)
     while True:
         await asyncio.sleep(LOOK_S)
         recorder.see_stopped(host.stuck)
-        if (state := _state_of(pipeline)) != told and state is not None:
-            told = state
+        if (state := _state_of(pipeline)) != seen and state is not None:
+            seen = state
             logger.warning("{} has changed; restart the service to use it", pipeline)
 
 

@@ -149,7 +149,7 @@ class DirectorySource:
         batch = self.inbox.batch(wait=not self._once) or []
         if self.inbox.first_scan_is_over and not self._has_told_of_earlier:
             self._tell_of_earlier()
-        # An event and a scan may both have told of a file.
+        # An event and a scan may both have reported a file.
         fresh = [arrival for arrival in batch if arrival.name not in self._in_hand]
         self._in_hand.update((arrival.name, arrival) for arrival in fresh)
         self._queue.extend(fresh)

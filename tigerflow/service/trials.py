@@ -36,7 +36,7 @@ class Trials:
         self._on_end = on_end
         self._failures = 0
         self._is_under_way = False
-        #: Whether the system is short of processes or the like, and that is told.
+        #: Whether the system is short of processes or the like, and that was logged.
         self._is_short = False
         #: Whether one went well in this run.
         self._has_run = False

@@ -33,7 +33,7 @@ class _SyncTask(Task):
     def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
         """Process one file. Required, unless there is `run_batch`.
 
-        An exception becomes the file's `.err`; other files go on. When nothing is
+        An exception becomes the file's `.err`; other files continue. When nothing is
         written, an empty output says that the file is done.
 
         Args:
@@ -123,7 +123,7 @@ class LocalAsyncTask(Task):
     async def run(context: SetupContext, input_file: Path, output_file: Path) -> None:
         """Process one file. Required, unless there is `run_batch`.
 
-        An exception becomes the file's `.err`; other files go on. When nothing is
+        An exception becomes the file's `.err`; other files continue. When nothing is
         written, an empty output says that the file is done.
 
         Args:

@@ -109,7 +109,7 @@ def make_mailbox(path: Path) -> None:
         (path / name).touch(mode=0o600)
         # The umask may have removed bits.
         (path / name).chmod(0o600)
-    # Whoever waits for it must not wait for a name: see `tigerflow.rundir.requests`.
+    # A reader must not wait for a name to appear: see `tigerflow.rundir.requests`.
     write_over(path / MAILBOX_EXIT, exit_text(""))
     Pulse(path / MAILBOX_PULSE).beat()
 

@@ -130,7 +130,7 @@ def throughput(moments: Sequence[Moment]) -> Spec:
 
 
 def queue_depth(moments: Sequence[Moment]) -> Spec:
-    """Files that were taken up and not settled, over time."""
+    """Files that were staged and not yet done or failed, over time."""
     values = [
         {"from": _ms(m.start), "to": _ms(m.end), "low": 0, "files": m.depth}
         for m in moments
@@ -144,7 +144,7 @@ def queue_depth(moments: Sequence[Moment]) -> Spec:
         y2="files:Q",
         tooltip=[*_WHEN, alt.Tooltip("files:Q", title="most files", format=",")],
     )
-    return _spec(encoded, _TIME_HEIGHT, "Files taken up and not settled over time")
+    return _spec(encoded, _TIME_HEIGHT, "Files in progress over time")
 
 
 def durations(

@@ -138,7 +138,7 @@ def _busy(axis: TimeAxis, life: Life) -> Iterator[tuple[float, float, float]]:
 
 
 def united(life: Life) -> Iterator[tuple[float, float]]:
-    """Yield the times in which a worker had any file in hand."""
+    """Yield the times in which a worker processed any file."""
     pairs = sorted(zip(life.tries[::2], life.tries[1::2], strict=True))
     since = until = -math.inf
     for began, seconds in pairs:

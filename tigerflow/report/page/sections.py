@@ -135,7 +135,7 @@ def over_time(report: RunReport, plan: Plan, runs: Sequence[Run]) -> Mapping[str
     times = moments(stretch) if stretch else []
     settled = sum(moment.done + moment.failed for moment in times)
     lasted_s = stretch[-1].last - stretch[0].began if stretch else 0.0
-    # Where the journal does not say when files were taken up, all time counts.
+    # If the journal does not say when files were staged, all time counts.
     worked_s = working_s(stretch) or lasted_s
     return {
         "runs": list(reversed(runs))[:RUNS_SHOWN],

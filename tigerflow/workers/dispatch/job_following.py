@@ -45,7 +45,7 @@ class JobFollowing:
         """Return when no job is left; their workers have been stopped before.
 
         A submission that takes longer than `patience_s` seconds is killed, since it may
-        hang for ever. Then its jobs are cancelled.
+        hang forever. Then its jobs are cancelled.
         """
         for submitted in self._submitted:
             submitted.is_closing = True
@@ -71,7 +71,7 @@ class JobFollowing:
     async def _follow(self, submitted: SubmittedJobs) -> None:
         try:
             await self._hear(submitted)
-        except Exception as error:  # noqa: BLE001 -- nobody may wait for its jobs for ever
+        except Exception as error:  # noqa: BLE001 -- nobody may wait for its jobs forever
             raise_in(asyncio.get_running_loop(), error)
             text = f"internal error: {error!r}"
             for job in submitted.jobs:

@@ -221,7 +221,7 @@ class MailboxLink:
         elif self.has_started and delivery.still_s > self._patience_s:
             timeout_s = self._settings.worker_lost_timeout
             how = f"has shown no sign of life for {timeout_s} s"
-            # If it does live, it must not go on beside its successor.
+            # If it does live, it must not continue beside its successor.
             self.kill()
             self._end(self._lost or Ending(how, is_killed=True))
 

@@ -186,7 +186,7 @@ class MailboxPoller:
     def _run(self) -> None:
         try:
             self._poll_until_closed()
-        except Exception as error:  # noqa: BLE001 -- nobody may wait for it for ever
+        except Exception as error:  # noqa: BLE001 -- nobody may wait for it forever
             with self._lock:
                 self._fault = error
                 polled = list(self._polled)

@@ -131,7 +131,7 @@ class PoolWorker:
         return was_told or ending.is_evicted
 
     def how_ended(self, ending: Ending) -> str:
-        """Return how it ended; goes on "the worker "."""
+        """Return how it ended, as the end of a sentence: "the worker …"."""
         if self.left is not None and self.left.why is LeaveReason.ENDED:
             # With exit code 0, which says nothing.
             return (

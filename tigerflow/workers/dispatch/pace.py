@@ -22,7 +22,7 @@ PATIENCE_S, REMOTE_PATIENCE_S = 0.25, 4.0
 AVERAGED_OVER = 10
 
 #: The next file may take as long as the longest of this many: a slow file long ago must
-#: not make every worker leave early for ever.
+#: not make every worker leave early forever.
 REMEMBERED = 10
 
 

@@ -134,7 +134,7 @@ class TaskPool:
 
         Files begin in the order of their `place`, or without places in the order in
         which they come. Cancelling gives up a file that still waits; one that a worker
-        has goes on.
+        has continues.
         """
         file = self._waiting.find(job.output) or self._add(job, place)
         file.waiters += 1
@@ -142,7 +142,7 @@ class TaskPool:
             # If its window has died, it is asked for again, but processed once.
             answer = await asyncio.shield(file.answer)
             if self._task.remote:
-                # Whoever gets the answer looks for the results on this host.
+                # The results are looked for on this host.
                 await in_thread(self._see_results, job, answer)
             return answer
         finally:
@@ -185,7 +185,7 @@ class TaskPool:
     def kill(self) -> list[int]:
         """Kill all workers, without teardown; return the process ids of those here.
 
-        From any thread. The loop may go on, but starts no others in their place.
+        From any thread. The loop may continue, but starts no others in their place.
         """
         self._refusal = GIVEN_UP
         return self._workforce.kill()

@@ -95,6 +95,6 @@ class AdoptedJob:
         """Do nothing: this object follows the job itself."""
 
     def kill(self) -> None:
-        """Stop following the job; it goes on."""
+        """Stop following the job, which continues."""
         self._is_over = True
         self._hurry.set()

@@ -1,7 +1,7 @@
 """Ask Slurm about jobs that show no sign of life, and end those that are over.
 
 The plugin that follows a job may learn of its end in a state that it does not know, or
-never. Without these looks, the pool would wait for that worker for ever.
+never. Without these looks, the pool would wait for that worker forever.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
 Until a worker of the task has been ready, a failed start stops the task, unless others
 are setting up at that moment. After that, the task is known to run: a failed start
-counts against its node, and the pool goes on after a pause, longer each time. The task
-stops when no worker is left and several starts in a row have failed.
+counts against its node, and the pool continues after a pause, longer each time. The
+task stops when no worker is left and several starts in a row have failed.
 """
 
 import asyncio

@@ -22,7 +22,7 @@ class CallTimers:
         limit_s = self._task.timeout * file.call_size
         if self._task.concurrency_limit > 1:
             # An async worker cancels the run itself, unless something blocks its loop,
-            # and goes on with the first of its files.
+            # and continues with the first of its files.
             limit_s += self._grace_s
             limit_s += self._task.timeout if file.call_size > 1 else 0
         file.stop_timer()

@@ -54,7 +54,7 @@ class WaitingFiles:
             self._enqueue(file)
 
     def give_up(self, file: PoolFile) -> None:
-        """Take a file out of the queue; one that a worker has goes on."""
+        """Take a file out of the queue; one that a worker has continues."""
         if file in self._waiting and not file.answer.done():
             self._waiting.remove(file)
             file.answer.cancel()

@@ -201,7 +201,7 @@ class Workforce:
             async for message in worker.link.receive():
                 self._take(worker, message)
                 self._files.dispatch()
-        except Exception:  # noqa: BLE001 -- its files must not wait for ever
+        except Exception:  # noqa: BLE001 -- its files must not wait forever
             logger.exception("Cannot understand a worker of task {!r}", self._task.name)
             worker.link.kill()
 
@@ -269,7 +269,7 @@ class Workforce:
     def _see_failed_start(
         self, worker: PoolWorker, failed: FailedStart, log: Path | None = None
     ) -> None:
-        """Stop the task, or go on with other workers, after a failed start."""
+        """Stop the task, or continue with other workers, after a failed start."""
         worker.has_failed = True
         others = self.members - {worker}
         reason = self._starts.take(failed, worker, self._launched, others)
