@@ -9,25 +9,17 @@ import duckdb
 import pytest
 from flows import HEAD, LEFT, RIGHT, Flow
 from runs import finish, wait_until
+from services import HEAD_CLASS, NOTHING_TO_DO
 
 pytestmark = pytest.mark.snakemake
-
-DONE = "Nothing to be done"
 
 #: How soon after Snakemake's end the workers are gone: 2 s are promised; a machine
 #: that does much else gets more. They would stay for minutes.
 TEARDOWN_S = 2 + 28
 
-TREE = """
-class Head(LocalTask):
-    def setup(context): note("setup head")
-    def run(context, input_file, output_file):
-        note(f"head {input_file.stem}")
-        text = input_file.read_text()
-        if text == "bad":
-            raise ValueError("this one is bad")
-        output_file.write_text(text.upper())
-    def teardown(context): note("teardown head")
+TREE = (
+    HEAD_CLASS
+    + """
 
 
 class Left(LocalTask):
@@ -49,6 +41,7 @@ class Right(LocalAsyncTask):
         output_file.write_text(input_file.read_text() + "!")
     async def teardown(context): note("teardown right")
 """
+)
 SLURM = {
     "kind": "slurm",
     "max_workers": 3,
@@ -114,7 +107,7 @@ def test_tree_with_a_failing_file_is_done_but_for_it_and_repeats_only_that(
 
     either.forget()
     code, said = either.snakemake()
-    assert (code, DONE in said) == (0, True)
+    assert (code, NOTHING_TO_DO in said) == (0, True)
     assert either.noted() == []
 
 
@@ -168,7 +161,7 @@ def test_output_that_is_not_kept_goes_and_stays_away(either):
     (either.inputs / "bad.txt").unlink()
     either.forget()
     code, said = either.snakemake()
-    assert (code, DONE in said) == (0, True)
+    assert (code, NOTHING_TO_DO in said) == (0, True)
     assert either.noted() == []
 
 
@@ -363,7 +356,7 @@ def test_awkward_names_are_done_or_named_and_skipped(either):
     for name, reason in reasons.items():
         assert f"tigerflow: skipping {name}: {reason}; rename it\n" in said
     code, said = either.snakemake()
-    assert (code, DONE in said) == (0, True)
+    assert (code, NOTHING_TO_DO in said) == (0, True)
 
 
 def test_links_that_lead_to_no_file_are_named_and_skipped(either):

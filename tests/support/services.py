@@ -20,8 +20,8 @@ E = TypeVar("E", bound=Event)
 
 NOTHING_TO_DO = "Nothing to be done"
 
-#: Head, and two branches that depend on it; "bad" fails in the head.
-TREE = """
+#: A first task, in which "bad" fails.
+HEAD_CLASS = """
 import asyncio
 
 class Head(LocalTask):
@@ -33,7 +33,12 @@ class Head(LocalTask):
             raise ValueError("this one is bad")
         output_file.write_text(text.upper())
     def teardown(context): note("teardown head")
+"""
 
+#: The same, and two branches that depend on it.
+TREE = (
+    HEAD_CLASS
+    + """
 
 class Left(LocalTask):
     def run(context, input_file, output_file):
@@ -49,6 +54,7 @@ class Right(LocalAsyncTask):
         note(f"right {input_file.stem}")
         output_file.write_text(input_file.read_text() + ">")
 """
+)
 
 
 class Watched(Flow):
